@@ -1,0 +1,343 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Condition types of the group. Every kind has Ready, so that GitOps tools judge its health unmodified.
+const (
+	// ConditionAccepted says whether the object's spec was understood and checked.
+	ConditionAccepted = "Accepted"
+	// ConditionProgrammed says whether every sidecar in scope runs what the spec says.
+	ConditionProgrammed = "Programmed"
+	// ConditionReady sums the others up.
+	ConditionReady = "Ready"
+)
+
+// ClusterPolicyBundle is Rego that judges the calls of every namespace it selects.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=cpb,categories=sallyport
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Digest",type=string,JSONPath=`.status.digest`
+// +kubebuilder:printcolumn:name="Sidecars",type=integer,JSONPath=`.status.sidecars.total`
+// +kubebuilder:printcolumn:name="Current",type=integer,JSONPath=`.status.sidecars.current`
+// +kubebuilder:printcolumn:name="Stale",type=integer,JSONPath=`.status.sidecars.stale`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type ClusterPolicyBundle struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   ClusterPolicyBundleSpec   `json:"spec"`
+	Status ClusterPolicyBundleStatus `json:"status,omitempty"`
+}
+
+// ClusterPolicyBundleList is a list of ClusterPolicyBundle.
+//
+// +kubebuilder:object:root=true
+type ClusterPolicyBundleList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []ClusterPolicyBundle `json:"items"`
+}
+
+// ClusterPolicyBundleSpec says which Rego applies to which namespaces.
+type ClusterPolicyBundleSpec struct {
+	// NamespaceSelector selects the namespaces whose calls the bundle judges. Empty selects all.
+	// +optional
+	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
+	// Modules are Rego modules by file name. Each must be in the package sallyport.bundle.<name of this
+	// object, with - written as _> or below it. A file whose name ends in _test.rego is a test: it runs when the
+	// object changes, and a failing test refuses the change.
+	// +optional
+	Modules map[string]string `json:"modules,omitempty"`
+	// ConfigMapRefs name ConfigMaps in the controller's namespace whose keys are further modules.
+	// +optional
+	ConfigMapRefs []corev1.LocalObjectReference `json:"configMapRefs,omitempty"`
+}
+
+// ClusterPolicyBundleStatus is what became of the spec.
+type ClusterPolicyBundleStatus struct {
+	// ObservedGeneration is the generation of the spec that the conditions speak of.
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Digest is the sha256 of the modules that are being served: of the last good spec, not of a refused one.
+	Digest string `json:"digest,omitempty"`
+	// Sidecars counts the sidecars in scope by what they run.
+	Sidecars SidecarCounts `json:"sidecars,omitempty"`
+	// Conditions are Accepted, Programmed and Ready.
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// SidecarCounts counts connected sidecars.
+type SidecarCounts struct {
+	// Total is the number of connected sidecars in scope.
+	Total int32 `json:"total"`
+	// Current is how many of them run the digest of the status.
+	Current int32 `json:"current"`
+	// Stale is how many of them run another one, or refused it.
+	Stale int32 `json:"stale"`
+}
+
+// ModelProvider is a model API that workloads may be allowed to call.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=mp,categories=sallyport
+// +kubebuilder:printcolumn:name="API",type=string,JSONPath=`.spec.api`
+// +kubebuilder:printcolumn:name="Hosts",type=string,JSONPath=`.spec.hosts`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type ModelProvider struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   ModelProviderSpec   `json:"spec"`
+	Status ModelProviderStatus `json:"status,omitempty"`
+}
+
+// ModelProviderList is a list of ModelProvider.
+//
+// +kubebuilder:object:root=true
+type ModelProviderList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []ModelProvider `json:"items"`
+}
+
+// ModelProviderAPI is the wire format that a provider speaks.
+// +kubebuilder:validation:Enum=openai;anthropic
+type ModelProviderAPI string
+
+// The wire formats known. The values are gen_ai.provider.name of the OpenTelemetry GenAI conventions.
+const (
+	APIOpenAI    ModelProviderAPI = "openai"
+	APIAnthropic ModelProviderAPI = "anthropic"
+)
+
+// ModelProviderSpec says where a provider is, what it speaks and which credential a released call gets.
+type ModelProviderSpec struct {
+	// API is the wire format the hosts speak.
+	API ModelProviderAPI `json:"api"`
+	// Hosts are exact DNS names, lower case, without port.
+	// +kubebuilder:validation:MinItems=1
+	Hosts []string `json:"hosts"`
+	// Port is the TCP port of the hosts.
+	// +kubebuilder:default=443
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	// +optional
+	Port int32 `json:"port,omitempty"`
+	// NamespaceSelector selects the namespaces that know this provider. Empty selects all.
+	// +optional
+	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
+	// Credential is added to a released call in place of any that the caller sent. Without one, the
+	// caller's own credential is forwarded.
+	// +optional
+	Credential *ProviderCredential `json:"credential,omitempty"`
+	// CABundle is PEM of roots that the provider's certificate may chain to, in addition to the system's.
+	// +optional
+	CABundle string `json:"caBundle,omitempty"`
+}
+
+// ProviderCredential names the key of a Secret in the controller's namespace.
+type ProviderCredential struct {
+	// SecretRef names the Secret and the key in it that holds the API key.
+	SecretRef corev1.SecretKeySelector `json:"secretRef"`
+}
+
+// ModelProviderStatus is what became of the spec.
+type ModelProviderStatus struct {
+	// ObservedGeneration is the generation of the spec that the conditions speak of.
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Sidecars counts the sidecars that know the provider: current have acknowledged this generation.
+	Sidecars SidecarCounts `json:"sidecars,omitempty"`
+	// Conditions are Accepted, Programmed and Ready.
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// EgressProfile sets how the sidecars of the namespaces it selects behave.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=ep,categories=sallyport
+// +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type EgressProfile struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   EgressProfileSpec   `json:"spec"`
+	Status EgressProfileStatus `json:"status,omitempty"`
+}
+
+// EgressProfileList is a list of EgressProfile.
+//
+// +kubebuilder:object:root=true
+type EgressProfileList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []EgressProfile `json:"items"`
+}
+
+// Mode says what a sidecar does with a decision.
+// +kubebuilder:validation:Enum=enforce;observe
+type Mode string
+
+// The modes.
+const (
+	// ModeEnforce carries decisions out.
+	ModeEnforce Mode = "enforce"
+	// ModeObserve records decisions and releases every call; each such release of a denied call is
+	// counted and logged as relaxed.
+	ModeObserve Mode = "observe"
+)
+
+// EgressProfileSpec is the behaviour. The zero value is the strict one.
+type EgressProfileSpec struct {
+	// NamespaceSelector selects the namespaces. The profile named "default" applies to every namespace that no other
+	// profile selects; where several select one, the first by name applies.
+	// +optional
+	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
+	// Mode is enforce (the default) or observe.
+	// +kubebuilder:default=enforce
+	// +optional
+	Mode Mode `json:"mode,omitempty"`
+	// KillSwitch refuses every call while it is true.
+	// +optional
+	KillSwitch bool `json:"killSwitch,omitempty"`
+	// AllowOptOut honours sallyport.dev/inject: disabled on a pod.
+	// +optional
+	AllowOptOut bool `json:"allowOptOut,omitempty"`
+	// Passthrough lists destinations that are no model provider and may be reached, tunnelled and unread.
+	// +optional
+	Passthrough []PassthroughRule `json:"passthrough,omitempty"`
+	// MaxRequestBytes is the largest body that is judged; larger ones are refused. Default 16 MiB.
+	// +optional
+	MaxRequestBytes int64 `json:"maxRequestBytes,omitempty"`
+	// Proxy sets the sidecar container.
+	// +optional
+	Proxy ProxySpec `json:"proxy,omitempty"`
+	// Detector sets how baselines are learned and used.
+	// +optional
+	Detector DetectorSpec `json:"detector,omitempty"`
+}
+
+// PassthroughRule is a destination by name or by address.
+type PassthroughRule struct {
+	// Host is an exact DNS name, as the caller names it in its ClientHello or Host header.
+	// +optional
+	Host string `json:"host,omitempty"`
+	// CIDR is an address range; it matches the address dialled. Exactly one of host and cidr is set.
+	// +optional
+	CIDR string `json:"cidr,omitempty"`
+	// Ports are the TCP ports; empty means all.
+	// +optional
+	Ports []int32 `json:"ports,omitempty"`
+}
+
+// ProxySpec sets the sidecar container.
+type ProxySpec struct {
+	// Image overrides the image the controller was started with.
+	// +optional
+	Image string `json:"image,omitempty"`
+	// Resources of the proxy container, merged over the controller's defaults field by field.
+	// +optional
+	Resources corev1.ResourceRequirements `json:"resources,omitempty"`
+}
+
+// DetectorSpec sets how baselines are learned and used.
+type DetectorSpec struct {
+	// FalsePositivesPerMillion is the budget: how many of a million benign calls may exceed the threshold. Default 10000 (1 %).
+	// +optional
+	FalsePositivesPerMillion int32 `json:"falsePositivesPerMillion,omitempty"`
+	// MinCalls is the number of released calls before the first model is trained. Default 256.
+	// +optional
+	MinCalls int32 `json:"minCalls,omitempty"`
+	// MinSessions is the number of sessions that these must come from. Default 8.
+	// +optional
+	MinSessions int32 `json:"minSessions,omitempty"`
+}
+
+// EgressProfileStatus is what became of the spec.
+type EgressProfileStatus struct {
+	// ObservedGeneration is the generation of the spec that the conditions speak of.
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Conditions are Accepted and Ready.
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Baseline is what the detector has learned of one workload. The controller makes one for each workload
+// that has a sidecar; its name is <kind>-<name> in lower case.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Namespaced,shortName=bl,categories=sallyport
+// +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Calls",type=integer,JSONPath=`.status.calls`
+// +kubebuilder:printcolumn:name="Sessions",type=integer,JSONPath=`.status.sessions`
+// +kubebuilder:printcolumn:name="Model",type=string,JSONPath=`.status.modelDigest`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type Baseline struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   BaselineSpec   `json:"spec,omitempty"`
+	Status BaselineStatus `json:"status,omitempty"`
+}
+
+// BaselineList is a list of Baseline.
+//
+// +kubebuilder:object:root=true
+type BaselineList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Baseline `json:"items"`
+}
+
+// BaselineSpec is what a person may set.
+type BaselineSpec struct {
+	// Freeze keeps the present model: nothing is learned while it is true.
+	// +optional
+	Freeze bool `json:"freeze,omitempty"`
+}
+
+// BaselinePhase is where learning stands.
+type BaselinePhase string
+
+// The phases.
+const (
+	BaselineLearning BaselinePhase = "Learning"
+	BaselineReady    BaselinePhase = "Ready"
+	BaselineFrozen   BaselinePhase = "Frozen"
+)
+
+// BaselineStatus is where learning stands.
+type BaselineStatus struct {
+	// Phase is Learning, Ready or Frozen.
+	Phase BaselinePhase `json:"phase,omitempty"`
+	// Calls is how many feature vectors were received and admitted to the reservoir.
+	Calls int64 `json:"calls,omitempty"`
+	// Sessions is how many sessions they came from.
+	Sessions int64 `json:"sessions,omitempty"`
+	// Rejected is how many vectors were kept out of the reservoir because their call was refused, over the threshold or in a tainted session.
+	Rejected int64 `json:"rejected,omitempty"`
+	// ModelDigest is the sha256 of the model in use, shortened to 12 hex digits.
+	ModelDigest string `json:"modelDigest,omitempty"`
+	// TrainedOn is how many vectors the model was trained on.
+	TrainedOn int64 `json:"trainedOn,omitempty"`
+	// TrainedAt is when the model was trained.
+	TrainedAt *metav1.Time `json:"trainedAt,omitempty"`
+	// Conditions has Ready.
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
