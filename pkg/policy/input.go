@@ -1,0 +1,99 @@
+package policy
+
+import "time"
+
+// InputVersion is the value of input.version. It changes when a field changes its meaning or goes.
+const InputVersion = 1
+
+// Input is the document that a policy decides on, known to Rego as input. Every field is always present. It holds no text of the
+// call: sizes, names and findings only.
+type Input struct {
+	Version     int         `json:"version"`     // InputVersion
+	ID          string      `json:"id"`          // decision id
+	Time        time.Time   `json:"time"`        // when the call arrived; in Rego: nanoseconds since the epoch, input.time_ns
+	Mode        string      `json:"mode"`        // "enforce" or "observe"
+	Workload    Workload    `json:"workload"`    // who calls
+	Destination Destination `json:"destination"` // whom
+	Call        Call        `json:"call"`        // what, in normal form
+	Session     Session     `json:"session"`     // the conversation so far
+	Anomaly     Anomaly     `json:"anomaly"`     // the detector's verdict
+}
+
+// Workload is who calls, as the control plane authenticated it.
+type Workload struct {
+	Namespace      string `json:"namespace"`
+	Kind           string `json:"kind"` // of the owner: Deployment, Job, …
+	Name           string `json:"name"` // of the owner
+	Pod            string `json:"pod"`
+	ServiceAccount string `json:"service_account"`
+}
+
+// DestinationKind says what is known of a destination.
+type DestinationKind string
+
+// The kinds of destinations.
+const (
+	DestinationModel       DestinationKind = "model"       // a host of a ModelProvider, read and judged in full
+	DestinationPassthrough DestinationKind = "passthrough" // named by the profile; tunnelled unread
+	DestinationOther       DestinationKind = "other"       // a named host that is neither
+	DestinationUnknown     DestinationKind = "unknown"     // no name: no SNI, ECH, or a protocol that is not read
+)
+
+// Destination is the canonical destination: the same for the policy, the dial and the forwarded request.
+type Destination struct {
+	Kind     DestinationKind `json:"kind"`
+	Provider string          `json:"provider"` // name of the ModelProvider; "" unless Kind is model
+	Scheme   string          `json:"scheme"`   // "https", "http", "tls" or "tcp"
+	Host     string          `json:"host"`     // canonical: lower case, no trailing dot, no port; the address where there is no name
+	Port     int             `json:"port"`
+	Method   string          `json:"method"`  // "" for a tunnel
+	Path     string          `json:"path"`    // canonical path without query; "" for a tunnel
+	Address  string          `json:"address"` // the address that the caller dialled, without port
+}
+
+// Call is the normal form without text.
+type Call struct {
+	Surface       string   `json:"surface"`
+	Operation     string   `json:"operation"`
+	Model         string   `json:"model"`
+	Stream        bool     `json:"stream"`
+	Messages      int      `json:"messages"`     // how many
+	Roles         []string `json:"roles"`        // of the messages new since the session's previous call, in order
+	Tools         []string `json:"tools"`        // names offered, sorted
+	ServerTools   []string `json:"server_tools"` // types of the server-side tools offered, sorted
+	ToolCalls     []string `json:"tool_calls"`   // names of tool calls in the new messages
+	MaxTokens     int64    `json:"max_tokens"`   // -1 when absent
+	Temperature   float64  `json:"temperature"`  // -1 when absent
+	BodyBytes     int      `json:"body_bytes"`
+	URLs          int      `json:"urls"`
+	Attachments   int      `json:"attachments"`
+	UnknownFields []string `json:"unknown_fields"`
+	Findings      []string `json:"findings"` // codes, sorted, each once
+}
+
+// Session is the conversation that a call goes on with.
+type Session struct {
+	ID            string  `json:"id"`
+	Calls         int     `json:"calls"`          // before this one
+	MaxPercentile float64 `json:"max_percentile"` // the worst before this call, decayed
+	Tainted       bool    `json:"tainted"`        // a call of the session was denied for its anomaly
+}
+
+// Anomaly is the detector's verdict.
+type Anomaly struct {
+	// Ready is false while the workload's baseline is being learned; then Score and Percentile are 0 and Exceeds is false.
+	Ready       bool      `json:"ready"`
+	Score       float64   `json:"score"`      // (0,1); 0.5 is average
+	Percentile  float64   `json:"percentile"` // [0,1): the share of the baseline's calls that scored lower
+	Threshold   float64   `json:"threshold"`  // the score that the false-positive budget allows
+	Exceeds     bool      `json:"exceeds"`    // Score > Threshold, or the score could not be computed
+	ModelDigest string    `json:"model_digest"`
+	TopFeatures []Feature `json:"top_features"` // those that raised the score most, at most 5
+}
+
+// Feature is one feature's part in a score.
+type Feature struct {
+	Name         string  `json:"name"`
+	Value        float64 `json:"value"`
+	Contribution float64 `json:"contribution"` // in units of path length; positive makes the call more anomalous
+}

@@ -1,0 +1,65 @@
+package telemetry
+
+import (
+	"time"
+
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/policy"
+)
+
+// Outcome is what became of a call.
+type Outcome string
+
+// The outcomes.
+const (
+	OutcomeReleased Outcome = "released" // forwarded as judged
+	OutcomeRefused  Outcome = "refused"  // not forwarded
+	OutcomeRelaxed  Outcome = "relaxed"  // denied, but released by a setting
+)
+
+// Record is the one account of a decision.
+type Record struct {
+	ID      string    `json:"id"`
+	Time    time.Time `json:"time"`
+	Outcome Outcome   `json:"outcome"`
+	// Action, Rule, Reasons and Fault are the decision; Rule is the first reason's.
+	Action  policy.Action   `json:"action"`
+	Rule    string          `json:"rule,omitempty"`
+	Reasons []policy.Reason `json:"reasons,omitempty"`
+	Fault   string          `json:"fault,omitempty"`
+
+	Workload    policy.Workload    `json:"workload"`
+	Destination policy.Destination `json:"destination"`
+	Call        policy.Call        `json:"call"`
+	Session     policy.Session     `json:"session"`
+	Anomaly     policy.Anomaly     `json:"anomaly"`
+
+	// Schema is the feature schema's id and Features the vector; both empty where there is none.
+	Schema   string    `json:"schema,omitempty"`
+	Features []float32 `json:"features,omitempty"`
+
+	PolicyDigest   string `json:"policy_digest,omitempty"`
+	PolicyRevision string `json:"policy_revision,omitempty"`
+
+	// TraceID and SpanID are W3C trace context, carried on or begun here.
+	TraceID string `json:"trace_id,omitempty"`
+	SpanID  string `json:"span_id,omitempty"`
+
+	// Timings in microseconds. JudgeMicros is the whole gate; FirstByteMicros and TotalMicros are from the call's arrival to the
+	// response's first byte and its end; 0 where there was none.
+	DecodeMicros    int64 `json:"decode_us"`
+	FeaturesMicros  int64 `json:"features_us"`
+	ScoreMicros     int64 `json:"score_us"`
+	PolicyMicros    int64 `json:"policy_us"`
+	JudgeMicros     int64 `json:"judge_us"`
+	FirstByteMicros int64 `json:"first_byte_us,omitempty"`
+	TotalMicros     int64 `json:"total_us,omitempty"`
+
+	// Status is the HTTP status that the caller got; UpstreamError a short class where the provider could not be reached.
+	Status        int       `json:"status,omitempty"`
+	UpstreamError string    `json:"upstream_error,omitempty"`
+	ResponseBytes int64     `json:"response_bytes,omitempty"`
+	Usage         llm.Usage `json:"usage"`
+	// ResponseToolCalls are the names of the tools that the model asked for.
+	ResponseToolCalls []string `json:"response_tool_calls,omitempty"`
+}
