@@ -1,7 +1,5 @@
 package policy
 
-import "time"
-
 // InputVersion is the value of input.version. It changes when a field changes its meaning or goes.
 const InputVersion = 1
 
@@ -10,7 +8,7 @@ const InputVersion = 1
 type Input struct {
 	Version     int         `json:"version"`     // InputVersion
 	ID          string      `json:"id"`          // decision id
-	Time        time.Time   `json:"time"`        // when the call arrived; in Rego: nanoseconds since the epoch, input.time_ns
+	TimeNanos   int64       `json:"time_ns"`     // when the call arrived, in nanoseconds since the epoch
 	Mode        string      `json:"mode"`        // "enforce" or "observe"
 	Workload    Workload    `json:"workload"`    // who calls
 	Destination Destination `json:"destination"` // whom
