@@ -1,0 +1,2 @@
+// Package features turns a model call into numbers.
+package features
