@@ -1,0 +1,221 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"sallyport.dev/sallyport/pkg/detector"
+	"sallyport.dev/sallyport/pkg/features"
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/surface"
+	"sallyport.dev/sallyport/pkg/policy"
+	"sallyport.dev/sallyport/pkg/telemetry"
+)
+
+// ModeObserve is the mode in which denied calls are released and recorded as relaxed. Any other mode enforces.
+const ModeObserve = "observe"
+
+// Policy decides on an input document. It is satisfied by *policy.Engine.
+type Policy interface {
+	Decide(ctx context.Context, in *policy.Input) policy.Decision
+}
+
+// Gate judges calls. Its fields are set once, before the first call; it is safe for concurrent use.
+type Gate struct {
+	// Policy is the second door.
+	Policy Policy
+	// Model returns the detector in force, nil while there is none. It is asked once per call.
+	Model func() *detector.Model
+	// Sessions recognises conversations.
+	Sessions *features.Sessions
+	// Limits bound decoding.
+	Limits llm.Limits
+	// Elapsed measures the stages: it returns a monotonic reading. Nil leaves the timings of the record zero.
+	Elapsed func() time.Duration
+}
+
+// Request is a call as the proxy read it, or a tunnel that somebody asks for.
+type Request struct {
+	ID          string
+	Time        time.Time
+	Mode        string
+	KillSwitch  bool
+	Workload    policy.Workload
+	Destination policy.Destination // Method and Path are "" for a tunnel
+	// API is the wire format of the destination's provider; "" for a tunnel.
+	API             string
+	ContentType     string
+	ContentEncoding string
+	// Body is the whole body as sent. The gate keeps no reference to it.
+	Body []byte
+	// Findings are what the reader of the request already objected to, such as a body over the limit.
+	Findings        []llm.Finding
+	TraceID, SpanID string
+}
+
+// Verdict is the gate's answer.
+type Verdict struct {
+	// Release says whether the call may go on, exactly as it was judged.
+	Release bool
+	// Refusal is what to tell a refused caller; zero when Release.
+	Refusal llm.Refusal
+	// Spec is the surface of a model call, for the refusal's dialect and the response's watcher; nil for a tunnel.
+	Spec *surface.Spec
+	// Record is the decision record up to here. The caller fills in what follows and emits it.
+	Record *telemetry.Record
+}
+
+// Judge leads a call through both doors. It never fails: what cannot be judged is refused.
+func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
+	watch := stopwatch{read: g.Elapsed}
+	watch.start()
+
+	in := &policy.Input{
+		Version:     policy.InputVersion,
+		ID:          r.ID,
+		TimeNanos:   r.Time.UnixNano(),
+		Mode:        r.Mode,
+		KillSwitch:  r.KillSwitch,
+		Workload:    r.Workload,
+		Destination: r.Destination,
+		Call:        policy.Call{Roles: []string{}, Tools: []string{}, ServerTools: []string{}, ToolCalls: []string{}, UnknownFields: []string{}, Findings: []string{}, MaxTokens: -1, Temperature: -1},
+		Anomaly:     policy.Anomaly{TopFeatures: []policy.Feature{}},
+	}
+	rec := &telemetry.Record{
+		ID: r.ID, Time: r.Time,
+		Workload: r.Workload, Destination: r.Destination,
+		TraceID: r.TraceID, SpanID: r.SpanID,
+	}
+	v := &Verdict{Record: rec}
+
+	var turn *features.Turn
+	if r.Destination.Kind == policy.DestinationModel && r.Destination.Method != "" {
+		v.Spec = surface.Lookup(r.API, r.Destination.Method, r.Destination.Path)
+		call := g.decode(v.Spec, r)
+		rec.DecodeMicros = watch.lap()
+
+		if len(call.Messages) > 0 {
+			turn = g.Sessions.Begin(call, r.Time)
+			in.Session = turn.Session()
+			var vector features.Vector
+			features.Extract(&vector, call, turn, r.Time)
+			rec.Schema, rec.Features = features.SchemaID, slices.Clone(vector[:])
+			rec.FeaturesMicros = watch.lap()
+
+			in.Anomaly = g.Model().Judge(&vector)
+			rec.ScoreMicros = watch.lap()
+		}
+		in.Call = summarise(call, turn)
+	}
+
+	decision := g.Policy.Decide(ctx, in)
+	rec.PolicyMicros = watch.lap()
+
+	rec.Call, rec.Session, rec.Anomaly = in.Call, in.Session, in.Anomaly
+	rec.Action, rec.Reasons, rec.Fault = decision.Action, decision.Reasons, string(decision.Fault)
+	rec.PolicyDigest, rec.PolicyRevision = decision.Digest, decision.Revision
+
+	switch {
+	case decision.Action == policy.ActionAllow:
+		v.Release, rec.Outcome = true, telemetry.OutcomeReleased
+	case r.Mode == ModeObserve && !r.KillSwitch:
+		v.Release, rec.Outcome = true, telemetry.OutcomeRelaxed
+	default:
+		rec.Outcome = telemetry.OutcomeRefused
+	}
+	if decision.Action != policy.ActionAllow {
+		rec.Rule = rule(decision)
+	}
+	if !v.Release {
+		v.Refusal = refusal(r.ID, decision, rec.Rule)
+	}
+	if turn != nil {
+		g.Sessions.Settle(turn, in.Anomaly.Percentile, v.Release, in.Anomaly.Exceeds, r.Time)
+	}
+	rec.JudgeMicros = watch.total()
+	return v
+}
+
+// decode reads the body, unless its reader already found that it cannot be judged.
+func (g *Gate) decode(spec *surface.Spec, r *Request) *llm.Call {
+	findings := slices.Clone(r.Findings)
+	if e := strings.ToLower(strings.TrimSpace(r.ContentEncoding)); e != "" && e != "identity" {
+		findings = append(findings, llm.Finding{Code: llm.FindingContentEncoding, Detail: "content coding " + quoted(e) + " is not decoded"})
+	}
+	if len(findings) > 0 {
+		return &llm.Call{Provider: r.API, Surface: spec.Surface, Operation: llm.OperationUnknown, BodyBytes: len(r.Body), Findings: findings}
+	}
+	return spec.Decode(r.ContentType, r.Body, g.Limits)
+}
+
+// quoted bounds what a header may put into a record.
+func quoted(s string) string {
+	const most = 32
+	if len(s) > most {
+		s = s[:most] + "…"
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+// rule is the stable id that a refusal goes by: the first reason's, else the fault's.
+func rule(d policy.Decision) string {
+	if len(d.Reasons) > 0 {
+		return d.Reasons[0].Rule
+	}
+	if d.Fault != policy.FaultNone {
+		return "FAULT-" + strings.ToUpper(strings.ReplaceAll(string(d.Fault), "_", "-"))
+	}
+	return "POLICY-NO-ALLOW"
+}
+
+func refusal(id string, d policy.Decision, ruleID string) llm.Refusal {
+	out := llm.Refusal{DecisionID: id, Rule: ruleID}
+	switch {
+	case len(d.Reasons) > 0:
+		messages := make([]string, len(d.Reasons))
+		for i, r := range d.Reasons {
+			messages[i] = r.Message
+		}
+		out.Message = strings.Join(messages, " ")
+	case d.Action == policy.ActionHold:
+		out.Message = "The policy asks to hold this call for approval, which this version cannot do; it is refused."
+	case d.Fault != policy.FaultNone:
+		out.Message = "No decision could be had (" + string(d.Fault) + "), so the call is refused."
+	default:
+		out.Message = "No policy allows this call."
+	}
+	return out
+}
+
+// stopwatch splits the time of one call. It costs nothing where there is no clock.
+type stopwatch struct {
+	read        func() time.Duration
+	first, last time.Duration
+}
+
+func (w *stopwatch) start() {
+	if w.read != nil {
+		w.first = w.read()
+		w.last = w.first
+	}
+}
+
+func (w *stopwatch) lap() int64 {
+	if w.read == nil {
+		return 0
+	}
+	now := w.read()
+	d := now - w.last
+	w.last = now
+	return d.Microseconds()
+}
+
+func (w *stopwatch) total() int64 {
+	if w.read == nil {
+		return 0
+	}
+	return (w.read() - w.first).Microseconds()
+}
