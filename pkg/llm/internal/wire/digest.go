@@ -1,0 +1,111 @@
+package wire
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"hash"
+
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/strictjson"
+)
+
+// maxMarker is the length of the longest cache marker that a digest leaves out, in bytes. A longer one could carry something.
+const maxMarker = 64
+
+// digester takes digests of messages and tools as they were sent, but for cache markers. Agents move the marker
+// (Anthropic's cache_control, OpenAI's prompt_cache_breakpoint) to the last message of every call, and write content as a list of blocks
+// for it that they wrote as a string before; a conversation would not be recognised if that changed a digest.
+type digester struct {
+	h   hash.Hash
+	sum [sha256.Size]byte
+	len [9]byte
+}
+
+func newDigester() digester { return digester{h: sha256.New()} }
+
+// field adds a piece, with its length and what it is, so that no two sequences of pieces are the same bytes.
+func (d *digester) field(kind byte, b []byte) {
+	d.len[0] = kind
+	binary.BigEndian.PutUint64(d.len[1:], uint64(len(b)))
+	d.h.Write(d.len[:])
+	d.h.Write(b)
+}
+
+func (d *digester) end() (out llm.Digest) {
+	copy(out[:], d.h.Sum(d.sum[:0]))
+	d.h.Reset()
+	return out
+}
+
+// object adds an object's members but for the marker.
+func (d *digester) object(v strictjson.Value, marker string) {
+	for k, m := range v.Members() {
+		if k.Is(marker) && len(m.Raw()) <= maxMarker {
+			continue
+		}
+		d.field('k', k.Raw())
+		d.field('v', m.Raw())
+	}
+	d.field('}', nil)
+}
+
+// text returns the text of a block that is text and nothing else.
+func text(block strictjson.Value, marker string) (text strictjson.Value, ok bool) {
+	isText := false
+	for k, m := range block.Members() {
+		switch {
+		case k.Is("type") && m.Is("text"):
+			isText = true
+		case k.Is("text") && m.Kind() == strictjson.String:
+			text = m
+		case k.Is(marker) && len(m.Raw()) <= maxMarker:
+		default:
+			return text, false
+		}
+	}
+	return text, isText && text.Kind() == strictjson.String
+}
+
+// content adds a message's content. A string counts as a list of one block of text.
+func (d *digester) content(v strictjson.Value, marker string) {
+	switch v.Kind() {
+	case strictjson.String:
+		d.field('t', v.Raw())
+	case strictjson.Array:
+		for e := range v.Elements() {
+			if t, ok := text(e, marker); ok {
+				d.field('t', t.Raw())
+			} else if e.Kind() == strictjson.Object {
+				d.object(e, marker)
+			} else {
+				d.field('v', e.Raw())
+			}
+		}
+	default:
+		d.field('v', v.Raw())
+	}
+	d.field(']', nil)
+}
+
+// Digest returns the digest of a message, a tool or a system prompt: of its bytes as sent, but for white space between the members, for
+// members named marker (the wire format's cache marker, if it is short) and for whether content that is one text is written as
+// a string or as a list of one block.
+func (r *Reader) Digest(v strictjson.Value, marker string) llm.Digest {
+	d := &r.digest
+	if v.Kind() != strictjson.Object {
+		d.content(v, marker)
+		return d.end()
+	}
+	for k, m := range v.Members() {
+		switch {
+		case k.Is("content"):
+			d.field('k', k.Raw())
+			d.content(m, marker)
+		case k.Is(marker) && len(m.Raw()) <= maxMarker:
+		default:
+			d.field('k', k.Raw())
+			d.field('v', m.Raw())
+		}
+	}
+	return d.end()
+}

@@ -1,0 +1,308 @@
+package wire
+
+import (
+	"bytes"
+	"mime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/strictjson"
+)
+
+// Reader reads one request body into a Call.
+type Reader struct {
+	doc    strictjson.Document
+	call   *llm.Call
+	lim    llm.Limits
+	digest digester
+
+	// parts of all messages lie in one slice, so that a conversation of many short turns costs few allocations.
+	parts  []llm.Part
+	starts []int // of each message in parts
+	// tools maps the ids of the tool calls seen so far to names.
+	tools map[string]string
+}
+
+var readers = sync.Pool{New: func() any { return &Reader{digest: newDigester()} }}
+
+// Open begins to read a body into call. Whatever is wrong with the body as JSON is among the call's findings afterwards; the root is
+// absent when there is nothing to read. The Reader is reused after Close.
+func Open(call *llm.Call, contentType string, body []byte, lim llm.Limits) *Reader {
+	r := readers.Get().(*Reader)
+	r.call, r.lim = call, lim.WithDefaults()
+	call.BodyBytes = len(body)
+	if !isJSON(contentType) {
+		r.find(llm.Finding{Code: llm.FindingContentType, Detail: "the content type is not application/json in UTF-8"})
+	}
+	r.doc.Parse(body, strictjson.Options{MaxBytes: r.lim.MaxBytes, MaxDepth: r.lim.MaxDepth, MaxProblems: r.lim.MaxFindings})
+	for _, p := range r.doc.Problems() {
+		r.find(llm.Finding{Code: llm.FindingCode(p.Code), Path: p.Path, Detail: p.Detail + " (byte " + strconv.Itoa(p.Offset) + ")"})
+	}
+	if r.doc.Dropped() > 0 {
+		r.tooMany()
+	}
+	return r
+}
+
+// Close hands the parts that were read to the call's messages and lets go of the body.
+func (r *Reader) Close() {
+	for i, start := range r.starts {
+		end := len(r.parts)
+		if i+1 < len(r.starts) {
+			end = r.starts[i+1]
+		}
+		r.call.Messages[i].Parts = r.parts[start:end:end]
+	}
+	slices.Sort(r.call.UnknownFields)
+	r.call.UnknownFields = slices.Compact(r.call.UnknownFields)
+	r.doc.Forget()
+	r.call, r.parts, r.starts = nil, nil, r.starts[:0]
+	if len(r.tools) > 1024 {
+		r.tools = nil // a map never shrinks
+	}
+	clear(r.tools)
+	readers.Put(r)
+}
+
+// Root returns the body's value, which is absent when it could not be read. A body that is no object has a finding.
+func (r *Reader) Root() strictjson.Value {
+	v := r.doc.Root()
+	r.Want(v, Object)
+	return v
+}
+
+// find keeps a finding unless there are too many.
+func (r *Reader) find(f llm.Finding) {
+	if len(r.call.Findings) >= r.lim.MaxFindings {
+		r.tooMany()
+		return
+	}
+	r.call.Findings = append(r.call.Findings, f)
+}
+
+func (r *Reader) tooMany() {
+	if n := len(r.call.Findings); n == 0 || r.call.Findings[n-1].Code != llm.FindingTooMany {
+		r.call.Findings = append(r.call.Findings, llm.Finding{Code: llm.FindingTooMany, Detail: "more was found than is kept"})
+	}
+}
+
+// Find keeps a finding at a value.
+func (r *Reader) Find(code llm.FindingCode, at strictjson.Value, detail string) {
+	if len(r.call.Findings) >= r.lim.MaxFindings {
+		r.tooMany()
+		return
+	}
+	r.call.Findings = append(r.call.Findings, llm.Finding{Code: code, Path: at.Pointer(), Detail: detail})
+}
+
+// Missing keeps a finding for a member that an object should have.
+func (r *Reader) Missing(object strictjson.Value, name string) {
+	r.Find(llm.FindingMissingField, object, "the member "+name+" is missing")
+}
+
+// Kinds is a set of JSON types.
+type Kinds uint8
+
+// The sets of one, and Any.
+const (
+	Null   Kinds = 1 << strictjson.Null
+	Bool   Kinds = 1 << strictjson.Bool
+	Number Kinds = 1 << strictjson.Number
+	String Kinds = 1 << strictjson.String
+	Array  Kinds = 1 << strictjson.Array
+	Object Kinds = 1 << strictjson.Object
+	Any          = Null | Bool | Number | String | Array | Object
+)
+
+// Want reports whether a value is of one of the kinds. A value that is there and of another kind is a finding.
+func (r *Reader) Want(v strictjson.Value, k Kinds) bool {
+	if v.Kind() == strictjson.Absent {
+		return false
+	}
+	if k&(1<<v.Kind()) != 0 {
+		return true
+	}
+	r.Find(llm.FindingWrongType, v, "the value is of type "+v.Kind().String()+", which is not expected here")
+	return false
+}
+
+// Str returns a string's content as a Go string, "" when there is none. null is as good as absent.
+func (r *Reader) Str(v strictjson.Value) string { return string(r.Text(v)) }
+
+// Text returns a string's content, nil when there is none. null is as good as absent.
+func (r *Reader) Text(v strictjson.Value) []byte {
+	r.Want(v, String|Null)
+	return v.Text()
+}
+
+// Int returns an integer, nil when there is none. A number that is no integer is a finding.
+func (r *Reader) Int(v strictjson.Value) *int64 {
+	if !r.Want(v, Number|Null) || v.Kind() != strictjson.Number {
+		return nil
+	}
+	n, ok := v.Int64()
+	if !ok {
+		r.Find(llm.FindingNumberRange, v, "the number is no integer of 64 bits")
+		return nil
+	}
+	return &n
+}
+
+// Float returns a number, nil when there is none or when it is out of range.
+func (r *Reader) Float(v strictjson.Value) *float64 {
+	if !r.Want(v, Number|Null) {
+		return nil
+	}
+	f, ok := v.Float64()
+	if !ok {
+		return nil
+	}
+	return &f
+}
+
+// Fields are the members that an object of the wire format can have, with the types each can have.
+type Fields map[string]Field
+
+// Field is one member of Fields.
+type Field struct {
+	Kinds   Kinds
+	Integer bool // a number must be an integer
+}
+
+// maxUnknownFields is how many unknown top-level members are kept. Each is compared with the known names and the
+// other unknown ones, so the number is small.
+const maxUnknownFields = 64
+
+// maxFieldName is how much of an unknown member's name is kept, in bytes.
+const maxFieldName = 128
+
+// TopLevel checks the members of the body against the known ones: names in other case, with escapes, unknown, or with values of
+// another type.
+func (r *Reader) TopLevel(root strictjson.Value, known Fields) {
+	var unknown []strictjson.Value
+	for k, v := range root.Members() {
+		name := k.Raw()
+		f, ok := known[string(name[1:len(name)-1])]
+		if !ok && k.Escaped() {
+			f, ok = known[string(k.Text())]
+			r.Find(llm.FindingEscapedKey, k, "a member's name has an escape")
+		}
+		if ok {
+			if r.Want(v, f.Kinds) && f.Integer {
+				r.Int(v)
+			}
+			continue
+		}
+		if len(unknown) == maxUnknownFields {
+			r.tooMany()
+			break
+		}
+		for name := range known {
+			if k.FoldsTo(name) {
+				r.Find(llm.FindingCaseFoldedKey, k, "a known member's name is written in other case")
+			}
+		}
+		text := k.Text()
+		for _, u := range unknown {
+			if other := u.Text(); bytes.EqualFold(other, text) && !bytes.Equal(other, text) {
+				r.Find(llm.FindingCaseFoldedKey, k, "two members' names differ only in case")
+				break
+			}
+		}
+		unknown = append(unknown, k)
+		r.call.UnknownFields = append(r.call.UnknownFields, string(text[:min(len(text), maxFieldName)]))
+	}
+}
+
+// Member checks a member's name of an object within the body against the known ones, and returns which it is: the index in known,
+// or -1. Names in other case and names with escapes are findings.
+func (r *Reader) Member(name strictjson.Value, known []string) int {
+	raw := name.Raw()
+	raw = raw[1 : len(raw)-1]
+	for i, k := range known {
+		if string(raw) == k {
+			return i
+		}
+	}
+	if name.Escaped() {
+		r.Find(llm.FindingEscapedKey, name, "a member's name has an escape")
+	}
+	for i, k := range known {
+		if name.Is(k) {
+			return i
+		}
+		if name.FoldsTo(k) {
+			r.Find(llm.FindingCaseFoldedKey, name, "a known member's name is written in other case")
+		}
+	}
+	return -1
+}
+
+// Begin begins a message. Parts that follow belong to it.
+func (r *Reader) Begin(m llm.Message) {
+	r.call.Messages = append(r.call.Messages, m)
+	r.starts = append(r.starts, len(r.parts))
+}
+
+// Part adds a part to the message that was begun last.
+func (r *Reader) Part(p llm.Part) {
+	if p.Kind == llm.PartToolCall && p.ToolCallID != "" {
+		if r.tools == nil {
+			r.tools = map[string]string{}
+		}
+		r.tools[p.ToolCallID] = p.ToolName
+	}
+	if p.Kind == llm.PartToolResult && p.ToolName == "" {
+		p.ToolName = r.tools[p.ToolCallID]
+	}
+	r.parts = append(r.parts, p)
+}
+
+// Grow makes room for messages with about as many parts.
+func (r *Reader) Grow(messages int) {
+	r.call.Messages = slices.Grow(r.call.Messages, messages)
+	r.parts = slices.Grow(r.parts, messages+messages/4+1)
+}
+
+// Unknown adds a part for something in a message that the codec does not know, so that it is not out of sight.
+func (r *Reader) Unknown(v strictjson.Value) {
+	r.Part(llm.Part{Kind: llm.PartUnknown, Text: v.Raw()})
+}
+
+// URL adds a URL that the provider is asked to fetch.
+func (r *Reader) URL(v strictjson.Value) {
+	if s := r.Str(v); s != "" {
+		r.call.URLs = append(r.call.URLs, s)
+	}
+}
+
+// DataURL splits a data: URL into media type and data. ok is false for any other URL.
+func DataURL(url []byte) (mediaType string, data []byte, ok bool) {
+	const scheme = "data:"
+	if len(url) < len(scheme) || !strings.EqualFold(string(url[:len(scheme)]), scheme) {
+		return "", nil, false
+	}
+	head, data, _ := bytes.Cut(url[len(scheme):], []byte(","))
+	head, _, _ = bytes.Cut(head, []byte(";"))
+	return string(head[:min(len(head), maxFieldName)]), data, true
+}
+
+// isJSON reports whether a content type is application/json, in UTF-8 where it says a charset.
+func isJSON(contentType string) bool {
+	if contentType == "application/json" {
+		return true
+	}
+	media, params, err := mime.ParseMediaType(contentType)
+	if err != nil || media != "application/json" {
+		return false
+	}
+	for name, value := range params {
+		if name != "charset" || !strings.EqualFold(value, "utf-8") {
+			return false
+		}
+	}
+	return true
+}
