@@ -1,0 +1,23 @@
+// Package xds is the channel between the control plane and the sidecars for everything that must be quick or aimed:
+// providers, mode, kill switch, credentials and detector models go out by delta ADS; decision records come back as
+// access-log entries; and a sidecar's intermediate is signed over the same connection.
+//
+// What a sidecar gets follows from who it is, never from what it says of itself: an Authenticator turns the bearer
+// token of each call into an Identity, and the server writes that over the node that the client named. A stream without
+// an identity is not served at all.
+//
+// Policy does not travel here: Rego goes out in signed bundles over HTTPS, see pkg/policy.
+//
+// The control plane calls
+//
+//	server, err := xds.NewServer(xds.ServerConfig{Authenticator: a, GetCertificate: certs.GetCertificate})
+//	server.SetNamespace("agents", xds.NamespaceResources{Config: config, Providers: providers, Secrets: secrets})
+//	err = server.Serve(ctx, listener)
+//
+// and a sidecar
+//
+//	client, err := xds.Dial(xds.ClientConfig{Address: address, TrustAnchors: pem, TokenPath: path, StateDir: dir, OnSnapshot: apply})
+//	err = client.Run(ctx)
+//
+// Both halves need gRPC and the protos of go-control-plane only. Nothing here imports client-go.
+package xds
