@@ -1,0 +1,64 @@
+package iforest_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"sallyport.dev/sallyport/pkg/iforest"
+)
+
+// Learn what is ordinary, set a threshold that one ordinary row in a hundred
+// crosses, judge two new rows, and say why.
+func Example() {
+	// A thousand ordinary rows from 50 sessions: a size, a share, and a
+	// counter that was always 0.
+	r := rand.New(rand.NewPCG(1, 2))
+	var rows [][]float32
+	var sessions []int
+	for i := range 1000 {
+		rows = append(rows, []float32{float32(5 + r.NormFloat64()), float32(r.Float64() / 2), 0})
+		sessions = append(sessions, i/20)
+	}
+	opts := iforest.Options{RangeExtension: 1, Seed: 1, Schema: "example/1"}
+
+	forest, err := iforest.Fit(rows, opts)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	scores, err := iforest.CrossScores(rows, sessions, 5, opts)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	calibration := iforest.Calibrate(scores)
+	limit, ok := calibration.Threshold(0.01)
+	fmt.Println("1 % is supported:", ok)
+
+	for _, row := range [][]float32{
+		{5.2, 0.3, 0},
+		{5.2, 0.3, 2},
+	} {
+		score := forest.Score(row)
+		fmt.Printf("%v: alarm %v, percentile %.2f\n", row, score > limit, calibration.Percentile(score))
+		if score > limit {
+			why := forest.Explain(row)[0]
+			fmt.Printf("mostly because feature %d is %v\n", why.Feature, why.Value)
+		}
+	}
+
+	// Elsewhere, later.
+	data, err := forest.MarshalBinary()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = iforest.Load(data, "example/2")
+	fmt.Println(err)
+	// Output:
+	// 1 % is supported: true
+	// [5.2 0.3 0]: alarm false, percentile 0.07
+	// [5.2 0.3 2]: alarm true, percentile 1.00
+	// mostly because feature 2 is 2
+	// iforest: forest of schema "example/1" where "example/2" is wanted
+}

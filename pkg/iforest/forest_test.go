@@ -1,0 +1,203 @@
+package iforest
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// linkedScore is Score by the trees as they were grown.
+func linkedScore(f *Forest, x []float32) float64 {
+	sum := 0.0
+	for i := range f.trees {
+		sum += f.trees[i].mean[f.trees[i].leaf(x)]
+	}
+	return f.fromSum(sum)
+}
+
+func TestFlatFormScoresAsTheTreesDo(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 0))
+	inf := float32(math.Inf(1))
+	for range 150 {
+		dims := 1 + r.IntN(80)
+		rows := awkward(2+r.IntN(400), dims, r)
+		if r.IntN(2) == 0 {
+			rows = gaussian(2+r.IntN(400), dims, r.Uint64())
+		}
+		f := mustFit(t, rows, Options{
+			Trees: 1 + r.IntN(20), SampleSize: 2 + r.IntN(300),
+			RangeExtension: float64(r.IntN(3)), Seed: r.Uint64(),
+		})
+		var asked [][]float32
+		for range 40 {
+			x := make([]float32, dims)
+			for i := range x {
+				switch r.IntN(6) {
+				case 0:
+					x[i] = inf
+				case 1:
+					x[i] = -inf
+				case 2: // exactly on a threshold
+					tr := f.trees[r.IntN(len(f.trees))]
+					x[i] = tr.nodes[r.IntN(len(tr.nodes))].threshold
+				default:
+					x[i] = rows[r.IntN(len(rows))][i]
+				}
+			}
+			asked = append(asked, x)
+		}
+		batch := f.ScoreBatch(nil, asked)
+		for i, x := range asked {
+			s := f.Score(x)
+			if want := linkedScore(f, x); s != want {
+				t.Fatalf("Score is %v by the flat form, %v by the trees", s, want)
+			}
+			if s != batch[i] {
+				t.Fatalf("Score is %v, ScoreBatch %v", s, batch[i])
+			}
+			if !(s > 0 && s < 1) {
+				t.Fatalf("score %v is not in (0, 1)", s)
+			}
+		}
+	}
+}
+
+func TestWhatCannotBeJudgedScoresOne(t *testing.T) {
+	f := mustFit(t, gaussian(100, 3, 1), Options{})
+	nan := float32(math.NaN())
+	for _, c := range []struct {
+		name   string
+		forest *Forest
+		x      []float32
+	}{
+		{"NaN", f, []float32{0, nan, 0}},
+		{"NaN last", f, []float32{0, 0, nan}},
+		{"too short", f, []float32{0, 0}},
+		{"too long", f, []float32{0, 0, 0, 0}},
+		{"nil", f, nil},
+		{"zero forest", &Forest{}, []float32{0}},
+		{"zero forest, nil", &Forest{}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if s := c.forest.Score(c.x); s != 1 {
+				t.Errorf("Score is %v", s)
+			}
+			good := []float32{0, 0, 0}
+			batch := c.forest.ScoreBatch(nil, [][]float32{good, c.x, good})
+			if batch[1] != 1 || batch[0] != c.forest.Score(good) || batch[2] != batch[0] {
+				t.Errorf("ScoreBatch is %v", batch)
+			}
+		})
+	}
+}
+
+func TestScoringDoesNotAllocate(t *testing.T) {
+	rows := gaussian(300, 50, 1)
+	f := mustFit(t, rows, Options{})
+	dst := make([]float64, len(rows))
+	if n := testing.AllocsPerRun(100, func() { f.Score(rows[0]) }); n != 0 {
+		t.Errorf("Score allocates %v times", n)
+	}
+	if n := testing.AllocsPerRun(10, func() { f.ScoreBatch(dst, rows) }); n != 0 {
+		t.Errorf("ScoreBatch allocates %v times", n)
+	}
+}
+
+func TestScoreBatchUsesWhatItIsGiven(t *testing.T) {
+	rows := gaussian(50, 2, 1)
+	f := mustFit(t, rows, Options{})
+	dst := make([]float64, 3, 60)
+	if got := f.ScoreBatch(dst, rows); len(got) != 50 || &got[0] != &dst[0] {
+		t.Error("a dst of sufficient capacity is not used")
+	}
+	if got := f.ScoreBatch(dst, nil); len(got) != 0 {
+		t.Errorf("%d scores of no rows", len(got))
+	}
+}
+
+// c(n) against its closed forms and the estimate printed in the paper.
+func TestHarmonics(t *testing.T) {
+	c := harmonics(10000)
+	for n, want := range map[int]float64{0: 0, 1: 0, 2: 1, 3: 5. / 3, 4: 2 + 1./6} {
+		if math.Abs(c[n]-want) > 1e-15 {
+			t.Errorf("c(%d) = %v, want %v", n, c[n], want)
+		}
+	}
+	for _, n := range []float64{256, 10000} {
+		estimate := 2*(math.Log(n-1)+0.5772156649) - 2*(n-1)/n
+		if got := c[int(n)]; math.Abs(got-estimate) > 1/(n-1)+1e-8 {
+			t.Errorf("c(%v) = %v, estimate %v", n, got, estimate)
+		}
+	}
+}
+
+func TestExplainAddsUpToTheScore(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 0))
+	for range 100 {
+		dims := 1 + r.IntN(30)
+		f := mustFit(t, awkward(2+r.IntN(300), dims, r), Options{
+			Trees: 1 + r.IntN(40), RangeExtension: float64(r.IntN(2)), Seed: r.Uint64(),
+		})
+		for range 20 {
+			x := make([]float32, dims)
+			for i := range x {
+				x[i] = float32(r.NormFloat64() * 3)
+				if r.IntN(40*dims) == 0 {
+					x[i] = float32(math.NaN())
+				}
+			}
+			sum, h := 0.0, 0.0
+			last := math.Inf(1)
+			for _, c := range f.Explain(x) {
+				sum += c.Credit
+				if c.Credit > last {
+					t.Fatal("credits do not descend")
+				}
+				if last = c.Credit; c.Value != x[c.Feature] && c.Value == c.Value {
+					t.Fatalf("value %v of feature %d, which is %v", c.Value, c.Feature, x[c.Feature])
+				}
+			}
+			if f.scorable(x) {
+				for i := range f.trees {
+					h += f.trees[i].mean[f.trees[i].leaf(x)]
+				}
+			}
+			if diff := f.root - h/float64(len(f.trees)); math.Abs(sum-diff) > 1e-9 {
+				t.Fatalf("credits add up to %v, path length differs by %v", sum, diff)
+			}
+			if got, want := f.BaseScore()*math.Exp2(sum/f.CreditUnit()), f.Score(x); math.Abs(got-want) > 1e-9 {
+				t.Fatalf("credits give score %v, Score %v", got, want)
+			}
+		}
+	}
+}
+
+func TestExplainNamesTheOddFeature(t *testing.T) {
+	rows := gaussian(1000, 8, 1)
+	for _, row := range rows {
+		row[6] = 0
+	}
+	f := mustFit(t, rows, Options{RangeExtension: 1})
+	for _, feature := range []int{2, 6} {
+		x := make([]float32, 8)
+		x[feature] = 7
+		got := f.Explain(x)
+		if got[0].Feature != feature || got[0].Credit <= 0 || got[0].Value != 7 {
+			t.Errorf("feature %d is odd, first credit is %+v", feature, got[0])
+		}
+		if last := got[len(got)-1]; last.Credit >= 0 {
+			t.Errorf("no feature speaks for an otherwise central row: %+v", last)
+		}
+	}
+	nan := float32(math.NaN())
+	got := f.Explain([]float32{0, nan, 0, 0, nan, 0, 0, 0})
+	if len(got) != 2 || got[0].Feature != 1 || got[1].Feature != 4 || got[0].Credit != got[1].Credit {
+		t.Errorf("NaNs are explained by %+v", got)
+	}
+	if got := f.Explain(make([]float32, 7)); got != nil {
+		t.Errorf("a row of the wrong length is explained by %+v", got)
+	}
+	if got := new(Forest).Explain(nil); got != nil || new(Forest).BaseScore() != 1 {
+		t.Errorf("a zero forest explains %+v", got)
+	}
+}
