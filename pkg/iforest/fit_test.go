@@ -283,6 +283,86 @@ func TestRangeExtensionSeesWhatTrainingNeverShowed(t *testing.T) {
 	}
 }
 
+// At depth d a threshold lies within the node's range widened by extension ×
+// deviation × 0.5^d, all of that range being used, and every feature is drawn
+// equally often, also the constant one (deviation 0.5).
+func TestExtendedCutsLieWhereTheyShould(t *testing.T) {
+	const extension = 2
+	rows := make([][]float32, 256)
+	for i := range rows {
+		rows[i] = []float32{3, float32(i%2*20 - 10)} // constant; −10 and 10, deviation 10
+	}
+	f := mustFit(t, rows, Options{Trees: 4000, RangeExtension: extension})
+	var widest [2]float64 // share of the allowed range that root cuts reach
+	drawn := [2]int{}
+	for _, tr := range f.trees {
+		var check func(i int32, depth int, lo, hi float64)
+		check = func(i int32, depth int, lo, hi float64) { // the range of feature 1 here
+			n := tr.nodes[i]
+			if n.feature == isLeaf {
+				return
+			}
+			at := float64(n.threshold)
+			from, to, reach := 3.0, 3.0, extension*0.5
+			if n.feature == 1 {
+				from, to, reach = lo, hi, extension*10
+			}
+			reach *= math.Pow(0.5, float64(depth))
+			if at < from-reach-1e-5 || at > to+reach+1e-5 {
+				t.Fatalf("depth %d: cut of feature %d at %v, range %v to %v, reach %v", depth, n.feature, at, from, to, reach)
+			}
+			if depth == 0 {
+				drawn[n.feature]++
+				widest[n.feature] = max(widest[n.feature], (at-from)/(to+reach-from))
+			}
+			if n.feature == 0 || at < lo || at >= hi {
+				check(i+1, depth+1, lo, hi)
+				check(n.right, depth+1, lo, hi)
+				return
+			}
+			check(i+1, depth+1, lo, lo)
+			check(n.right, depth+1, hi, hi)
+		}
+		check(0, 0, -10, 10)
+	}
+	for feature := range 2 {
+		if widest[feature] < 0.99 {
+			t.Errorf("cuts of feature %d reach %.3f of what is allowed", feature, widest[feature])
+		}
+		if share := float64(drawn[feature]) / 4000; math.Abs(share-0.5) > 0.04 {
+			t.Errorf("feature %d is drawn at %.3f of the roots", feature, share)
+		}
+	}
+}
+
+func TestSamplesAreDrawnWithoutReplacementAndEvenly(t *testing.T) {
+	const n, psi, trees = 40, 10, 4000
+	g := grower{
+		rows: gaussian(n, 1, 1), psi: psi, limit: depthLimit(psi), dims: 1,
+		order: ascending(n), swaps: make([]int32, psi), sample: make([]int32, psi), features: make([]int32, 1),
+	}
+	var drawn [n]int
+	for i := range uint64(trees) {
+		g.grow(1, i)
+		seen := make(map[int32]bool)
+		for _, row := range g.sample {
+			if seen[row] {
+				t.Fatalf("tree %d drew row %d twice", i, row)
+			}
+			seen[row] = true
+			drawn[row]++
+		}
+		if !slices.Equal(g.order, ascending(n)) {
+			t.Fatalf("tree %d left its draw behind", i)
+		}
+	}
+	for row, k := range drawn {
+		if want := trees * psi / n; k < want-150 || k > want+150 { // five deviations
+			t.Errorf("row %d was drawn %d times, want about %d", row, k, want)
+		}
+	}
+}
+
 // auc is the chance that a labelled row scores higher than another, ties half.
 func auc(scores []float64, label []bool) float64 {
 	order := make([]int, len(scores))

@@ -15,14 +15,20 @@ const (
 )
 
 // Limits on what Fit accepts and Load believes. They bound the scoring form of a
-// loaded forest to 24 MiB, and all of it to about 200 MiB, whatever the bytes claim.
+// loaded forest to 24 MiB, and all of it to about 200 MiB, whatever the bytes
+// claim.
 const (
-	MaxTrees      = 1 << 14
+	// MaxTrees is the largest number of trees.
+	MaxTrees = 1 << 14
+	// MaxSampleSize is the largest number of rows a tree is grown on.
 	MaxSampleSize = 1 << 14
-	MaxFeatures   = 1 << 16
-	MaxSchema     = 255     // bytes
-	maxSlots      = 1 << 21 // trees × leaves of a complete tree
-	maxExtension  = 1000
+	// MaxFeatures is the largest length of a row.
+	MaxFeatures = 1 << 16
+	// MaxSchema is the largest length of a schema's name, in bytes.
+	MaxSchema = 255
+
+	maxSlots     = 1 << 21 // trees × leaves of a complete tree
+	maxExtension = 1000
 )
 
 // Options says how to fit a forest. The zero value is the paper's forest: 100
