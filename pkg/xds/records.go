@@ -133,9 +133,11 @@ func (c *Client) sendBatch(ctx context.Context) bool {
 		}
 		logs.LogEntry = append(logs.LogEntry, entry)
 	}
-	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	// A batch that is on its way when ctx ends is not cut off, lest it arrive and be sent again.
+	batchCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
 	defer cancel()
-	stream, err := accesslogv3.NewAccessLogServiceClient(c.conn).StreamAccessLogs(ctx)
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(flushTimeout, cancel) })()
+	stream, err := accesslogv3.NewAccessLogServiceClient(c.conn).StreamAccessLogs(batchCtx)
 	if err != nil {
 		return c.batchFailed(err, len(batch))
 	}
