@@ -1,49 +1,257 @@
 package detector
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
 
 	"sallyport.dev/sallyport/pkg/features"
+	"sallyport.dev/sallyport/pkg/iforest"
 	"sallyport.dev/sallyport/pkg/policy"
 )
 
-// Model is what was learned of one workload. It never changes and is safe for concurrent use.
-type Model struct{}
-
-// Errors of Load that callers branch on.
+// Errors that callers of Load branch on.
 var (
-	ErrSchema  = errors.New("model is of another feature schema")
-	ErrCorrupt = errors.New("model is damaged")
+	// ErrSchema says that the model is of another feature schema than this program extracts.
+	ErrSchema = errors.New("model of another feature schema")
+	// ErrCorrupt says that the bytes are no model, or one of a version that is not known, or damaged.
+	ErrCorrupt = errors.New("not a valid model")
 )
 
-// Load reads a model that MarshalBinary wrote.
-func Load(b []byte) (*Model, error) { return nil, ErrCorrupt }
+// explainFrom is the percentile above which Judge names features: below, the names would be of interest to nobody and cost
+// ten times the score.
+const explainFrom = 0.9
 
-// MarshalBinary returns the model in the form that Load reads.
-func (m *Model) MarshalBinary() ([]byte, error) { return nil, nil }
+// topFeatures is how many features Judge names.
+const topFeatures = 5
 
-// Digest is the SHA-256 of the model's binary form, in hex.
-func (m *Model) Digest() string { return "" }
-
-// Judge scores a call. A nil model is not ready.
-func (m *Model) Judge(v *features.Vector) policy.Anomaly { return policy.Anomaly{} }
-
-// Explain is Judge with TopFeatures whatever the score.
-func (m *Model) Explain(v *features.Vector) policy.Anomaly { return policy.Anomaly{} }
-
-// Contributions returns every feature's part in the score, the largest first.
-func (m *Model) Contributions(v *features.Vector) []policy.Feature { return nil }
+// Model is what was learned of one workload: a forest, the distribution of its scores over calls it had not seen, and the
+// threshold that the false-positive budget allows. It never changes and is safe for concurrent use.
+type Model struct {
+	forest      *iforest.Forest
+	calibration *iforest.Calibration
+	info        Info
+	threshold   float64
+	encoded     []byte
+	digest      string
+}
 
 // Info is what a model says of itself.
 type Info struct {
-	Schema                   string
-	Calls, Sessions          int     // that it learned from
-	Threshold                float64 // a call that scores higher exceeds
-	FalsePositivesPerMillion int     // the budget asked for
-	// Supported says that there were enough calls to set a threshold for the budget. Otherwise the threshold is the most
-	// conservative one that the calls support.
+	// Schema is the feature schema's id.
+	Schema string
+	// Calls and Sessions are how many the model learned from.
+	Calls, Sessions int
+	// Threshold is the score above which a call exceeds.
+	Threshold float64
+	// FalsePositivesPerMillion is the budget asked for.
+	FalsePositivesPerMillion int
+	// Supported says that there were enough calls to find a threshold for the budget. If there were not, the threshold is the largest
+	// score that any of the calls got out of fold: one in Calls+1 benign calls is expected to exceed it, which is more than the budget
+	// allows and the fewest that can be vouched for.
 	Supported bool
 }
 
-// Info returns what the model says of itself.
-func (m *Model) Info() Info { return Info{} }
+// A model is encoded as
+//
+//	magic "SPDM", version (1 byte)
+//	length of the schema (1 byte), schema
+//	calls, sessions, false positives per million: uvarint
+//	length of the forest: uvarint, the forest as iforest writes it
+//	length of the calibration: uvarint, the calibration as iforest writes it
+//	CRC-32C of all that (4 bytes, little-endian)
+//
+// The threshold follows from the calibration and the budget.
+const (
+	modelMagic   = "SPDM"
+	modelVersion = 1
+	maxModel     = 64 << 20
+)
+
+// newModel completes a model from its parts.
+func newModel(forest *iforest.Forest, calibration *iforest.Calibration, info Info) (*Model, error) {
+	m := &Model{forest: forest, calibration: calibration, info: info}
+	m.threshold, m.info.Supported = calibration.Threshold(float64(info.FalsePositivesPerMillion) / 1e6)
+	m.info.Threshold = m.threshold
+
+	f, err := forest.MarshalBinary()
+	if err != nil {
+		return nil, fmt.Errorf("encode forest: %w", err)
+	}
+	c, err := calibration.MarshalBinary()
+	if err != nil {
+		return nil, fmt.Errorf("encode calibration: %w", err)
+	}
+	b := append([]byte(modelMagic), modelVersion, byte(len(info.Schema)))
+	b = append(b, info.Schema...)
+	b = binary.AppendUvarint(b, uint64(info.Calls))
+	b = binary.AppendUvarint(b, uint64(info.Sessions))
+	b = binary.AppendUvarint(b, uint64(info.FalsePositivesPerMillion))
+	b = binary.AppendUvarint(b, uint64(len(f)))
+	b = append(b, f...)
+	b = binary.AppendUvarint(b, uint64(len(c)))
+	b = append(b, c...)
+	m.encoded = seal(b)
+	sum := sha256.Sum256(m.encoded)
+	m.digest = hex.EncodeToString(sum[:])
+	return m, nil
+}
+
+// Load reads a model that MarshalBinary wrote. An error wraps ErrSchema where the model is of another feature schema than this program's and
+// ErrCorrupt where the bytes are no model. They need not be trusted not to be damaged, but whoever can write a model can make it find nothing: who must
+// know that it is genuine asks for its digest elsewhere.
+func Load(b []byte) (*Model, error) {
+	r, version, err := unseal(b, modelMagic, maxModel)
+	if err != nil {
+		return nil, fmt.Errorf("load model: %w", err)
+	}
+	if version != modelVersion {
+		return nil, fmt.Errorf("load model: version %d: %w", version, ErrCorrupt)
+	}
+	info := Info{Schema: string(r.bytes(uint64(r.byte())))}
+	info.Calls = r.count(math.MaxInt32)
+	info.Sessions = r.count(math.MaxInt32)
+	info.FalsePositivesPerMillion = r.count(1e6)
+	f := r.bytes(r.uvarint())
+	c := r.bytes(r.uvarint())
+	if err := r.end(); err != nil {
+		return nil, fmt.Errorf("load model: %w", err)
+	}
+	if info.Schema != features.SchemaID {
+		return nil, fmt.Errorf("load model: %w: %.64q, not %q", ErrSchema, info.Schema, features.SchemaID)
+	}
+	forest, err := iforest.Load(f, features.SchemaID)
+	if err != nil {
+		return nil, fmt.Errorf("load model: %w: %w", ErrCorrupt, err)
+	}
+	if forest.Features() != features.Size {
+		return nil, fmt.Errorf("load model: %w: forest of %d features, not %d", ErrCorrupt, forest.Features(), features.Size)
+	}
+	calibration := new(iforest.Calibration)
+	if err := calibration.UnmarshalBinary(c); err != nil {
+		return nil, fmt.Errorf("load model: %w: %w", ErrCorrupt, err)
+	}
+	if calibration.Size() == 0 || info.FalsePositivesPerMillion == 0 {
+		return nil, fmt.Errorf("load model: %w: nothing to set a threshold by", ErrCorrupt)
+	}
+	return newModel(forest, calibration, info)
+}
+
+// MarshalBinary returns the model in the form that Load reads. Equal models have equal bytes. The caller must not change them.
+func (m *Model) MarshalBinary() ([]byte, error) {
+	if m == nil || m.encoded == nil {
+		return nil, errors.New("encode a model that was never trained")
+	}
+	return m.encoded, nil
+}
+
+// Digest is the SHA-256 of the model's binary form, in hex; "" for a nil model.
+func (m *Model) Digest() string {
+	if m == nil {
+		return ""
+	}
+	return m.digest
+}
+
+// Info returns what the model says of itself; zero for a nil model.
+func (m *Model) Info() Info {
+	if m == nil {
+		return Info{}
+	}
+	return m.info
+}
+
+// Judge scores a call's features. It names the features that raised the score only where the percentile is above 0.9, which
+// keeps the common call free of allocations.
+//
+// A nil model has learned nothing: its verdict is not ready. Features that are not numbers get score and percentile 1 and
+// exceed.
+func (m *Model) Judge(v *features.Vector) policy.Anomaly {
+	a := m.judge(v)
+	if a.Percentile > explainFrom {
+		a.TopFeatures = m.top(v)
+	}
+	return a
+}
+
+// Explain is Judge with the features named whatever the score.
+func (m *Model) Explain(v *features.Vector) policy.Anomaly {
+	a := m.judge(v)
+	if a.Ready {
+		a.TopFeatures = m.top(v)
+	}
+	return a
+}
+
+func (m *Model) judge(v *features.Vector) policy.Anomaly {
+	if m == nil || m.forest == nil {
+		return policy.Anomaly{}
+	}
+	a := policy.Anomaly{Ready: true, Threshold: m.threshold, ModelDigest: m.digest}
+	for _, x := range v {
+		if x != x || math.IsInf(float64(x), 0) {
+			a.Score, a.Percentile, a.Exceeds = 1, 1, true
+			return a
+		}
+	}
+	a.Score = m.forest.Score(v[:])
+	a.Percentile = m.calibration.Percentile(a.Score)
+	a.Exceeds = !(a.Score <= m.threshold)
+	return a
+}
+
+// top returns the features that raised the score most.
+func (m *Model) top(v *features.Vector) []policy.Feature {
+	var out []policy.Feature
+	for _, c := range m.forest.Explain(v[:]) {
+		if len(out) == topFeatures || !(c.Credit > 0) {
+			break
+		}
+		out = append(out, feature(c))
+	}
+	return out
+}
+
+// Contributions returns what each feature did to the score, the one that raised it most first. Features that were not asked have no part and
+// come with contribution 0. In units of Unit, the contributions add up to how often the score was doubled.
+func (m *Model) Contributions(v *features.Vector) []policy.Feature {
+	if m == nil || m.forest == nil {
+		return nil
+	}
+	out := make([]policy.Feature, 0, features.Size)
+	var asked [features.Size]bool
+	negative := 0 // where those that lowered the score begin
+	for _, c := range m.forest.Explain(v[:]) {
+		asked[c.Feature] = true
+		if c.Credit >= 0 {
+			negative++
+		}
+		out = append(out, feature(c))
+	}
+	lowered := append([]policy.Feature(nil), out[negative:]...)
+	out = out[:negative]
+	for i, yes := range asked {
+		if !yes {
+			out = append(out, policy.Feature{Name: features.Schema[i].Name, Value: float64(v[i])})
+		}
+	}
+	return append(out, lowered...)
+}
+
+// Unit is the contribution that doubles a score; 0 for a nil model.
+func (m *Model) Unit() float64 {
+	if m == nil || m.forest == nil {
+		return 0
+	}
+	return m.forest.CreditUnit()
+}
+
+func feature(c iforest.Contribution) policy.Feature {
+	return policy.Feature{Name: features.Schema[c.Feature].Name, Value: float64(c.Value), Contribution: c.Credit}
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -1,36 +1,262 @@
 package detector
 
-// Reservoir is a bounded sample of a workload's calls to train on. It is not safe for concurrent use.
-type Reservoir struct{}
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
 
-// Admission is what became of a call, as its decision record says.
-type Admission struct {
-	Released bool // the call was released without a setting relaxing a denial
-	Exceeds  bool // the detector found it anomalous
-	Tainted  bool // its session was tainted
+	"sallyport.dev/sallyport/pkg/features"
+)
+
+// Reservoir is a bounded sample of a workload's calls to train on. It is wary of being taught: calls that were refused, that exceeded the threshold or
+// that belong to a tainted session are never admitted, no session takes more than a 32nd of it, and once it is full
+// a new call is admitted with a chance that keeps the mean age of the sample at eight times its size, so that habits
+// can change over weeks and a burst changes little.
+//
+// What it cannot tell is a patient attacker whose every call stays under the threshold; such a one can widen what is ordinary
+// for the workload, slowly.
+//
+// It is not safe for concurrent use.
+type Reservoir struct {
+	capacity int
+	rng      *rand.PCG
+	seen     uint64 // admissible calls offered
+	refused  uint64 // calls turned away
+	rows     []Row
+	sessions map[string]*held
 }
 
-// NewReservoir returns a reservoir for at most capacity calls. The same seed and calls give the same sample.
-func NewReservoir(capacity int, seed uint64) *Reservoir { return &Reservoir{} }
+// held is a session's share of a reservoir.
+type held struct {
+	seen uint64 // admissible calls offered since the session came in
+	rows []int  // indices into Reservoir.rows
+}
+
+const (
+	minCapacity = 16
+	maxCapacity = 1 << 16
+	maxSession  = 128 // bytes of a session's id
+
+	// shares is how many sessions at least a full reservoir holds.
+	shares = 32
+	// memory is how many times its size a reservoir remembers.
+	memory = 8
+)
+
+// Admission is what became of a call, as its decision record says. The zero value is not admitted.
+type Admission struct {
+	// Released says that the decision was to release the call; a denial that a setting relaxed is none.
+	Released bool
+	// Exceeds says that the detector found it anomalous.
+	Exceeds bool
+	// Tainted says that its session was.
+	Tainted bool
+}
+
+// NewReservoir returns a reservoir for at most capacity calls, held within 16 to 65,536. The same seed and the same calls in the same order give the
+// same sample.
+func NewReservoir(capacity int, seed uint64) *Reservoir {
+	return &Reservoir{
+		capacity: max(minCapacity, min(maxCapacity, capacity)),
+		rng:      rand.NewPCG(seed, 0x5a11790f7),
+		sessions: map[string]*held{},
+	}
+}
+
+// perSession is how many calls of one session are held at most.
+func (r *Reservoir) perSession() int { return max(4, r.capacity/shares) }
 
 // Add offers a call and says whether it is in the sample now.
-func (r *Reservoir) Add(row Row, a Admission) bool { return false }
+func (r *Reservoir) Add(row Row, a Admission) bool {
+	if !a.Released || a.Exceeds || a.Tainted || row.Session == "" || len(row.Session) > maxSession || !finite(&row.Vector) {
+		r.refused++
+		return false
+	}
+	r.seen++
+	s := r.sessions[row.Session]
+	if s != nil {
+		s.seen++
+		if len(s.rows) >= r.perSession() {
+			// Each of the session's calls has the same chance to be among those held.
+			if r.below(s.seen) >= uint64(len(s.rows)) {
+				return false
+			}
+			r.rows[s.rows[r.below(uint64(len(s.rows)))]] = row
+			return true
+		}
+	}
+	at := len(r.rows)
+	if at < r.capacity {
+		r.rows = append(r.rows, row)
+	} else {
+		if r.below(min(r.seen, memory*uint64(r.capacity))) >= uint64(r.capacity) {
+			return false
+		}
+		at = int(r.below(uint64(r.capacity)))
+		r.drop(at)
+		r.rows[at] = row
+		s = r.sessions[row.Session] // drop may have forgotten it
+	}
+	if s == nil {
+		s = &held{seen: 1}
+		r.sessions[row.Session] = s
+	}
+	s.rows = append(s.rows, at)
+	return true
+}
 
-// Rows returns the sample.
-func (r *Reservoir) Rows() []Row { return nil }
+// drop takes the row at this index from its session.
+func (r *Reservoir) drop(at int) {
+	id := r.rows[at].Session
+	s := r.sessions[id]
+	for k, i := range s.rows {
+		if i == at {
+			s.rows[k] = s.rows[len(s.rows)-1]
+			s.rows = s.rows[:len(s.rows)-1]
+			break
+		}
+	}
+	if len(s.rows) == 0 {
+		delete(r.sessions, id)
+	}
+}
 
-// Counts says what the reservoir holds and has seen.
+// below returns a number in [0, n); its bias, n in 2⁶⁴, is beyond notice.
+func (r *Reservoir) below(n uint64) uint64 { return r.rng.Uint64() % n }
+
+// Rows returns a copy of the sample.
+func (r *Reservoir) Rows() []Row { return append([]Row(nil), r.rows...) }
+
+// Counts says what a reservoir holds and has seen.
 type Counts struct {
 	Calls, Sessions int    // held
-	Seen            uint64 // offered
-	Refused         uint64 // of those, turned away for their admission
+	Seen            uint64 // admissible calls offered
+	Refused         uint64 // calls turned away for their admission, or as no session or no numbers came with them
 }
 
 // Counts says what the reservoir holds and has seen.
-func (r *Reservoir) Counts() Counts { return Counts{} }
+func (r *Reservoir) Counts() Counts {
+	return Counts{Calls: len(r.rows), Sessions: len(r.sessions), Seen: r.seen, Refused: r.refused}
+}
+
+// A reservoir is encoded as
+//
+//	magic "SPRV", version (1 byte)
+//	length of the schema (1 byte), schema
+//	capacity, seen, refused: uvarint
+//	length of the generator's state (1 byte), state
+//	rows: uvarint, and each: length of the session (1 byte), session, the session's seen (uvarint) where it is the session's first,
+//	  features.Size × float32
+//	CRC-32C of all that (4 bytes)
+//
+// Fixed-size numbers are little-endian.
+const (
+	reservoirMagic   = "SPRV"
+	reservoirVersion = 1
+	maxReservoir     = maxCapacity*(maxSession+11+4*features.Size) + 1024
+)
 
 // MarshalBinary returns the reservoir in the form that UnmarshalBinary reads.
-func (r *Reservoir) MarshalBinary() ([]byte, error) { return nil, nil }
+func (r *Reservoir) MarshalBinary() ([]byte, error) {
+	if r.rng == nil {
+		return nil, fmt.Errorf("encode reservoir: not made by NewReservoir")
+	}
+	state, err := r.rng.MarshalBinary()
+	if err != nil {
+		return nil, fmt.Errorf("encode reservoir: %w", err)
+	}
+	b := append([]byte(reservoirMagic), reservoirVersion, byte(len(features.SchemaID)))
+	b = append(b, features.SchemaID...)
+	b = binary.AppendUvarint(b, uint64(r.capacity))
+	b = binary.AppendUvarint(b, r.seen)
+	b = binary.AppendUvarint(b, r.refused)
+	b = append(b, byte(len(state)))
+	b = append(b, state...)
+	b = binary.AppendUvarint(b, uint64(len(r.rows)))
+	written := make(map[string]bool, len(r.sessions))
+	for i := range r.rows {
+		row := &r.rows[i]
+		b = append(b, byte(len(row.Session)))
+		b = append(b, row.Session...)
+		if !written[row.Session] {
+			written[row.Session] = true
+			b = binary.AppendUvarint(b, r.sessions[row.Session].seen)
+		}
+		for _, x := range row.Vector {
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+		}
+	}
+	return seal(b), nil
+}
 
-// UnmarshalBinary replaces the reservoir with one that MarshalBinary wrote. On an error it is unchanged.
-func (r *Reservoir) UnmarshalBinary(b []byte) error { return nil }
+// UnmarshalBinary replaces the reservoir with one that MarshalBinary wrote. An error wraps ErrSchema or ErrCorrupt as those of Load do, and
+// leaves the reservoir as it was.
+func (r *Reservoir) UnmarshalBinary(b []byte) error {
+	d, version, err := unseal(b, reservoirMagic, maxReservoir)
+	if err != nil {
+		return fmt.Errorf("decode reservoir: %w", err)
+	}
+	if version != reservoirVersion {
+		return fmt.Errorf("decode reservoir: version %d: %w", version, ErrCorrupt)
+	}
+	if schema := string(d.bytes(uint64(d.byte()))); d.err == nil && schema != features.SchemaID {
+		return fmt.Errorf("decode reservoir: %w: %.64q, not %q", ErrSchema, schema, features.SchemaID)
+	}
+	n := &Reservoir{rng: new(rand.PCG), sessions: map[string]*held{}}
+	n.capacity = d.count(maxCapacity)
+	n.seen = d.uvarint()
+	n.refused = d.uvarint()
+	state := d.bytes(uint64(d.byte()))
+	rows := d.count(n.capacity)
+	if d.err == nil {
+		if err := n.rng.UnmarshalBinary(state); err != nil {
+			d.fail("state of the generator")
+		}
+		if n.capacity < minCapacity || uint64(rows) > n.seen {
+			d.fail("counts that cannot be")
+		}
+	}
+	for range rows {
+		var row Row
+		row.Session = string(d.bytes(uint64(d.byte())))
+		if d.err != nil {
+			break
+		}
+		s := n.sessions[row.Session]
+		if s == nil {
+			s = &held{seen: d.uvarint()}
+			n.sessions[row.Session] = s
+		}
+		for f := range row.Vector {
+			row.Vector[f] = d.float32()
+		}
+		s.rows = append(s.rows, len(n.rows))
+		n.rows = append(n.rows, row)
+		if row.Session == "" || len(row.Session) > maxSession || !finite(&row.Vector) || len(s.rows) > n.perSession() {
+			d.fail("row that cannot be")
+		}
+		if d.err != nil {
+			break
+		}
+	}
+	for _, s := range n.sessions {
+		if s.seen < uint64(len(s.rows)) || s.seen > n.seen {
+			d.fail("counts that cannot be")
+		}
+	}
+	if err := d.end(); err != nil {
+		return fmt.Errorf("decode reservoir: %w", err)
+	}
+	*r = *n
+	return nil
+}
+
+func finite(v *features.Vector) bool {
+	for _, x := range v {
+		if x-x != 0 {
+			return false
+		}
+	}
+	return true
+}

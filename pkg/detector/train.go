@@ -2,8 +2,11 @@ package detector
 
 import (
 	"errors"
+	"fmt"
+	"math"
 
 	"sallyport.dev/sallyport/pkg/features"
+	"sallyport.dev/sallyport/pkg/iforest"
 )
 
 // ErrTooFew is wrapped by the error of Train when there are too few calls or sessions to learn from.
@@ -11,21 +14,115 @@ var ErrTooFew = errors.New("too few calls to learn from")
 
 // Row is one benign call to learn from.
 type Row struct {
-	Vector  features.Vector
+	Vector features.Vector
+	// Session is the id of the conversation, as policy.Session has it. Calls of one conversation resemble each other, and
+	// calibration keeps them together.
 	Session string
 }
 
+// Defaults of Options.
+const (
+	DefaultFalsePositivesPerMillion = 10_000
+	DefaultMinCalls                 = 256
+	DefaultMinSessions              = 8
+)
+
+// folds is how many parts the sessions are dealt to for calibration: each part is scored by a forest that has learned the others.
+const folds = 5
+
+// rangeExtension of the forest. Training rows are benign only, and what tells an attack is a feature that was constant in them or a
+// value beyond theirs, which the classic forest cannot see; see iforest.Options.
+const rangeExtension = 1
+
 // Options say how to train. The zero value takes every default.
 type Options struct {
-	// FalsePositivesPerMillion is the budget: how many of a million benign calls may exceed the threshold. Default 10000 (1 %).
+	// FalsePositivesPerMillion is the budget: how many of a million benign calls may exceed the threshold, 1 to 999,999. 0 means 10,000 (1 %).
 	FalsePositivesPerMillion int
-	// MinCalls and MinSessions are how many calls, of how many sessions, there must be. Default 256 and 8.
+	// MinCalls and MinSessions are how many calls, of how many sessions, there must be. 0 means 256 and 8; less than 16 and 2 is taken for
+	// 16 and 2.
 	MinCalls, MinSessions int
-	// Trees and SampleSize of the forest.
+	// Trees and SampleSize are those of the forest, see iforest.Options. 0 means 100 and 1,024: a large sample costs training time and little
+	// else.
 	Trees, SampleSize int
-	// Seed makes training repeatable.
+	// Seed makes training repeatable: equal rows in equal order, options and seed give equal bytes.
 	Seed uint64
+
+	// extension overrides rangeExtension in tests, -1 meaning none.
+	extension float64
 }
 
-// Train learns a model.
-func Train(rows []Row, o Options) (*Model, error) { return nil, ErrTooFew }
+func (o Options) withDefaults() Options {
+	if o.FalsePositivesPerMillion == 0 {
+		o.FalsePositivesPerMillion = DefaultFalsePositivesPerMillion
+	}
+	if o.MinCalls == 0 {
+		o.MinCalls = DefaultMinCalls
+	}
+	if o.MinSessions == 0 {
+		o.MinSessions = DefaultMinSessions
+	}
+	if o.Trees == 0 {
+		o.Trees = iforest.DefaultTrees
+	}
+	if o.SampleSize == 0 {
+		o.SampleSize = 1024
+	}
+	o.MinCalls = max(o.MinCalls, 16)
+	o.MinSessions = max(o.MinSessions, 2)
+	switch {
+	case o.extension == 0:
+		o.extension = rangeExtension
+	case o.extension < 0:
+		o.extension = 0
+	}
+	return o
+}
+
+// Train learns a model of a workload from its benign calls. The threshold is set by scores that each call gets from forests that learned neither
+// it nor any other call of its session, as scores of what a forest has learned are too low and a threshold set by them is exceeded
+// several times too often.
+//
+// The error wraps ErrTooFew where there are fewer calls or sessions than the options ask for. With more than that but
+// fewer than the budget takes (about a million divided by FalsePositivesPerMillion), the threshold is the largest out-of-fold score,
+// the most cautious that the calls support, and Info().Supported is false.
+func Train(rows []Row, o Options) (*Model, error) {
+	o = o.withDefaults()
+	if o.FalsePositivesPerMillion < 1 || o.FalsePositivesPerMillion > 999_999 {
+		return nil, fmt.Errorf("train: %d false positives per million; accepted is 1 to 999999", o.FalsePositivesPerMillion)
+	}
+	groups := make([]string, len(rows))
+	vectors := make([][]float32, len(rows))
+	sessions := make(map[string]struct{})
+	for i := range rows {
+		for f, x := range rows[i].Vector {
+			if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
+				return nil, fmt.Errorf("train: row %d of session %q: feature %s is %v", i, rows[i].Session, features.Schema[f].Name, x)
+			}
+		}
+		groups[i] = rows[i].Session
+		vectors[i] = rows[i].Vector[:]
+		sessions[rows[i].Session] = struct{}{}
+	}
+	if len(rows) < o.MinCalls || len(sessions) < o.MinSessions {
+		return nil, fmt.Errorf("train: %d calls of %d sessions, wanted %d of %d: %w", len(rows), len(sessions), o.MinCalls, o.MinSessions, ErrTooFew)
+	}
+
+	opts := iforest.Options{
+		Trees: o.Trees, SampleSize: o.SampleSize, RangeExtension: o.extension, Seed: o.Seed, Schema: features.SchemaID,
+	}
+	scores, err := iforest.CrossScores(vectors, groups, min(folds, len(sessions)), opts)
+	if err != nil {
+		return nil, fmt.Errorf("train: score out of fold: %w", err)
+	}
+	forest, err := iforest.Fit(vectors, opts)
+	if err != nil {
+		return nil, fmt.Errorf("train: fit: %w", err)
+	}
+	m, err := newModel(forest, iforest.Calibrate(scores), Info{
+		Schema: features.SchemaID, Calls: len(rows), Sessions: len(sessions), FalsePositivesPerMillion: o.FalsePositivesPerMillion,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("train: %w", err)
+	}
+	return m, nil
+}
