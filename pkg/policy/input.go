@@ -10,6 +10,7 @@ type Input struct {
 	ID          string      `json:"id"`          // decision id
 	TimeNanos   int64       `json:"time_ns"`     // when the call arrived, in nanoseconds since the epoch
 	Mode        string      `json:"mode"`        // "enforce" or "observe"
+	KillSwitch  bool        `json:"kill_switch"` // the profile refuses every call
 	Workload    Workload    `json:"workload"`    // who calls
 	Destination Destination `json:"destination"` // whom
 	Call        Call        `json:"call"`        // what, in normal form

@@ -1,0 +1,140 @@
+# METADATA
+# title: Baseline
+# description: |
+#   The policy to begin with: which models, what they may cost, no tools that run at the provider, no anomalous calls. Copy it and edit
+#   the four constants. A call is allowed by a positive conjunction; the denials say why not.
+package sallyport.bundle.baseline
+
+# Models that may be called, by the name of the ModelProvider. A dated snapshot of an allowed model is allowed as well.
+models := {
+	"anthropic": {
+		"claude-haiku-4-5",
+		"claude-opus-4-1",
+		"claude-sonnet-4-5",
+	},
+	"openai": {
+		"gpt-4.1",
+		"gpt-4.1-mini",
+		"gpt-4o",
+		"gpt-4o-mini",
+		"gpt-5",
+		"gpt-5-mini",
+	},
+}
+
+# Output tokens that a call may ask for. A call that asks for no limit (-1) gets the provider's own.
+max_tokens := 16384
+
+# A tool whose name begins with one of these words reads and does nothing else.
+reading := {"count", "describe", "find", "get", "list", "lookup", "read", "search", "show", "view"}
+
+# METADATA
+# title: Allow
+# description: |
+#   Every condition is a positive statement about a field, so that a field that is missing, null or of another type allows
+#   nothing. Top-level fields of the body that the codec does not know are no ground for denial; the decision record shows them.
+allow if {
+	input.destination.kind == "model"
+	model_allowed
+	is_array(input.call.server_tools)
+	count(input.call.server_tools) == 0
+	is_number(input.call.max_tokens)
+	input.call.max_tokens >= -1
+	input.call.max_tokens <= max_tokens
+	unremarkable
+	harmless
+}
+
+# METADATA
+# title: Model not allowed
+# description: The model is not on the list of its provider.
+# labels:
+#   rule: MODEL-001
+deny contains {"rule": "MODEL-001", "message": message} if {
+	input.destination.kind == "model"
+	not model_allowed
+	message := sprintf("The model %q of the provider %q is not on the list.", [input.call.model, input.destination.provider])
+}
+
+# METADATA
+# title: Anomaly over the threshold
+# description: The detector scored the call over what the workload's false-positive budget allows. While it is still learning, it scores none.
+# labels:
+#   rule: ANOM-001
+deny contains {"rule": "ANOM-001", "message": message} if {
+	input.destination.kind == "model"
+	input.anomaly.exceeds
+	message := sprintf("The call is unlike this workload's calls: more so than %v %% of its baseline.", [round(input.anomaly.percentile * 1000) / 10])
+}
+
+# METADATA
+# title: Side effects in a tainted session
+# description: A conversation in which a call was denied for its anomaly goes on with reading tools only.
+# labels:
+#   rule: ANOM-002
+deny contains {"rule": "ANOM-002", "message": message} if {
+	input.destination.kind == "model"
+	input.session.tainted
+	some tool in input.call.tool_calls
+	not reads(tool)
+	message := sprintf("An anomalous call was denied in this session, and the tool %q may have side effects.", [tool])
+}
+
+# METADATA
+# title: Server-side tool
+# description: A tool that the provider runs acts where nothing is watched.
+# labels:
+#   rule: TOOL-001
+deny contains {"rule": "TOOL-001", "message": message} if {
+	some tool in input.call.server_tools
+	message := sprintf("The provider would run the tool %q out of the gate's sight.", [tool])
+}
+
+# METADATA
+# title: Too many output tokens
+# description: The call asks for more output than the policy pays for.
+# labels:
+#   rule: COST-001
+deny contains {"rule": "COST-001", "message": message} if {
+	input.call.max_tokens > max_tokens
+	message := sprintf("The call asks for %v output tokens, more than %v.", [input.call.max_tokens, max_tokens])
+}
+
+model_allowed if {
+	some model in models[input.destination.provider]
+	is_model(input.call.model, model)
+}
+
+# A snapshot is the model's name and a date, as both providers write them: gpt-4o-2024-08-06, claude-sonnet-4-5-20250929.
+is_model(name, model) if name == model
+
+is_model(name, model) if {
+	is_string(name)
+	startswith(name, model)
+	regex.match(`^-(\d{4}-\d{2}-\d{2}|\d{8})$`, trim_prefix(name, model))
+}
+
+unremarkable if {
+	input.anomaly.ready == false
+	input.anomaly.exceeds == false
+}
+
+unremarkable if {
+	input.anomaly.ready == true
+	input.anomaly.exceeds == false
+	is_number(input.anomaly.score)
+	is_number(input.anomaly.threshold)
+	input.anomaly.score <= input.anomaly.threshold
+}
+
+harmless if input.session.tainted == false
+
+harmless if {
+	input.session.tainted == true
+	every tool in input.call.tool_calls { reads(tool) }
+}
+
+reads(tool) if {
+	words := regex.find_n(`[A-Z]?[a-z]+|[A-Z]+|[0-9]+`, tool, 1)
+	lower(words[0]) in reading
+}

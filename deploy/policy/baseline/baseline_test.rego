@@ -1,0 +1,108 @@
+package sallyport.bundle.baseline_test
+
+import data.sallyport.bundle.baseline
+
+# A call that the baseline allows. Each test changes what it is about.
+call := {
+	"version": 1,
+	"id": "0197",
+	"time_ns": 1,
+	"mode": "enforce",
+	"kill_switch": false,
+	"workload": {"namespace": "agents", "kind": "Deployment", "name": "triage", "pod": "triage-0", "service_account": "triage"},
+	"destination": {
+		"kind": "model", "provider": "openai", "scheme": "https", "host": "api.openai.com", "port": 443,
+		"method": "POST", "path": "/v1/chat/completions", "address": "203.0.113.7",
+	},
+	"call": {
+		"surface": "openai.chat_completions", "operation": "chat", "model": "gpt-4o", "stream": true,
+		"messages": 2, "roles": ["system", "user"], "tools": ["get_ticket", "send_mail"], "server_tools": [],
+		"tool_calls": [], "max_tokens": 1024, "temperature": 0.2, "body_bytes": 2048, "urls": 0, "attachments": 0,
+		"unknown_fields": [], "findings": [],
+	},
+	"session": {"id": "s1", "calls": 3, "max_percentile": 0.4, "tainted": false},
+	"anomaly": {
+		"ready": true, "score": 0.45, "percentile": 0.5, "threshold": 0.6, "exceeds": false,
+		"model_digest": "d", "top_features": [],
+	},
+}
+
+with_field(path, value) := json.patch(call, [{"op": "replace", "path": path, "value": value}])
+
+without(path) := json.patch(call, [{"op": "remove", "path": path}])
+
+rules(document) := {reason.rule | some reason in baseline.deny with input as document}
+
+test_allows_an_ordinary_call if {
+	baseline.allow with input as call
+	count(rules(call)) == 0
+}
+
+test_allows[name] if {
+	some name, document in {
+		"dated openai snapshot": with_field("/call/model", "gpt-4o-2024-08-06"),
+		"dated anthropic snapshot": json.patch(call, [
+			{"op": "replace", "path": "/destination/provider", "value": "anthropic"},
+			{"op": "replace", "path": "/call/model", "value": "claude-sonnet-4-5-20250929"},
+		]),
+		"no limit on output": with_field("/call/max_tokens", -1),
+		"limit on output reached": with_field("/call/max_tokens", 16384),
+		"unknown top-level fields": with_field("/call/unknown_fields", ["store"]),
+		"cold detector": with_field("/anomaly", object.union(call.anomaly, {
+			"ready": false, "score": 0, "percentile": 0, "threshold": 0,
+		})),
+		"tainted session, reading tools": json.patch(call, [
+			{"op": "replace", "path": "/session/tainted", "value": true},
+			{"op": "replace", "path": "/call/tool_calls", "value": ["get_ticket", "listFiles", "SearchDocs"]},
+		]),
+		"tainted session, no tools": with_field("/session/tainted", true),
+		"writing tools, untainted session": with_field("/call/tool_calls", ["send_mail"]),
+	}
+	baseline.allow with input as document
+	count(rules(document)) == 0
+}
+
+test_denies[name] if {
+	some name, tc in {
+		"model of no list": {"rule": "MODEL-001", "input": with_field("/call/model", "gpt-3.5-turbo")},
+		"no model": {"rule": "MODEL-001", "input": with_field("/call/model", "")},
+		"model of another provider": {"rule": "MODEL-001", "input": with_field("/call/model", "claude-sonnet-4-5")},
+		"provider of no list": {"rule": "MODEL-001", "input": with_field("/destination/provider", "other")},
+		"model with something appended": {"rule": "MODEL-001", "input": with_field("/call/model", "gpt-4o-evil")},
+		"score over the threshold": {"rule": "ANOM-001", "input": with_field("/anomaly/exceeds", true)},
+		"tainted session, writing tool": {"rule": "ANOM-002", "input": json.patch(call, [
+			{"op": "replace", "path": "/session/tainted", "value": true},
+			{"op": "replace", "path": "/call/tool_calls", "value": ["get_ticket", "send_mail"]},
+		])},
+		"tainted session, tool without words": {"rule": "ANOM-002", "input": json.patch(call, [
+			{"op": "replace", "path": "/session/tainted", "value": true},
+			{"op": "replace", "path": "/call/tool_calls", "value": ["__"]},
+		])},
+		"server-side tool": {"rule": "TOOL-001", "input": with_field("/call/server_tools", ["web_search"])},
+		"too many output tokens": {"rule": "COST-001", "input": with_field("/call/max_tokens", 16385)},
+	}
+	rules(tc.input) == {tc.rule}
+	not baseline.allow with input as tc.input
+}
+
+# A field that is missing, null or of another type must not open anything.
+test_does_not_allow[name] if {
+	some name, document in {
+		"null score": with_field("/anomaly/score", null),
+		"missing score": without("/anomaly/score"),
+		"null threshold": with_field("/anomaly/threshold", null),
+		"null exceeds": with_field("/anomaly/exceeds", null),
+		"null ready": with_field("/anomaly/ready", null),
+		"null taint": with_field("/session/tainted", null),
+		"null max_tokens": with_field("/call/max_tokens", null),
+		"max_tokens below -1": with_field("/call/max_tokens", -2),
+		"null server_tools": with_field("/call/server_tools", null),
+		"missing server_tools": without("/call/server_tools"),
+		"null model": with_field("/call/model", null),
+		"null kind": with_field("/destination/kind", null),
+		"score over the threshold, exceeds forgotten": with_field("/anomaly/score", 0.7),
+		"tunnel": with_field("/destination/kind", "passthrough"),
+		"empty": {},
+	}
+	not baseline.allow with input as document
+}

@@ -1,0 +1,210 @@
+package policy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// entrypoint is what every decision evaluates.
+const entrypoint = "data.sallyport.decision"
+
+// DefaultTimeout bounds one evaluation.
+const DefaultTimeout = 50 * time.Millisecond
+
+// Bounds on what a decision carries out of an evaluation, so that a policy cannot fill logs and refusals.
+const (
+	maxReasons       = 32
+	maxRuleBytes     = 64
+	maxMessageBytes  = 512
+	maxReportedRules = 64
+)
+
+var errMalformed = errors.New("the policy's decision is malformed")
+
+// program is compiled policy, ready to be asked. It is immutable.
+type program struct {
+	query            rego.PreparedEvalQuery
+	store            storage.Store
+	revision, digest string
+}
+
+// prepare makes a program of compiled modules. txn is the open transaction that store is being written in, or nil.
+func prepare(ctx context.Context, c *ast.Compiler, store storage.Store, txn storage.Transaction) (*program, error) {
+	if len(c.GetRulesExact(ast.MustParseRef(entrypoint))) == 0 {
+		return nil, fmt.Errorf("the bundle does not define %s", entrypoint)
+	}
+	options := []func(*rego.Rego){
+		rego.Query(entrypoint), rego.Compiler(c), rego.Store(store),
+		rego.StrictBuiltinErrors(true), rego.SetRegoVersion(ast.RegoV1),
+	}
+	if txn != nil {
+		options = append(options, rego.Transaction(txn))
+	}
+	q, err := rego.New(options...).PrepareForEval(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("prepare %s: %w", entrypoint, err)
+	}
+	return &program{query: q, store: store}, nil
+}
+
+// decide evaluates the entry point. It never fails: what is no decision is a denial that says why.
+func (p *program) decide(ctx context.Context, in *Input, timeout time.Duration, options ...rego.EvalOption) (d Decision) {
+	deny := func(f Fault) Decision {
+		return Decision{Action: ActionDeny, Fault: f, Digest: p.digest, Revision: p.revision}
+	}
+	defer func() {
+		if recover() != nil {
+			d = deny(FaultError)
+		}
+	}()
+	if in == nil || finite(in) != nil {
+		return deny(FaultInput)
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	txn, err := p.store.NewTransaction(ctx)
+	if err != nil {
+		return deny(FaultError)
+	}
+	defer p.store.Abort(ctx, txn)
+
+	var fired topdown.EvaluatedRuleTracker
+	rs, err := p.query.Eval(ctx, append([]rego.EvalOption{
+		rego.EvalTransaction(txn),
+		rego.EvalParsedInput(document(in)),
+		rego.EvalGenerateJSON(asValue),
+		rego.EvalEvaluatedRuleTracker(&fired),
+		rego.EvalMetrics(metrics.NoOp()),
+	}, options...)...)
+	switch {
+	case ctx.Err() != nil || topdown.IsCancel(err):
+		return deny(FaultTimeout)
+	case err != nil:
+		return deny(FaultError)
+	case len(rs) == 0:
+		return deny(FaultUndefined)
+	case len(rs) != 1 || len(rs[0].Expressions) != 1:
+		return deny(FaultMalformed)
+	}
+
+	value, ok := rs[0].Expressions[0].Value.(ast.Value)
+	if !ok {
+		return deny(FaultMalformed)
+	}
+	if d.Action, d.Reasons, err = readDecision(value); err != nil {
+		return deny(FaultMalformed)
+	}
+	d.Rules = rules(fired.Labels)
+	d.Digest, d.Revision = p.digest, p.revision
+	return d
+}
+
+// asValue keeps a result in the evaluator's own form.
+func asValue(t *ast.Term, _ *rego.EvalContext) (any, error) { return t.Value, nil }
+
+// readDecision reads {"action", "reasons"} and nothing else. An allow has no reasons and everything else has one at least.
+func readDecision(v ast.Value) (Action, []Reason, error) {
+	obj, ok := v.(ast.Object)
+	if !ok || obj.Len() != 2 {
+		return "", nil, errMalformed
+	}
+	word, ok := stringAt(obj, "action")
+	if !ok {
+		return "", nil, errMalformed
+	}
+	list := obj.Get(ast.InternedTerm("reasons"))
+	if list == nil {
+		return "", nil, errMalformed
+	}
+	var reasons []Reason
+	add := func(t *ast.Term) error {
+		reason, ok := t.Value.(ast.Object)
+		if !ok {
+			return errMalformed
+		}
+		rule, ok1 := stringAt(reason, "rule")
+		message, ok2 := stringAt(reason, "message")
+		if !ok1 || !ok2 {
+			return errMalformed
+		}
+		reasons = append(reasons, Reason{Rule: bounded(rule, maxRuleBytes), Message: bounded(message, maxMessageBytes)})
+		return nil
+	}
+	var err error
+	switch x := list.Value.(type) {
+	case ast.Set:
+		err = x.Iter(add)
+	case *ast.Array:
+		err = x.Iter(add)
+	default:
+		err = errMalformed
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	action := Action(word)
+	switch action {
+	case ActionAllow:
+		if len(reasons) != 0 {
+			return "", nil, errMalformed
+		}
+	case ActionDeny, ActionHold:
+		if len(reasons) == 0 {
+			return "", nil, errMalformed
+		}
+	default:
+		return "", nil, errMalformed
+	}
+	slices.SortFunc(reasons, func(a, b Reason) int {
+		return cmp.Or(strings.Compare(a.Rule, b.Rule), strings.Compare(a.Message, b.Message))
+	})
+	if len(reasons) > maxReasons {
+		reasons = reasons[:maxReasons]
+	}
+	return action, reasons, nil
+}
+
+func stringAt(o ast.Object, name string) (string, bool) {
+	t := o.Get(ast.InternedTerm(name))
+	if t == nil {
+		return "", false
+	}
+	s, ok := t.Value.(ast.String)
+	return string(s), ok
+}
+
+// bounded cuts at a character's start.
+func bounded(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// rules are the labels "rule" of the rules that fired, sorted, each once.
+func rules(labels []map[string]any) []string {
+	var ids []string
+	for _, l := range labels {
+		if id, ok := l["rule"].(string); ok {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	if len(ids) > maxReportedRules {
+		ids = ids[:maxReportedRules]
+	}
+	return ids
+}

@@ -1,0 +1,181 @@
+# METADATA
+# title: Sallyport
+# description: |
+#   The entry point of every decision, and the rules that no bundle can lift. A release needs each of these positively: a well-formed
+#   input of the version that this module was written for, no system denial, no bundle's denial, and either a
+#   tunnel that the profile names or one bundle that allows.
+package sallyport
+
+# METADATA
+# title: Decision
+# description: What the gate asks for. System denials come before any bundle is asked, denials of bundles before any allows.
+# entrypoint: true
+decision := {"action": "deny", "reasons": denials} if {
+	count(denials) > 0
+} else := {"action": "deny", "reasons": bundle_denials} if {
+	count(bundle_denials) > 0
+} else := {"action": "allow", "reasons": []} if {
+	in_order
+	permitted
+} else := {"action": "deny", "reasons": [{
+	"rule": "SYS-008",
+	"message": "No policy bundle selects this namespace.",
+}]} if {
+	not has_bundle
+} else := {"action": "deny", "reasons": [{
+	"rule": "SYS-009",
+	"message": "No policy bundle allows this call.",
+}]}
+
+# METADATA
+# title: Findings
+# description: A body that a strict reader objects to may mean one thing here and another at the provider.
+# labels:
+#   rule: SYS-001
+denials contains {"rule": "SYS-001", "message": message} if {
+	count(input.call.findings) > 0
+	message := sprintf("The call cannot be judged safely: %s.", [concat(", ", input.call.findings)])
+}
+
+# METADATA
+# title: Unknown surface
+# description: A path on a model host that no codec reads is refused.
+# labels:
+#   rule: SYS-002
+denials contains {"rule": "SYS-002", "message": "No codec reads this path of the model provider."} if {
+	input.destination.kind == "model"
+	not known_surface
+}
+
+# METADATA
+# title: Unlisted destination
+# description: A named host that is neither a model provider nor named by the profile.
+# labels:
+#   rule: SYS-003
+denials contains {"rule": "SYS-003", "message": "The host is no model provider, and the profile does not name it."} if {
+	input.destination.kind == "other"
+}
+
+# METADATA
+# title: Unknown destination
+# description: A connection without a name that can be read.
+# labels:
+#   rule: SYS-004
+denials contains {"rule": "SYS-004", "message": "The connection's destination has no name that can be read."} if {
+	not named_destination
+}
+
+# METADATA
+# title: Kill switch
+# description: The profile refuses every call.
+# labels:
+#   rule: SYS-005
+denials contains {"rule": "SYS-005", "message": "The kill switch is on."} if {
+	not input.kill_switch == false
+}
+
+# METADATA
+# title: Input version
+# description: The sidecar speaks another version of the input than this policy was written for.
+# labels:
+#   rule: SYS-006
+denials contains {"rule": "SYS-006", "message": "The input is not of the version that the policy was written for."} if {
+	not input.version == 1
+}
+
+# METADATA
+# title: Malformed input
+# description: A field that decisions rest on is missing or of another type.
+# labels:
+#   rule: SYS-007
+denials contains {"rule": "SYS-007", "message": "The input of the decision is malformed."} if {
+	not well_formed
+}
+
+# METADATA
+# title: Denials of the bundles
+# description: Any element of any bundle's deny refuses, whatever its shape.
+bundle_denials contains reason_of(element) if {
+	some name
+	deny := data.sallyport.bundle[name].deny
+	some element in elements_of(deny)
+}
+
+# METADATA
+# title: Malformed deny
+# description: What is not a set of reasons denies, since nobody can say what it holds.
+elements_of(deny) := deny if {
+	is_set(deny)
+} else := {{"rule": "SYS-010", "message": "A policy bundle's deny is not a set of reasons."}}
+
+# METADATA
+# title: Reason
+# description: A denial stands even where its reason is malformed.
+reason_of(element) := {"rule": element.rule, "message": element.message} if {
+	is_string(element.rule)
+	is_string(element.message)
+} else := {"rule": "SYS-011", "message": "A policy bundle denies this call without a well-formed reason."}
+
+# METADATA
+# title: Permitted
+# description: A tunnel that the profile names, or a model call that at least one bundle allows.
+permitted if input.destination.kind == "passthrough"
+
+permitted if {
+	input.destination.kind == "model"
+	known_surface
+	some name
+	data.sallyport.bundle[name].allow == true
+}
+
+# METADATA
+# title: In order
+# description: The opposite of every system denial, said positively, so that nothing is released by a rule that did not fire.
+in_order if {
+	input.version == 1
+	input.kill_switch == false
+	input.call.findings == []
+	well_formed
+}
+
+has_bundle if {
+	some name
+	data.sallyport.manifest.sources[name]
+}
+
+known_surface if {
+	is_string(input.call.surface)
+	not input.call.surface in {"", "unknown"}
+	is_string(input.destination.method)
+	input.destination.method != ""
+}
+
+named_destination if input.destination.kind in {"model", "passthrough", "other"}
+
+well_formed if {
+	input.mode in {"enforce", "observe"}
+	is_string(input.workload.namespace)
+	is_string(input.destination.host)
+	is_string(input.destination.provider)
+	is_string(input.call.model)
+	is_boolean(input.call.stream)
+	is_array(input.call.roles)
+	is_array(input.call.tools)
+	is_array(input.call.server_tools)
+	is_array(input.call.tool_calls)
+	is_array(input.call.findings)
+	is_number(input.call.max_tokens)
+	is_number(input.call.body_bytes)
+	is_boolean(input.session.tainted)
+	is_boolean(input.anomaly.ready)
+	is_boolean(input.anomaly.exceeds)
+	is_number(input.anomaly.threshold)
+	unit(input.anomaly.score)
+	unit(input.anomaly.percentile)
+}
+
+unit(x) if {
+	is_number(x)
+	x >= 0
+	x <= 1
+}
