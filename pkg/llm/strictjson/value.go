@@ -129,6 +129,9 @@ func (v Value) FoldsTo(s string) bool {
 	if v.d.nodes[v.n].flags&(flagEscaped|flagInvalid) != 0 {
 		in = appendDecoded(nil, in)
 	}
+	if len(in) > 3*len(s) || len(s) > 3*len(in) {
+		return false // a character of one byte may fold to one of three (k to the Kelvin sign), not to more
+	}
 	return strings.EqualFold(string(in), s)
 }
 

@@ -49,8 +49,8 @@ func (d *digester) object(v strictjson.Value, marker string) {
 	d.field('}', nil)
 }
 
-// text returns the text of a block that is text and nothing else.
-func text(block strictjson.Value, marker string) (text strictjson.Value, ok bool) {
+// plainText returns the text of a block that is text and nothing else.
+func plainText(block strictjson.Value, marker string) (text strictjson.Value, ok bool) {
 	isText := false
 	for k, m := range block.Members() {
 		switch {
@@ -73,7 +73,7 @@ func (d *digester) content(v strictjson.Value, marker string) {
 		d.field('t', v.Raw())
 	case strictjson.Array:
 		for e := range v.Elements() {
-			if t, ok := text(e, marker); ok {
+			if t, ok := plainText(e, marker); ok {
 				d.field('t', t.Raw())
 			} else if e.Kind() == strictjson.Object {
 				d.object(e, marker)

@@ -176,7 +176,7 @@ type Field struct {
 // other unknown ones, so the number is small.
 const maxUnknownFields = 64
 
-// maxFieldName is how much of an unknown member's name is kept, in bytes.
+// maxFieldName is how much of an unknown member's name or of a media type is kept, in bytes.
 const maxFieldName = 128
 
 // TopLevel checks the members of the body against the known ones: names in other case, with escapes, unknown, or with values of
@@ -213,7 +213,7 @@ func (r *Reader) TopLevel(root strictjson.Value, known Fields) {
 			}
 		}
 		unknown = append(unknown, k)
-		r.call.UnknownFields = append(r.call.UnknownFields, string(text[:min(len(text), maxFieldName)]))
+		r.call.UnknownFields = append(r.call.UnknownFields, short(text))
 	}
 }
 
@@ -261,6 +261,9 @@ func (r *Reader) Part(p llm.Part) {
 	r.parts = append(r.parts, p)
 }
 
+// Parts returns the parts so far of the message that was begun last.
+func (r *Reader) Parts() []llm.Part { return r.parts[r.starts[len(r.starts)-1]:] }
+
 // Grow makes room for messages with about as many parts.
 func (r *Reader) Grow(messages int) {
 	r.call.Messages = slices.Grow(r.call.Messages, messages)
@@ -287,7 +290,12 @@ func DataURL(url []byte) (mediaType string, data []byte, ok bool) {
 	}
 	head, data, _ := bytes.Cut(url[len(scheme):], []byte(","))
 	head, _, _ = bytes.Cut(head, []byte(";"))
-	return string(head[:min(len(head), maxFieldName)]), data, true
+	return short(head), data, true
+}
+
+// short returns a name as a string of bounded length that is UTF-8.
+func short(name []byte) string {
+	return strings.ToValidUTF8(string(name[:min(len(name), maxFieldName)]), "")
 }
 
 // isJSON reports whether a content type is application/json, in UTF-8 where it says a charset.

@@ -1,0 +1,438 @@
+package anthropic
+
+import (
+	"strings"
+
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/internal/wire"
+	"sallyport.dev/sallyport/pkg/llm/strictjson"
+)
+
+// Provider is the gen_ai.provider.name of the calls.
+const Provider = "anthropic"
+
+// cacheMarker is the member of a block, tool or system prompt that marks a place to cache up to.
+const cacheMarker = "cache_control"
+
+// fields are the members of the request, as in the parameters of the official SDKs, of the beta API too.
+var fields = wire.Fields{
+	"cache_control":         {Kinds: wire.Object | wire.Null},
+	"compaction":            {Kinds: wire.Any},
+	"container":             {Kinds: wire.String | wire.Object | wire.Null},
+	"context_management":    {Kinds: wire.Object | wire.Null},
+	"diagnostics":           {Kinds: wire.Object | wire.Null},
+	"fallback_credit_token": {Kinds: wire.Any},
+	"fallbacks":             {Kinds: wire.Any},
+	"inference_geo":         {Kinds: wire.String | wire.Null},
+	"max_tokens":            {Kinds: wire.Number, Integer: true},
+	"mcp_servers":           {Kinds: wire.Array | wire.Null},
+	"messages":              {Kinds: wire.Array},
+	"metadata":              {Kinds: wire.Object | wire.Null},
+	"model":                 {Kinds: wire.String},
+	"output_config":         {Kinds: wire.Object | wire.Null},
+	"output_format":         {Kinds: wire.Object | wire.Null},
+	"service_tier":          {Kinds: wire.String | wire.Null},
+	"speed":                 {Kinds: wire.String | wire.Null},
+	"stop_sequences":        {Kinds: wire.Array | wire.Null},
+	"stream":                {Kinds: wire.Bool | wire.Null},
+	"system":                {Kinds: wire.String | wire.Array | wire.Null},
+	"temperature":           {Kinds: wire.Number | wire.Null},
+	"thinking":              {Kinds: wire.Object | wire.Null},
+	"tool_choice":           {Kinds: wire.Object | wire.Null},
+	"tools":                 {Kinds: wire.Array | wire.Null},
+	"top_k":                 {Kinds: wire.Number | wire.Null, Integer: true},
+	"top_p":                 {Kinds: wire.Number | wire.Null},
+}
+
+// Decode reads the body of a messages request. It never fails: what is wrong with the body is among the call's findings. The call
+// may refer to the body, which must not change as long as the call is used.
+func Decode(contentType string, body []byte, lim llm.Limits) *llm.Call {
+	call := &llm.Call{Provider: Provider, Surface: llm.SurfaceAnthropicMessages, Operation: llm.OperationChat}
+	r := wire.Open(call, contentType, body, lim)
+	defer r.Close()
+	d := decoder{r, call}
+	root := r.Root()
+	if root.Kind() != strictjson.Object {
+		return call
+	}
+	r.TopLevel(root, fields)
+	d.request(root)
+	return call
+}
+
+type decoder struct {
+	*wire.Reader
+	call *llm.Call
+}
+
+// request reads the body. The types of its members have been checked.
+func (d decoder) request(root strictjson.Value) {
+	var model, maxTokens, messages bool
+	for k, v := range root.Members() {
+		switch name := k.Raw(); string(name[1 : len(name)-1]) {
+		case "model":
+			model = true
+			d.call.Model = string(v.Text())
+		case "max_tokens":
+			maxTokens = true
+			if n, ok := v.Int64(); ok {
+				d.call.MaxTokens = &n
+			}
+		case "messages":
+			messages = true
+			d.Grow(v.Len() + 1)
+		case "stream":
+			d.call.Stream = v.Bool()
+		case "temperature":
+			if f, ok := v.Float64(); ok {
+				d.call.Temperature = &f
+			}
+		case "tools":
+			for t := range v.Elements() {
+				d.tool(t)
+			}
+		case "mcp_servers":
+			for s := range v.Elements() {
+				d.server(s)
+			}
+		}
+	}
+	// The system prompt comes first, wherever the body has it.
+	for k, v := range root.Members() {
+		if k.Is("system") && v.Kind() != strictjson.Null {
+			d.Begin(llm.Message{Role: llm.RoleSystem, Digest: d.Digest(v, cacheMarker), Bytes: len(v.Raw())})
+			d.content(v, llm.Part{Kind: llm.PartText})
+		}
+	}
+	for k, v := range root.Members() {
+		if k.Is("messages") {
+			for m := range v.Elements() {
+				d.message(m)
+			}
+		}
+	}
+	if !model {
+		d.Missing(root, "model")
+	}
+	if !maxTokens {
+		d.Missing(root, "max_tokens")
+	}
+	if !messages {
+		d.Missing(root, "messages")
+	}
+}
+
+// callerTools are the beginnings of the types of tools that Anthropic defines and the caller carries out. A type that is neither
+// here nor absent nor "custom" is taken for one that Anthropic carries out.
+var callerTools = []string{"bash_", "browser_toolset_", "computer_", "memory_", "text_editor_"}
+
+var toolFields = []string{"name", "type", "mcp_server_name", "tools"}
+
+// tool reads one of tools.
+func (d decoder) tool(v strictjson.Value) {
+	if !d.Want(v, wire.Object) {
+		return
+	}
+	t := llm.Tool{Digest: d.Digest(v, cacheMarker)}
+	var server string
+	for k, m := range v.Members() {
+		switch d.Member(k, toolFields) {
+		case 0:
+			t.Name = d.Str(m)
+		case 1:
+			t.Type = d.Str(m)
+		case 2:
+			server = d.Str(m)
+		}
+	}
+	if t.Type == "" || t.Type == "custom" {
+		t.Type = "function"
+		if t.Name == "" {
+			d.Missing(v, "name")
+		}
+	} else {
+		t.ServerSide = true
+		for _, prefix := range callerTools {
+			if strings.HasPrefix(t.Type, prefix) {
+				t.ServerSide = false
+			}
+		}
+	}
+	if t.Name == "" {
+		t.Name = server
+	}
+	if t.Name == "" {
+		t.Name = t.Type
+	}
+	d.call.Tools = append(d.call.Tools, t)
+}
+
+var serverFields = []string{"name", "url", "type", "authorization_token", "tool_configuration"}
+
+// server reads one of mcp_servers, which Anthropic connects to. It counts as a tool, because in an older version of the API its tools
+// are offered without being named in tools.
+func (d decoder) server(v strictjson.Value) {
+	if !d.Want(v, wire.Object) {
+		return
+	}
+	t := llm.Tool{Type: "mcp_server", ServerSide: true, Digest: d.Digest(v, cacheMarker)}
+	for k, m := range v.Members() {
+		switch d.Member(k, serverFields) {
+		case 0:
+			t.Name = d.Str(m)
+		case 1:
+			d.URL(m)
+		}
+	}
+	d.call.Tools = append(d.call.Tools, t)
+}
+
+var messageFields = []string{"role", "content", "clear_at", "output_config"}
+
+// message reads one of messages.
+func (d decoder) message(v strictjson.Value) {
+	d.Begin(llm.Message{Digest: d.Digest(v, cacheMarker), Bytes: len(v.Raw())})
+	if !d.Want(v, wire.Object) {
+		return
+	}
+	m := &d.call.Messages[len(d.call.Messages)-1]
+	for k, v := range v.Members() {
+		switch d.Member(k, messageFields) {
+		case 0:
+			d.role(m, v)
+		case 1:
+			d.content(v, llm.Part{Kind: llm.PartText})
+		case -1:
+			d.Unknown(v)
+		}
+	}
+	if m.Role == "" {
+		d.Missing(v, "role")
+	}
+	// The results of tools come in a message of the user. One of nothing else is the tool's.
+	if parts := d.Parts(); m.Role == llm.RoleUser && len(parts) > 0 && onlyResults(parts) {
+		m.Role = llm.RoleTool
+	}
+}
+
+func onlyResults(parts []llm.Part) bool {
+	for _, p := range parts {
+		if p.Kind != llm.PartToolResult && p.ToolCallID == "" {
+			return false
+		}
+	}
+	return true
+}
+
+func (d decoder) role(m *llm.Message, v strictjson.Value) {
+	switch text := d.Text(v); string(text) {
+	case "":
+	case "user":
+		m.Role = llm.RoleUser
+	case "assistant":
+		m.Role = llm.RoleAssistant
+	case "system":
+		m.Role = llm.RoleSystem
+	default:
+		m.Role = llm.Role(text)
+		d.Find(llm.FindingUnknownRole, v, "the role is unknown")
+	}
+}
+
+// content reads content, a string or a list of blocks. The text in it becomes parts like of.
+func (d decoder) content(v strictjson.Value, of llm.Part) {
+	d.Want(v, wire.String|wire.Array|wire.Null)
+	switch v.Kind() {
+	case strictjson.String:
+		of.Text = d.Text(v)
+		d.Part(of)
+	case strictjson.Array:
+		for b := range v.Elements() {
+			d.block(b, of)
+		}
+	}
+}
+
+// The members of a block, of every kind of block.
+const (
+	blockType = iota
+	blockText
+	blockSource
+	blockTitle
+	blockContext
+	blockContent
+	blockID
+	blockName
+	blockInput
+	blockToolUseID
+	blockThinking
+	blockData
+	blockSignature
+	blockTool
+	blockTools
+	blockServer // here and below: nothing to read
+	blockFileID
+	blockMarker
+	blockIsError
+	blockCaller
+	blockToolset
+	blockMCPServer
+	blockTransformations
+	blockFrom
+	blockTo
+	blockTrigger
+	blockToolName
+	blockMembers
+)
+
+var blockFields = []string{"type", "text", "source", "title", "context", "content", "id", "name", "input", "tool_use_id", "thinking", "data", "signature", "tool", "tools", "server_name",
+	"file_id", cacheMarker, "is_error", "caller", "toolset_name", "mcp_server_name", "transformations", "from", "to", "trigger", "tool_name"}
+
+// block reads one block of content. Whatever of it is not read becomes a part of unknown kind, so that nothing of a message is out of
+// sight; a kind of block that is unknown is a finding besides.
+func (d decoder) block(v strictjson.Value, of llm.Part) {
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+		return
+	}
+	var m [blockMembers]strictjson.Value
+	for k, member := range v.Members() {
+		if i := d.Member(k, blockFields); i >= 0 {
+			m[i] = member
+		} else if !trivial(member) { // citations, for instance
+			d.Unknown(member)
+		}
+	}
+	take := func(i int) strictjson.Value {
+		member := m[i]
+		m[i] = strictjson.Value{}
+		return member
+	}
+	switch kind := string(take(blockType).Text()); kind {
+	case "text":
+		of.Text = d.Text(take(blockText))
+		d.Part(of)
+	case "image":
+		d.attachment(llm.Part{Kind: llm.PartImage, ToolCallID: of.ToolCallID}, take(blockSource), of)
+	case "document":
+		d.text(take(blockTitle), of)
+		d.text(take(blockContext), of)
+		d.attachment(llm.Part{Kind: llm.PartFile, ToolCallID: of.ToolCallID}, take(blockSource), of)
+	case "search_result":
+		d.text(take(blockTitle), of)
+		d.text(take(blockSource), of)
+		d.content(take(blockContent), of)
+	case "container_upload":
+		d.Part(llm.Part{Kind: llm.PartFile})
+	case "tool_use", "server_tool_use", "mcp_tool_use":
+		input := take(blockInput)
+		d.Part(llm.Part{Kind: llm.PartToolCall, ToolName: d.Str(take(blockName)), ToolCallID: d.Str(take(blockID)), Text: input.Raw()})
+	case "tool_result", "mcp_tool_result":
+		d.result(take(blockContent), llm.Part{Kind: llm.PartToolResult, ToolCallID: d.Str(take(blockToolUseID))})
+	case "thinking":
+		take(blockSignature)
+		d.Part(llm.Part{Kind: llm.PartReasoning, Text: d.Text(take(blockThinking))})
+	case "redacted_thinking":
+		d.Part(llm.Part{Kind: llm.PartReasoning, Bytes: len(d.Text(take(blockData)))})
+	case "compaction":
+		take(blockSignature)
+		d.text(take(blockContent), of)
+	case "tool_addition", "tool_removal":
+		// A tool that is offered from here on is one of the call's tools.
+		if t := take(blockTool); kind == "tool_addition" {
+			d.tool(t)
+		}
+	case "mcp_tool_listing", "fallback", "tool_reference", "browser_state":
+		for i, member := range m {
+			if i >= blockText && !trivial(member) {
+				d.Unknown(member)
+			}
+		}
+		return
+	default:
+		if strings.HasSuffix(kind, "_tool_result") { // of a tool that Anthropic carried out
+			d.Part(llm.Part{Kind: llm.PartToolResult, ToolCallID: d.Str(take(blockToolUseID)), Text: take(blockContent).Raw()})
+			break
+		}
+		d.Find(llm.FindingUnknownPart, v, "the kind of the block is unknown")
+		d.Unknown(v)
+		return
+	}
+	for i, member := range m {
+		if i < blockServer && !trivial(member) {
+			d.Unknown(member)
+		}
+	}
+}
+
+// trivial reports whether a value says next to nothing.
+func trivial(v strictjson.Value) bool {
+	switch v.Kind() {
+	case strictjson.Absent, strictjson.Null, strictjson.Bool:
+		return true
+	case strictjson.Array, strictjson.Object:
+		return v.Len() == 0
+	}
+	return false
+}
+
+// text adds a text that is there as a part like of.
+func (d decoder) text(v strictjson.Value, of llm.Part) {
+	if text := d.Text(v); len(text) > 0 {
+		of.Text = text
+		d.Part(of)
+	}
+}
+
+// result reads the content of a tool's result: a part for each text in it, or one without text.
+func (d decoder) result(v strictjson.Value, of llm.Part) {
+	before := len(d.Parts())
+	d.content(v, of)
+	for _, p := range d.Parts()[before:] {
+		if p.Kind == llm.PartToolResult {
+			return
+		}
+	}
+	d.Part(of)
+}
+
+var sourceFields = []string{"type", "media_type", "data", "url", "file_id", "content"}
+
+// attachment reads the source of an image or document into p. Text in it becomes parts like of.
+func (d decoder) attachment(p llm.Part, v strictjson.Value, of llm.Part) {
+	if !d.Want(v, wire.Object) {
+		d.Part(p)
+		return
+	}
+	var kind, data, content strictjson.Value
+	for k, m := range v.Members() {
+		switch d.Member(k, sourceFields) {
+		case 0:
+			kind = m
+		case 1:
+			p.MediaType = d.Str(m)
+		case 2:
+			data = m
+		case 3:
+			d.URL(m)
+		case 5:
+			content = m
+		case -1:
+			d.Unknown(m)
+		}
+	}
+	text := d.Text(data)
+	p.Bytes = len(text)
+	d.Part(p)
+	switch {
+	case kind.Is("base64"), kind.Is("url"), kind.Is("file"), kind.Is("content"):
+	case kind.Is("text"):
+		of.Text = text
+		d.Part(of)
+	default:
+		d.Find(llm.FindingUnknownPart, v, "the kind of the source is unknown")
+	}
+	if content.Kind() != strictjson.Absent {
+		d.content(content, of)
+	}
+}
