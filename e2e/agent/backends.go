@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/anthropics/anthropic-sdk-go"
@@ -42,6 +44,17 @@ type backend interface {
 	do(ctx context.Context, task string, o options) (string, error)
 }
 
+// lastDecision is the decision id on the newest response, if there was one: the demo shows it.
+var lastDecision atomic.Value
+
+func noteDecision(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+	resp, err := next(r)
+	if err == nil {
+		lastDecision.Store(resp.Header.Get("Sallyport-Decision-Id"))
+	}
+	return resp, err
+}
+
 // runTool carries out what the model asked for.
 func runTool(name, args string, o *options) string {
 	if o.poison != "" {
@@ -64,7 +77,9 @@ var errTooManySteps = fmt.Errorf("the conversation took more than %d steps", mos
 
 type openAI struct{ client openai.Client }
 
-func newOpenAI() *openAI { return &openAI{client: openai.NewClient()} }
+func newOpenAI() *openAI {
+	return &openAI{client: openai.NewClient(openaioption.WithMiddleware(noteDecision))}
+}
 
 func (b *openAI) do(ctx context.Context, task string, o options) (string, error) {
 	params := openai.ChatCompletionNewParams{
@@ -133,7 +148,9 @@ func (b *openAI) step(ctx context.Context, params openai.ChatCompletionNewParams
 
 type claude struct{ client anthropic.Client }
 
-func newAnthropic() *claude { return &claude{client: anthropic.NewClient()} }
+func newAnthropic() *claude {
+	return &claude{client: anthropic.NewClient(anthropicoption.WithMiddleware(noteDecision))}
+}
 
 func (b *claude) do(ctx context.Context, task string, o options) (string, error) {
 	params := anthropic.MessageNewParams{

@@ -95,6 +95,23 @@ var scenarios = map[string]func(ctx context.Context, args []string) result{
 			}
 		})
 	},
+	// hammer URL DURATION: the same request over and over; OK when any went through.
+	"hammer": func(ctx context.Context, args []string) result {
+		d, err := time.ParseDuration(arg(args, 1))
+		if err != nil {
+			return result{Error: err.Error()}
+		}
+		ctx, cancel := context.WithTimeout(ctx, d)
+		defer cancel()
+		through, tries := 0, 0
+		for ctx.Err() == nil {
+			if r := fetch(ctx, http.MethodGet, arg(args, 0), nil, nil); r.OK {
+				through++
+			}
+			tries++
+		}
+		return result{OK: through > 0, Text: fmt.Sprintf("%d of %d tries went through", through, tries)}
+	},
 	// tcp ADDRESS: connects, says something that is neither TLS nor HTTP and waits for an answer.
 	"tcp": func(ctx context.Context, args []string) result {
 		return dial(ctx, "tcp", arg(args, 0))
@@ -134,24 +151,20 @@ func backendFor(name string) backend {
 
 // outcome says what an SDK surfaced.
 func outcome(text string, err error) result {
-	if err == nil {
-		return result{OK: true, Text: text, Status: http.StatusOK}
-	}
-	r := result{Error: err.Error()}
+	r := result{OK: err == nil, Text: text}
+	r.DecisionID, _ = lastDecision.Load().(string)
 	var oe *openai.Error
 	var ae *anthropic.Error
 	switch {
+	case err == nil:
+		r.Status = http.StatusOK
+		return r
 	case errors.As(err, &oe):
 		r.Status = oe.StatusCode
-		if oe.Response != nil {
-			r.DecisionID = oe.Response.Header.Get("Sallyport-Decision-Id")
-		}
 	case errors.As(err, &ae):
 		r.Status = ae.StatusCode
-		if ae.Response != nil {
-			r.DecisionID = ae.Response.Header.Get("Sallyport-Decision-Id")
-		}
 	}
+	r.Error = err.Error()
 	return r
 }
 

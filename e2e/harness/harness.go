@@ -104,13 +104,12 @@ func (e *Env) clusterTool() string { return filepath.Join(e.Root, "e2e", "cluste
 var binaries = []struct {
 	name, pkg string
 	image     bool
-	certs     bool
 }{
-	{"sallyport", "./cmd/sallyport", false, false},
-	{"sallyport-proxy", "./cmd/sallyport-proxy", true, true},
-	{"sallyport-controller", "./cmd/sallyport-controller", true, true},
-	{"agent", "./e2e/agent", true, true},
-	{"standind", "./e2e/standin/standind", true, false},
+	{"sallyport", "./cmd/sallyport", false},
+	{"sallyport-proxy", "./cmd/sallyport-proxy", true},
+	{"sallyport-controller", "./cmd/sallyport-controller", true},
+	{"agent", "./e2e/agent", true},
+	{"standind", "./e2e/standin/standind", true},
 }
 
 // Build compiles the binaries into bin/ and pushes their images.
@@ -129,19 +128,23 @@ func (e *Env) Build(ctx context.Context) error {
 		if !b.image {
 			continue
 		}
-		args := []string{"run", ".", "image", b.name + ":latest", "--binary", filepath.Join(bin, b.name), "--entrypoint", "/" + b.name}
-		if b.certs {
-			args = append(args, "--certs")
+		if err := e.PushImage(ctx, b.name+":latest", filepath.Join(bin, b.name)); err != nil {
+			return err
 		}
-		cmd := exec.CommandContext(ctx, "go", args...)
-		cmd.Dir = e.clusterTool()
-		cmd.Env = append(os.Environ(), "IMAGE_REGISTRY="+e.Registry)
-		text, err := cmd.CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("image %s: %w\n%s", b.name, err, text)
-		}
-		e.say("image %s", strings.TrimSpace(lastLine(string(text))))
 	}
+	return nil
+}
+
+// PushImage makes an image of one static binary, with the system's roots, and pushes it to the cluster's registry.
+func (e *Env) PushImage(ctx context.Context, name, binary string) error {
+	cmd := exec.CommandContext(ctx, "go", "run", ".", "image", name, "--binary", binary, "--entrypoint", "/"+filepath.Base(binary), "--certs")
+	cmd.Dir = e.clusterTool()
+	cmd.Env = append(os.Environ(), "IMAGE_REGISTRY="+e.Registry)
+	text, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("image %s: %w\n%s", name, err, text)
+	}
+	e.say("image %s", lastLine(string(text)))
 	return nil
 }
 
