@@ -82,10 +82,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, out, lo
 		return err
 	case "env":
 		_, err := fmt.Fprintf(out, "export KUBECONFIG=%s\nexport IMAGE_REGISTRY=%s\nexport PATH=%s:\"$PATH\"\n",
-			quote(n.Kubeconfig()), quote(registry(getenv)), quote(n.Programs()))
+			quote(n.Kubeconfig()), quote(imageRegistry(getenv)), quote(n.Programs()))
 		return err
 	case "image":
-		return pushImage(ctx, args[1:], registry(getenv), out)
+		return pushImage(ctx, args[1:], imageRegistry(getenv), out)
 	}
 	return errUsage
 }
@@ -122,7 +122,7 @@ func layout(getenv func(string) string) (node.Layout, error) {
 	return layout, nil
 }
 
-func registry(getenv func(string) string) string {
+func imageRegistry(getenv func(string) string) string {
 	if registry := getenv("IMAGE_REGISTRY"); registry != "" {
 		return registry
 	}

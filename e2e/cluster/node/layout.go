@@ -7,6 +7,7 @@ import "path/filepath"
 const (
 	nodeName        = "sallyport"
 	bridge          = "sallyport0"
+	serviceLink     = "sallyport1" // a bridge without ports, that routes to Services lead to
 	bridgeIPv4      = "10.244.0.1"
 	bridgeIPv6      = "fd00:10:244::1"
 	podRangesIPv4   = "10.244.0.0/16"

@@ -43,15 +43,17 @@ table inet %[1]s {
 }
 `
 
-// setUpNetwork makes the bridge, its routes and rules, and turns forwarding on. It may
+// setUpNetwork makes the bridges, their routes and rules, and turns forwarding on. It may
 // be called again on a network that is set up.
 func (n Node) setUpNetwork(ctx context.Context) error {
 	if err := n.setSysctls(); err != nil {
 		return err
 	}
-	if _, err := net.InterfaceByName(bridge); err != nil {
-		if err := run(ctx, "ip", "link", "add", bridge, "type", "bridge"); err != nil {
-			return err
+	for _, name := range []string{bridge, serviceLink} {
+		if _, err := net.InterfaceByName(name); err != nil {
+			if err := run(ctx, "ip", "link", "add", name, "type", "bridge"); err != nil {
+				return err
+			}
 		}
 	}
 	for _, args := range [][]string{
@@ -59,8 +61,11 @@ func (n Node) setUpNetwork(ctx context.Context) error {
 		{"address", "replace", bridgeIPv6 + "/64", "dev", bridge, "nodad"},
 		{"link", "set", bridge, "up"},
 		// Without these a machine that has no default route could not reach Services.
-		{"route", "replace", serviceIPv4, "dev", bridge, "src", bridgeIPv4},
-		{"-6", "route", "replace", serviceIPv6, "dev", bridge},
+		// They must not lead to the pods' bridge: a pod that calls a Service without
+		// endpoints would then be sent a redirect before it is refused, and wait.
+		{"link", "set", serviceLink, "up"},
+		{"route", "replace", serviceIPv4, "dev", serviceLink, "src", bridgeIPv4},
+		{"-6", "route", "replace", serviceIPv6, "dev", serviceLink, "src", bridgeIPv6},
 	} {
 		if err := run(ctx, "ip", args...); err != nil {
 			return err
@@ -126,8 +131,10 @@ func (n Node) tearDownNetwork(ctx context.Context) error {
 			problems = append(problems, runInput(ctx, fmt.Sprintf("table %[1]s\ndelete table %[1]s\n", table), nft, "-f", "-"))
 		}
 	}
-	if _, err := net.InterfaceByName(bridge); err == nil {
-		problems = append(problems, run(ctx, "ip", "link", "delete", bridge))
+	for _, name := range []string{bridge, serviceLink} {
+		if _, err := net.InterfaceByName(name); err == nil {
+			problems = append(problems, run(ctx, "ip", "link", "delete", name))
+		}
 	}
 	saved, err := n.savedSysctls()
 	problems = append(problems, err)

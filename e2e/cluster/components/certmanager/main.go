@@ -122,6 +122,7 @@ func runCAInjector(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the API server: %w", err)
 	}
+	config.UserAgent = "cert-manager-cainjector/sallyport" // the part before the slash is the field manager
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:  scheme,
 		Metrics: metricsserver.Options{BindAddress: "0"},
