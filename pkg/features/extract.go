@@ -1,10 +1,189 @@
 package features
 
 import (
+	"math"
 	"time"
 
 	"sallyport.dev/sallyport/pkg/llm"
 )
 
-// Extract writes the call's features to dst.
-func Extract(dst *Vector, call *llm.Call, t *Turn, now time.Time) {}
+// Extract writes the call's features to dst, given its turn in the conversation; without one, nil, the call is taken to open a
+// conversation. It reads the new messages' text once, up to a limit, keeps nothing of it and changes nothing but dst. The time of arrival is that of the
+// turn; now is there for what a later schema may make of the hour.
+//
+// In the steady state it does not allocate.
+func Extract(dst *Vector, call *llm.Call, t *Turn, now time.Time) {
+	s := pool.Get().(*scan)
+	s.begin()
+	extract(dst, s, call, t)
+	pool.Put(s)
+}
+
+func extract(dst *Vector, s *scan, call *llm.Call, t *Turn) {
+	*dst = Vector{}
+	from := 0
+	if t != nil {
+		from = min(max(0, t.newFrom), len(call.Messages))
+	}
+	fresh := call.Messages[from:]
+
+	s.needSaid = hasToolCall(fresh)
+	if s.needSaid {
+		s.recall(call.Messages[:from])
+	}
+	var d struct{ bytes, lateSystem, attachments int }
+	for i := range fresh {
+		m := &fresh[i]
+		d.bytes += max(0, m.Bytes)
+		if m.Role == llm.RoleSystem && from+i > 0 && call.Messages[from+i-1].Role != llm.RoleSystem {
+			d.lateSystem++
+		}
+		d.attachments += s.message(m)
+	}
+
+	count := func(feature, n int) { dst[feature] = float32(math.Log1p(float64(max(0, n)))) }
+	share := func(feature, part, whole int) {
+		if whole > 0 {
+			dst[feature] = float32(float64(part) / float64(whole))
+		}
+	}
+
+	count(lateSystem, d.lateSystem)
+	count(toolsOffered, len(call.Tools))
+	servers := 0
+	for i := range call.Tools {
+		if call.Tools[i].ServerSide {
+			servers++
+		}
+	}
+	count(serverTools, servers)
+	count(attachments, d.attachments+len(call.URLs))
+	count(unknownFields, len(call.UnknownFields))
+	if call.MaxTokens != nil {
+		dst[maxTokens] = float32(math.Log1p(float64(max(0, *call.MaxTokens))))
+	}
+
+	count(deltaBytes, d.bytes)
+	count(messages, len(call.Messages))
+	share(toolShare, s.toolBytes, s.bytes)
+	count(unreadBytes, s.unread)
+
+	dst[textEntropy] = float32(s.text.entropy(s.bytes))
+	share(textUpper, s.text.sum('A', 'Z'), s.bytes)
+	share(textDigit, s.text.sum('0', '9'), s.bytes)
+	spaces := int(s.text[' ']) + int(s.text['\t'])
+	share(textSpace, spaces, s.bytes)
+	printable := s.text.sum('!', '~')
+	share(textPunct, printable-s.text.sum('A', 'Z')-s.text.sum('a', 'z')-s.text.sum('0', '9'), s.bytes)
+	share(textNonASCII, s.text.sum(0x80, 0xff), s.bytes)
+	count(longestToken, s.longestToken)
+	if s.words > 0 {
+		dst[meanWord] = float32(math.Log1p(float64(s.wordBytes) / float64(s.words)))
+	}
+	share(distinctWords, s.distinct, s.words)
+	count(longestEncoded, s.longestRun)
+
+	count(instructionWords, s.instructions)
+	count(secondPerson, s.addresses)
+	count(modelNames, s.machines)
+	count(roleMarkers, s.markers)
+	count(imperatives, s.imperatives)
+	count(capitals, s.capitals)
+	count(exclamations, s.exclaimed)
+	count(invisible, s.invisible)
+	count(tags, s.tags)
+	count(overrides, s.overrides)
+	count(instructionPeak, s.peak)
+	count(prosePeak, s.prose)
+
+	count(toolCalls, s.calls)
+	count(argsBytes, s.argsBytes)
+	dst[argsEntropy] = float32(s.args.entropy(s.argsBytes))
+	count(sideEffects, s.effects)
+	share(argsTainted, s.tainted, s.argsWords)
+
+	if t != nil {
+		if t.modelChanged {
+			dst[modelChanged] = 1
+		}
+		if t.toolsChanged {
+			dst[toolsChanged] = 1
+		}
+		dst[gap] = float32(math.Log1p(t.gap.Seconds()))
+		dst[rate] = float32(math.Log1p(t.rate()))
+	} else {
+		dst[rate] = float32(math.Log1p(1))
+	}
+
+	count(secrets, s.secrets)
+}
+
+func hasToolCall(messages []llm.Message) bool {
+	for i := range messages {
+		for j := range messages[i].Parts {
+			if messages[i].Parts[j].Kind == llm.PartToolCall {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// recall gathers what users and tools said earlier, the latest first.
+func (s *scan) recall(earlier []llm.Message) {
+	budget := maxHistory
+	for i := len(earlier) - 1; i >= 0; i-- {
+		m := &earlier[i]
+		for j := range m.Parts {
+			p := &m.Parts[j]
+			said := s.saidBy(m.Role, p.Kind)
+			if said == nil {
+				continue
+			}
+			text := p.Text[:min(len(p.Text), budget)]
+			remember(text, said)
+			if budget -= len(text); budget == 0 {
+				return
+			}
+		}
+	}
+}
+
+// saidBy returns whose words a text is, where that matters: a tool's, or the user's and the system prompt's.
+func (s *scan) saidBy(role llm.Role, kind llm.PartKind) *wordSet {
+	switch {
+	case kind == llm.PartToolResult || role == llm.RoleTool && kind == llm.PartText:
+		return &s.byTool
+	case kind == llm.PartText && (role == llm.RoleUser || role == llm.RoleSystem):
+		return &s.byUser
+	}
+	return nil
+}
+
+// message reads a new message and returns how many attachments it has.
+func (s *scan) message(m *llm.Message) (attachments int) {
+	for j := range m.Parts {
+		p := &m.Parts[j]
+		switch p.Kind {
+		case llm.PartText, llm.PartReasoning, llm.PartToolResult:
+			said := s.saidBy(m.Role, p.Kind)
+			tool := said == &s.byTool
+			if !s.needSaid {
+				said = nil
+			}
+			s.read(p.Text, tool, said)
+		case llm.PartToolCall:
+			s.calls++
+			if changes(p.ToolName) {
+				s.effects++
+			}
+			s.arguments(p.Text)
+		case llm.PartImage, llm.PartAudio, llm.PartFile:
+			attachments++
+		default:
+			// Not understood, but read: an unknown part's text is not a way past.
+			s.read(p.Text, true, nil)
+		}
+	}
+	return attachments
+}

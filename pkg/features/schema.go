@@ -4,12 +4,16 @@ package features
 // not applied.
 const SchemaID = "sallyport.features/v1"
 
-// Size is the number of features.
-const Size = 44
+// Transforms say how a value becomes a feature.
+const (
+	log1p = "log1p" // ln(1+x): counts and sizes, which range over orders of magnitude
+	flag  = "flag"  // 0 or 1
+	none  = "none"  // as it is
+)
 
 // Feature documents one number of a Vector.
 type Feature struct {
-	// Name is stable within a schema: lower case with a dot between group and feature.
+	// Name is stable within a schema: group, dot, feature.
 	Name string
 	// Unit of the value before its transform.
 	Unit string
@@ -22,5 +26,110 @@ type Feature struct {
 // Vector holds one call's features in the order of Schema. Its numbers are always finite.
 type Vector [Size]float32
 
-// Schema documents the features in the order of a Vector.
-var Schema [Size]Feature
+// The places of the features in a Vector.
+const (
+	modelChanged = iota
+	toolsChanged
+	lateSystem
+	toolsOffered
+	serverTools
+	attachments
+	unknownFields
+	maxTokens
+
+	deltaBytes
+	messages
+	toolShare
+	unreadBytes
+
+	textEntropy
+	textUpper
+	textDigit
+	textSpace
+	textPunct
+	textNonASCII
+	longestToken
+	meanWord
+	distinctWords
+	longestEncoded
+
+	instructionWords
+	secondPerson
+	modelNames
+	roleMarkers
+	imperatives
+	capitals
+	exclamations
+	invisible
+	tags
+	overrides
+	instructionPeak
+	prosePeak
+
+	toolCalls
+	argsBytes
+	argsEntropy
+	sideEffects
+	argsTainted
+
+	gap
+	rate
+
+	secrets
+
+	// Size is the number of features.
+	Size
+)
+
+// Schema documents the features in the order of a Vector. "New" is what the conversation's earlier calls did not bring: the delta. An agent sends
+// its whole conversation with every call, so that the size of a call says how long the conversation is and little else, and what has just been
+// read is lost in what was read before.
+var Schema = [Size]Feature{
+	modelChanged:  {"envelope.model_changed", "", flag, "Another model than in the conversation's previous call: a hijacked agent or a stolen key asks for what it likes, an agent stays with its model."},
+	toolsChanged:  {"envelope.tools_changed", "", flag, "Other tool definitions than in the conversation's previous call: tool poisoning, or another program that goes on with the conversation."},
+	lateSystem:    {"envelope.late_system", "messages", log1p, "New system messages after the first message of another role: instructions at the highest rank slipped into a conversation."},
+	toolsOffered:  {"envelope.tools", "tools", log1p, "Tools offered to the model: an agent has its set."},
+	serverTools:   {"envelope.server_tools", "tools", log1p, "Tools among them that the provider carries out: they act where no gate sees it."},
+	attachments:   {"envelope.attachments", "parts", log1p, "New images, audio and files, and URLs that the provider is asked to fetch: content that is not read here."},
+	unknownFields: {"envelope.unknown_fields", "fields", log1p, "Members of the request that the codec does not know: an agent's client library is the same every day."},
+	maxTokens:     {"envelope.max_tokens", "tokens", log1p, "The output limit asked for, 0 where absent: cost."},
+
+	deltaBytes:  {"size.delta_bytes", "bytes", log1p, "Bytes of the new messages: exfiltration in bulk, stuffed contexts."},
+	messages:    {"size.messages", "messages", log1p, "Messages of the call: how far the conversation has come, and loops."},
+	toolShare:   {"size.tool_share", "share", none, "Share of tool results in the new text: tells steps that read from steps that are told."},
+	unreadBytes: {"size.unread_bytes", "bytes", log1p, "New text beyond the limit of what is read, so that hiding behind sheer size is itself seen."},
+
+	textEntropy:    {"text.entropy", "bits per byte", none, "Entropy of the bytes of the new text: encoded and encrypted data."},
+	textUpper:      {"text.upper", "share", none, "Share of upper-case ASCII letters in the new text."},
+	textDigit:      {"text.digit", "share", none, "Share of ASCII digits in the new text."},
+	textSpace:      {"text.space", "share", none, "Share of spaces and tabs in the new text: prose against data."},
+	textPunct:      {"text.punct", "share", none, "Share of other printable ASCII in the new text: markup, code, data."},
+	textNonASCII:   {"text.non_ascii", "share", none, "Share of bytes beyond ASCII in the new text: another language or alphabet, look-alike letters."},
+	longestToken:   {"text.longest_token", "bytes", log1p, "Longest run without white space in the new text: URLs that carry data, blobs."},
+	meanWord:       {"text.mean_word", "bytes", log1p, "Mean length of a word in the new text: language, code, encodings."},
+	distinctWords:  {"text.distinct_words", "share", none, "Share of words in the new text that are there for the first time: repetition as in token floods, or word salad."},
+	longestEncoded: {"text.longest_encoded", "bytes", log1p, "Longest run of the base64 alphabet in the new text: smuggled payloads."},
+
+	instructionWords: {"data.instruction_words", "words", log1p, "Words of command (ignore, must, instead …) in new tool results: results describe, they do not command."},
+	secondPerson:     {"data.second_person", "words", log1p, "You and its forms in new tool results: someone speaks to the reader."},
+	modelNames:       {"data.model_names", "words", log1p, "Names of models and words for them in new tool results: someone knows who reads."},
+	roleMarkers:      {"data.role_markers", "markers", log1p, "What looks like a turn of a conversation (system:, <|user|>, [INST]) in new tool results: a forged message."},
+	imperatives:      {"data.imperatives", "sentences", log1p, "Sentences of new tool results that begin with a verb of command."},
+	capitals:         {"data.capitals", "words", log1p, "Words of three and more capitals in new tool results: emphasis."},
+	exclamations:     {"data.exclamations", "marks", log1p, "Exclamation marks in new tool results: emphasis."},
+	invisible:        {"data.invisible", "characters", log1p, "Zero-width, bidirectional, tag and control characters in new tool results: text for the machine and not for the eye."},
+	tags:             {"data.tags", "tags", log1p, "Opening and closing tags in new tool results: delimiters made to stand out."},
+	instructionPeak:  {"data.instruction_peak", "words", log1p, "The most words of command, address or model names among any 32 words in a row of a new tool result: a short injection stands out however long the document around it."},
+	prosePeak:        {"data.prose_peak", "words", log1p, "The most English function words among any 32 words in a row of a new tool result: running prose amid data."},
+
+	toolCalls:   {"tool.calls", "calls", log1p, "Tool calls that the model made in the new messages."},
+	argsBytes:   {"tool.args_bytes", "bytes", log1p, "Bytes of their arguments: exfiltration goes through arguments."},
+	argsEntropy: {"tool.args_entropy", "bits per byte", none, "Entropy of the bytes of their arguments: encoded data in them."},
+	sideEffects: {"tool.side_effects", "calls", log1p, "Calls among them whose tool's name has a verb that changes something (send, delete, pay …): what a hijack is for."},
+	argsTainted: {"tool.args_tainted", "share", none, "Share of the words in their arguments that an earlier tool result said and the user did not: who steers."},
+
+	gap:  {"time.gap", "seconds", log1p, "Time since the conversation's previous call, 0 for the first: machine pace, replays."},
+	rate: {"time.rate", "calls per minute", log1p, "The conversation's calls a minute, this one included, over at least a minute: loops and floods."},
+
+	secrets: {"content.secrets", "strings", log1p, "Strings in the new text that have the shape of a credential (provider keys, tokens, private keys)."},
+}
