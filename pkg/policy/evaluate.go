@@ -58,53 +58,60 @@ func prepare(ctx context.Context, c *ast.Compiler, store storage.Store, txn stor
 	return &program{query: q, store: store}, nil
 }
 
-// decide evaluates the entry point. It never fails: what is no decision is a denial that says why.
-func (p *program) decide(ctx context.Context, in *Input, timeout time.Duration, options ...rego.EvalOption) (d Decision) {
-	deny := func(f Fault) Decision {
-		return Decision{Action: ActionDeny, Fault: f, Digest: p.digest, Revision: p.revision}
+// deny is the decision that stands in for one that could not be had.
+func (p *program) deny(f Fault) Decision {
+	return Decision{Action: ActionDeny, Fault: f, Digest: p.digest, Revision: p.revision}
+}
+
+// decide checks the input and evaluates the entry point with it.
+func (p *program) decide(ctx context.Context, in *Input, timeout time.Duration, options ...rego.EvalOption) Decision {
+	if in == nil || !finite(in) {
+		return p.deny(FaultInput)
 	}
+	return p.evaluate(ctx, document(in), timeout, options...)
+}
+
+// evaluate evaluates the entry point with any document. It never fails: what is no decision is a denial that says why.
+func (p *program) evaluate(ctx context.Context, doc ast.Value, timeout time.Duration, options ...rego.EvalOption) (d Decision) {
 	defer func() {
 		if recover() != nil {
-			d = deny(FaultError)
+			d = p.deny(FaultError)
 		}
 	}()
-	if in == nil || finite(in) != nil {
-		return deny(FaultInput)
-	}
 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	txn, err := p.store.NewTransaction(ctx)
 	if err != nil {
-		return deny(FaultError)
+		return p.deny(FaultError)
 	}
 	defer p.store.Abort(ctx, txn)
 
 	var fired topdown.EvaluatedRuleTracker
 	rs, err := p.query.Eval(ctx, append([]rego.EvalOption{
 		rego.EvalTransaction(txn),
-		rego.EvalParsedInput(document(in)),
+		rego.EvalParsedInput(doc),
 		rego.EvalGenerateJSON(asValue),
 		rego.EvalEvaluatedRuleTracker(&fired),
 		rego.EvalMetrics(metrics.NoOp()),
 	}, options...)...)
 	switch {
 	case ctx.Err() != nil || topdown.IsCancel(err):
-		return deny(FaultTimeout)
+		return p.deny(FaultTimeout)
 	case err != nil:
-		return deny(FaultError)
+		return p.deny(FaultError)
 	case len(rs) == 0:
-		return deny(FaultUndefined)
+		return p.deny(FaultUndefined)
 	case len(rs) != 1 || len(rs[0].Expressions) != 1:
-		return deny(FaultMalformed)
+		return p.deny(FaultMalformed)
 	}
 
 	value, ok := rs[0].Expressions[0].Value.(ast.Value)
 	if !ok {
-		return deny(FaultMalformed)
+		return p.deny(FaultMalformed)
 	}
 	if d.Action, d.Reasons, err = readDecision(value); err != nil {
-		return deny(FaultMalformed)
+		return p.deny(FaultMalformed)
 	}
 	d.Rules = rules(fired.Labels)
 	d.Digest, d.Revision = p.digest, p.revision

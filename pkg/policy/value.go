@@ -2,7 +2,6 @@ package policy
 
 import (
 	"encoding/json"
-	"errors"
 	"math"
 	"strconv"
 	"strings"
@@ -10,20 +9,14 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// errNotFinite says that a number of the input is no number. A NaN in an evaluation would panic, or compare as anything.
-var errNotFinite = errors.New("a number of the input is not finite")
-
-// finite checks every floating-point field of the input.
-func finite(in *Input) error {
+// finite says whether every floating-point field of the input is a number. A NaN in an evaluation would panic, or compare as anything.
+func finite(in *Input) bool {
 	ok := isFinite(in.Call.Temperature) && isFinite(in.Session.MaxPercentile) &&
 		isFinite(in.Anomaly.Score) && isFinite(in.Anomaly.Percentile) && isFinite(in.Anomaly.Threshold)
 	for i := range in.Anomaly.TopFeatures {
 		ok = ok && isFinite(in.Anomaly.TopFeatures[i].Value) && isFinite(in.Anomaly.TopFeatures[i].Contribution)
 	}
-	if !ok {
-		return errNotFinite
-	}
-	return nil
+	return ok
 }
 
 func isFinite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
