@@ -3,6 +3,7 @@ package node
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,8 +18,9 @@ import (
 	"sallyport.dev/sallyport/e2e/cluster/process"
 )
 
-// grace is how long a program may take to end before it is killed.
-const grace = 5 * time.Second
+// grace is how long a program may take to end before it is killed. It is short because
+// nothing that a program would still write is kept.
+const grace = time.Second
 
 // Down ends everything and removes every trace but the cache. It goes on after a
 // failure, so that one thing that is stuck does not keep the rest.
@@ -159,13 +161,13 @@ func removeCgroup(dir string) error {
 func (n Node) removeStrays() error {
 	var strays []string
 	// The socket of each shim; its address lies in the shim's directory.
-	addresses, err := filepath.Glob(n.in("run", "containerd", "io.containerd.runtime.v2.task", "k8s.io", "*", "address"))
+	shims, err := filepath.Glob(n.in("run", "containerd", "io.containerd.runtime.v2.task", "k8s.io", "*", "bootstrap.json"))
 	if err != nil {
 		return err
 	}
-	for _, file := range addresses {
+	for _, file := range shims {
 		if content, err := os.ReadFile(file); err == nil {
-			if socket, ok := strings.CutPrefix(strings.TrimSpace(string(content)), "unix://"); ok {
+			if socket, ok := shimSocket(content); ok {
 				strays = append(strays, socket)
 			}
 		}
@@ -192,4 +194,17 @@ func (n Node) removeStrays() error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// shimSocket reads the path of a shim's socket from what the shim told containerd when
+// it started. A socket that is not where containerd puts them is none of ours.
+func shimSocket(content []byte) (string, bool) {
+	var bootstrap struct {
+		Address string `json:"address"`
+	}
+	if json.Unmarshal(content, &bootstrap) != nil {
+		return "", false
+	}
+	path, ok := strings.CutPrefix(bootstrap.Address, "unix://")
+	return path, ok && filepath.Dir(path) == "/run/containerd/s"
 }

@@ -198,3 +198,31 @@ func FuzzMountPoint(f *testing.F) {
 		}
 	})
 }
+
+func TestShimSocket(t *testing.T) {
+	tests := []struct {
+		name, content, want string
+		ok                  bool
+	}{
+		{"a shim's", `{"version":3,"address":"unix:///run/containerd/s/0123","protocol":"ttrpc"}`, "/run/containerd/s/0123", true},
+		{"a file elsewhere", `{"address":"unix:///etc/passwd"}`, "/etc/passwd", false},
+		{"a way out of the directory", `{"address":"unix:///run/containerd/s/../../x"}`, "/run/containerd/s/../../x", false},
+		{"no unix socket", `{"address":"vsock://3:1"}`, "vsock://3:1", false},
+		{"no JSON", `unix:///run/containerd/s/0123`, "", false},
+	}
+	for _, test := range tests {
+		if got, ok := shimSocket([]byte(test.content)); got != test.want || ok != test.ok {
+			t.Errorf("%s: got %q, %v", test.name, got, ok)
+		}
+	}
+}
+
+func FuzzShimSocket(f *testing.F) {
+	f.Add([]byte(`{"address":"unix:///run/containerd/s/0123"}`))
+	f.Add([]byte(nil))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if path, ok := shimSocket(content); ok && !strings.HasPrefix(path, "/run/containerd/s/") {
+			t.Errorf("a path elsewhere is accepted: %q", path)
+		}
+	})
+}
