@@ -47,7 +47,9 @@ const (
 	PartUnknown    PartKind = "unknown"
 )
 
-// Digest identifies a message or a tool by content: the first 16 bytes of the SHA-256 of its bytes as sent.
+// Digest identifies a message or a tool by content: the first 16 bytes of a SHA-256 of its members as sent. White space between them
+// does not count, nor does what agents change from call to call without saying anything new: cache markers, and whether a text
+// is written as a string or as a list of one block.
 type Digest [16]byte
 
 // Call is a request to a model in normal form.
@@ -57,6 +59,10 @@ type Call struct {
 	Operation Operation // what is asked
 	Model     string    // as the caller wrote it; "" when absent
 	Stream    bool      // the caller asks for a streamed response
+
+	// OtherModels are further models that the call names, in order: those to fall back to, and advisers offered as tools. A policy
+	// that allows models must look at them, too.
+	OtherModels []string
 
 	// Messages in order, the system prompt first as a message of RoleSystem whatever place the wire format gives it.
 	Messages []Message
@@ -80,7 +86,7 @@ type Call struct {
 type Message struct {
 	Role  Role
 	Parts []Part
-	// Digest is of the message's bytes as sent, so that two calls of a conversation can be compared.
+	// Digest is of the message's content as sent, so that two calls of a conversation can be compared.
 	Digest Digest
 	// Bytes is the length of the message as sent.
 	Bytes int
@@ -105,7 +111,8 @@ type Part struct {
 // Tool is a tool offered to the model.
 type Tool struct {
 	Name string
-	// Type is "function" for one that the caller runs, else the provider's name for a server-side tool.
+	// Type is "function" for one that the caller defines, else the provider's name for one that it defines, such as "bash_20250124" (which the
+	// caller runs nevertheless), "web_search_20250305" or, for a remote server, "mcp_server".
 	Type string
 	// ServerSide says that the provider, not the caller, carries the tool out.
 	ServerSide bool

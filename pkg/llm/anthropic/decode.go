@@ -46,6 +46,8 @@ var fields = wire.Fields{
 
 // Decode reads the body of a messages request. It never fails: what is wrong with the body is among the call's findings. The call
 // may refer to the body, which must not change as long as the call is used.
+//
+// A user's message of nothing but results of tools is of llm.RoleTool in the normal form.
 func Decode(contentType string, body []byte, lim llm.Limits) *llm.Call {
 	call := &llm.Call{Provider: Provider, Surface: llm.SurfaceAnthropicMessages, Operation: llm.OperationChat}
 	r := wire.Open(call, contentType, body, lim)
@@ -91,6 +93,10 @@ func (d decoder) request(root strictjson.Value) {
 			for t := range v.Elements() {
 				d.tool(t)
 			}
+		case "fallbacks":
+			for f := range v.Elements() {
+				d.fallback(f)
+			}
 		case "mcp_servers":
 			for s := range v.Elements() {
 				d.server(s)
@@ -122,11 +128,28 @@ func (d decoder) request(root strictjson.Value) {
 	}
 }
 
+var fallbackFields = []string{"model", "max_tokens", "speed", "thinking", "output_config"}
+
+// fallback reads one of fallbacks, the models to ask when the first one is not to be had.
+func (d decoder) fallback(v strictjson.Value) {
+	for k, m := range v.Members() {
+		if d.Member(k, fallbackFields) == 0 {
+			d.otherModel(m)
+		}
+	}
+}
+
+func (d decoder) otherModel(v strictjson.Value) {
+	if model := d.Str(v); model != "" {
+		d.call.OtherModels = append(d.call.OtherModels, model)
+	}
+}
+
 // callerTools are the beginnings of the types of tools that Anthropic defines and the caller carries out. A type that is neither
 // here nor absent nor "custom" is taken for one that Anthropic carries out.
 var callerTools = []string{"bash_", "browser_toolset_", "computer_", "memory_", "text_editor_"}
 
-var toolFields = []string{"name", "type", "mcp_server_name", "tools"}
+var toolFields = []string{"name", "type", "mcp_server_name", "tools", "model"}
 
 // tool reads one of tools.
 func (d decoder) tool(v strictjson.Value) {
@@ -143,6 +166,8 @@ func (d decoder) tool(v strictjson.Value) {
 			t.Type = d.Str(m)
 		case 2:
 			server = d.Str(m)
+		case 4: // of an adviser
+			d.otherModel(m)
 		}
 	}
 	if t.Type == "" || t.Type == "custom" {
@@ -338,13 +363,16 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 		take(blockSignature)
 		d.text(take(blockContent), of)
 	case "tool_addition", "tool_removal":
-		// A tool that is offered from here on is one of the call's tools.
-		if t := take(blockTool); kind == "tool_addition" {
-			d.tool(t)
+		// A tool that is defined here is offered from here on, as those of the body are. Others are named only.
+		change := take(blockTool)
+		if definition := change.Get("definition"); kind == "tool_addition" && change.Get("type").Is("tool_definition") {
+			d.tool(definition)
+		} else {
+			d.Unknown(change)
 		}
 	case "mcp_tool_listing", "fallback", "tool_reference", "browser_state":
 		for i, member := range m {
-			if i >= blockText && !trivial(member) {
+			if i >= blockText && i != blockMarker && !trivial(member) {
 				d.Unknown(member)
 			}
 		}

@@ -1,0 +1,16 @@
+package openai_test
+
+import (
+	"testing"
+
+	"sallyport.dev/sallyport/pkg/llm/internal/golden"
+	"sallyport.dev/sallyport/pkg/llm/openai"
+)
+
+func TestDecode(t *testing.T) { golden.Requests(t, "testdata/requests", openai.Decode) }
+
+func TestWatch(t *testing.T) { golden.Replies(t, "testdata/responses", openai.Watch) }
+
+func FuzzDecode(f *testing.F) { golden.FuzzDecode(f, "testdata/requests", openai.Decode) }
+
+func FuzzWatch(f *testing.F) { golden.FuzzWatch(f, "testdata/responses", openai.Watch) }
