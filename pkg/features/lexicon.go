@@ -21,8 +21,8 @@ const (
 var lexicon = newTable(map[category]string{
 	instruction: `ignore disregard forget override bypass previous prior earlier instruction instructions prompt prompts important urgent urgently
 		critical must please immediately instead comply obey task tasks command commands execute perform complete solve follow following
-		directive directives mandatory required necessary ensure remember guidelines rules restrictions policy pretend roleplay respond reply answer
-		output reveal stop abort refuse priority attention note warning`,
+		directive directives mandatory required necessary ensure remember guidelines rules restrictions pretend roleplay respond reply answer
+		reveal abort refuse priority attention`,
 	address: `you your yours yourself yourselves ya`,
 	machine: `ai assistant assistants llm llms model models chatbot chatbots bot agent agents gpt chatgpt openai claude anthropic gemini llama mistral
 		qwen deepseek grok copilot`,

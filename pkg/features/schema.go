@@ -7,7 +7,7 @@ const SchemaID = "sallyport.features/v1"
 // Transforms say how a value becomes a feature.
 const (
 	log1p = "log1p" // ln(1+x): counts and sizes, which range over orders of magnitude
-	flag  = "flag"  // 0 or 1
+	bit   = "flag"  // 0 or 1
 	none  = "none"  // as it is
 )
 
@@ -85,8 +85,8 @@ const (
 // its whole conversation with every call, so that the size of a call says how long the conversation is and little else, and what has just been
 // read is lost in what was read before.
 var Schema = [Size]Feature{
-	modelChanged:  {"envelope.model_changed", "", flag, "Another model than in the conversation's previous call: a hijacked agent or a stolen key asks for what it likes, an agent stays with its model."},
-	toolsChanged:  {"envelope.tools_changed", "", flag, "Other tool definitions than in the conversation's previous call: tool poisoning, or another program that goes on with the conversation."},
+	modelChanged:  {"envelope.model_changed", "", bit, "Another model than in the conversation's previous call: a hijacked agent or a stolen key asks for what it likes, an agent stays with its model."},
+	toolsChanged:  {"envelope.tools_changed", "", bit, "Other tool definitions than in the conversation's previous call: tool poisoning, or another program that goes on with the conversation."},
 	lateSystem:    {"envelope.late_system", "messages", log1p, "New system messages after the first message of another role: instructions at the highest rank slipped into a conversation."},
 	toolsOffered:  {"envelope.tools", "tools", log1p, "Tools offered to the model: an agent has its set."},
 	serverTools:   {"envelope.server_tools", "tools", log1p, "Tools among them that the provider carries out: they act where no gate sees it."},
@@ -119,6 +119,7 @@ var Schema = [Size]Feature{
 	exclamations:     {"data.exclamations", "marks", log1p, "Exclamation marks in new tool results: emphasis."},
 	invisible:        {"data.invisible", "characters", log1p, "Zero-width, bidirectional, tag and control characters in new tool results: text for the machine and not for the eye."},
 	tags:             {"data.tags", "tags", log1p, "Opening and closing tags in new tool results: delimiters made to stand out."},
+	overrides:        {"data.overrides", "phrases", log1p, "Words for setting aside (ignore, forget …) with a word for instructions or for what went before among the eight words after them, in new tool results."},
 	instructionPeak:  {"data.instruction_peak", "words", log1p, "The most words of command, address or model names among any 32 words in a row of a new tool result: a short injection stands out however long the document around it."},
 	prosePeak:        {"data.prose_peak", "words", log1p, "The most English function words among any 32 words in a row of a new tool result: running prose amid data."},
 

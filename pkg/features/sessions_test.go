@@ -1,0 +1,327 @@
+package features
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/policy"
+)
+
+var epoch = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
+
+// talk makes a call of messages given as "role:text", separated by spaces; s, u, a and t are the roles.
+func talk(messages string) *llm.Call {
+	call := &llm.Call{Model: "m"}
+	for _, m := range strings.Fields(messages) {
+		role := map[byte]llm.Role{'s': llm.RoleSystem, 'u': llm.RoleUser, 'a': llm.RoleAssistant, 't': llm.RoleTool}[m[0]]
+		sum := sha256.Sum256([]byte(m))
+		msg := llm.Message{Role: role, Bytes: len(m), Parts: []llm.Part{{Kind: llm.PartText, Text: []byte(m[2:])}}}
+		copy(msg.Digest[:], sum[:])
+		call.Messages = append(call.Messages, msg)
+	}
+	return call
+}
+
+func TestSessions(t *testing.T) {
+	type step struct {
+		call    string
+		refused bool    // settle as refused
+		taint   bool    // settle as taint
+		worse   float64 // percentile to settle with
+
+		same    int // index of an earlier step of the same conversation; -1 for a new conversation
+		newFrom int
+		tainted bool
+	}
+	for name, steps := range map[string][]step{
+		"a conversation goes on": {
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2},
+			{call: "s:1 u:1 a:1 t:1 a:2 t:2", same: 0, newFrom: 4},
+		},
+		"the system prompt alone is nothing in common": {
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:2", same: -1},
+			{call: "s:1 u:2 a:1", same: 1, newFrom: 2},
+			{call: "s:1 u:1 a:1", same: 0, newFrom: 2},
+		},
+		"parallel conversations that begin alike": {
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2},
+			{call: "s:1 u:1 a:2 t:2", same: 1, newFrom: 2},
+			{call: "s:1 u:1 a:2 t:2 a:3 t:3", same: 1, newFrom: 4},
+			{call: "s:1 u:1 a:1 t:1 a:3 t:3", same: 0, newFrom: 4},
+		},
+		"a message changed in the middle is new with all after it": {
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2},
+			{call: "s:1 u:1 a:1 t:1 a:2 t:2", same: 0, newFrom: 4},
+			{call: "s:1 u:1 a:1 t:9 a:2 t:2 a:3", same: 0, newFrom: 3},
+		},
+		"history trimmed in the middle: what moved is new": {
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2},
+			{call: "s:1 u:1 a:1 t:1 a:2 t:2", same: 0, newFrom: 4},
+			{call: "s:1 u:1 a:2 t:2 a:3", same: 0, newFrom: 2},
+		},
+		"history trimmed at the front: all is new": {
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2},
+			{call: "s:1 a:1 t:1", same: -1},
+			{call: "u:1 a:1 t:1 a:2", same: -1},
+		},
+		"the same text under another role is new": {
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2},
+			{call: "s:1 u:1 t:1 a:1", same: 0, newFrom: 2},
+		},
+		"a repeated call brings what it brought the first time": {
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2},
+			{call: "s:1 u:1 a:1 t:1 a:2", same: 0, newFrom: 4},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2},
+			{call: "s:1 u:1 a:1 t:1 a:2 t:3", same: 0, newFrom: 5},
+		},
+		"a shortened call is not an empty one": {
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2},
+			{call: "s:1 u:1 a:1", same: 0, newFrom: 2},
+		},
+		"what was refused is new again, with what follows it": {
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2, refused: true},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2, refused: true},
+			{call: "s:1 u:1 a:1 t:1 a:2 t:2", same: 0, newFrom: 2},
+		},
+		"a refused opening is forgotten": {
+			{call: "s:1 u:1", same: -1, refused: true},
+			{call: "s:1 u:1 a:1", same: -1},
+		},
+		"taint stays": {
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2, refused: true, taint: true},
+			{call: "s:1 u:1 a:1 t:2", same: 0, newFrom: 2, tainted: true},
+			{call: "s:1 u:1 a:1 t:2 a:3", same: 0, newFrom: 4, tainted: true},
+		},
+		"a repeated opening neither inherits taint nor launders it": {
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2, taint: true},
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1 t:1 a:2", same: 0, newFrom: 4, tainted: true},
+			{call: "s:1 u:1 a:7", same: 2, newFrom: 2},
+		},
+		"of two that can go on the tainted one does": {
+			{call: "s:1 u:1", same: -1, taint: true},
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1", same: 0, newFrom: 2, tainted: true},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := NewSessions(100, time.Hour)
+			var ids []string
+			calls := map[string]int{}
+			for i, st := range steps {
+				now := epoch.Add(time.Duration(i) * time.Second)
+				turn := s.Begin(talk(st.call), now)
+				got := turn.Session()
+				ids = append(ids, got.ID)
+				if st.same >= 0 && got.ID != ids[st.same] {
+					t.Errorf("step %d: another conversation than step %d", i, st.same)
+				}
+				if _, known := calls[got.ID]; st.same < 0 && known {
+					t.Errorf("step %d: conversation is not new", i)
+				}
+				if turn.NewFrom() != st.newFrom {
+					t.Errorf("step %d: new from %d, want %d", i, turn.NewFrom(), st.newFrom)
+				}
+				if got.Tainted != st.tainted {
+					t.Errorf("step %d: tainted %v, want %v", i, got.Tainted, st.tainted)
+				}
+				if got.Calls != calls[got.ID] {
+					t.Errorf("step %d: %d calls before, want %d", i, got.Calls, calls[got.ID])
+				}
+				s.Settle(turn, st.worse, !st.refused, st.taint, now)
+				calls[got.ID]++
+			}
+			s.check(t)
+		})
+	}
+}
+
+// check fails the test where the books do not agree.
+func (s *Sessions) check(t *testing.T) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held := 0
+	for p, sharers := range s.points {
+		held += len(sharers)
+		if len(sharers) == 0 || len(sharers) > maxSharers {
+			t.Errorf("point %x has %d sharers", p, len(sharers))
+		}
+		for _, c := range sharers {
+			if c.place == nil {
+				t.Errorf("point %x leads to a forgotten conversation", p)
+			}
+		}
+	}
+	if held != s.held {
+		t.Errorf("%d points held, %d counted", held, s.held)
+	}
+	if s.recent.Len() > s.max {
+		t.Errorf("%d conversations, more than %d", s.recent.Len(), s.max)
+	}
+}
+
+func TestWorstPercentileDecays(t *testing.T) {
+	s := NewSessions(0, 0)
+	messages := "s:1 u:1"
+	percentiles := []float64{0.999, 0, 0, 0, 0.5}
+	var got []float64
+	for i, p := range percentiles {
+		turn := s.Begin(talk(messages), epoch)
+		got = append(got, turn.Session().MaxPercentile)
+		s.Settle(turn, p, true, false, epoch)
+		messages += fmt.Sprintf(" a:%d", i)
+	}
+	if got[0] != 0 || got[1] != 0.999 {
+		t.Errorf("worst before the first and second call: %v", got[:2])
+	}
+	for i := 2; i < len(got); i++ {
+		if got[i] >= got[i-1] || got[i] < 0.99 {
+			t.Errorf("worst percentile does not decay slowly: %v", got)
+		}
+	}
+}
+
+func TestPercentileThatIsNone(t *testing.T) {
+	s := NewSessions(0, 0)
+	zero := 0.0
+	s.Settle(s.Begin(talk("s:1 u:1"), epoch), zero/zero, true, false, epoch)
+	if got := s.Begin(talk("s:1 u:1 a:1"), epoch).Session().MaxPercentile; got != 1 {
+		t.Errorf("worst percentile %v, want the worst there is", got)
+	}
+}
+
+func TestSessionsAreBounded(t *testing.T) {
+	t.Run("number", func(t *testing.T) {
+		s := NewSessions(3, time.Hour)
+		for i := range 10 {
+			s.Settle(s.Begin(talk(fmt.Sprintf("s:1 u:%d", i)), epoch), 0, true, false, epoch)
+		}
+		if s.Len() != 3 {
+			t.Errorf("%d conversations held, want 3", s.Len())
+		}
+		if got := s.Begin(talk("s:1 u:9 a:1"), epoch).NewFrom(); got != 2 {
+			t.Errorf("the latest is forgotten: new from %d", got)
+		}
+		if got := s.Begin(talk("s:1 u:0 a:1"), epoch).NewFrom(); got != 0 {
+			t.Errorf("the oldest is remembered: new from %d", got)
+		}
+		s.check(t)
+	})
+	t.Run("idle time", func(t *testing.T) {
+		s := NewSessions(3, time.Minute)
+		s.Settle(s.Begin(talk("s:1 u:1"), epoch), 0, true, false, epoch)
+		if got := s.Begin(talk("s:1 u:1 a:1"), epoch.Add(time.Minute)).NewFrom(); got != 2 {
+			t.Errorf("forgotten before its time: new from %d", got)
+		}
+		if got := s.Begin(talk("s:1 u:1 a:1"), epoch.Add(61*time.Second)).NewFrom(); got != 0 {
+			t.Errorf("remembered beyond its time: new from %d", got)
+		}
+		if s.Len() != 0 || len(s.points) != 0 {
+			t.Errorf("%d conversations and %d points are left", s.Len(), len(s.points))
+		}
+	})
+	t.Run("memory", func(t *testing.T) {
+		s := NewSessions(1000, time.Hour)
+		for i := range 50 {
+			call := &llm.Call{Messages: make([]llm.Message, maxMessages+10)}
+			for k := range call.Messages {
+				call.Messages[k].Digest[0] = byte(i)
+			}
+			turn := s.Begin(call, epoch)
+			s.Settle(turn, 0, true, false, epoch)
+		}
+		if s.held > maxPoints {
+			t.Errorf("%d points held, more than %d", s.held, maxPoints)
+		}
+		s.check(t)
+	})
+	t.Run("openings in common", func(t *testing.T) {
+		s := NewSessions(1000, time.Hour)
+		for range 100 {
+			s.Settle(s.Begin(talk("s:1 u:1"), epoch), 0, true, false, epoch)
+		}
+		s.check(t)
+	})
+}
+
+func TestSettleAfterForgetting(t *testing.T) {
+	s := NewSessions(1, time.Hour)
+	s.Settle(s.Begin(talk("s:1 u:1"), epoch), 0, true, true, epoch)
+	late := s.Begin(talk("s:1 u:1 a:1"), epoch)
+	s.Settle(s.Begin(talk("s:1 u:2"), epoch), 0, true, false, epoch) // takes its place
+	s.Settle(late, 0, true, false, epoch)
+	got := s.Begin(talk("s:1 u:1 a:1 t:1"), epoch)
+	if got.NewFrom() != 3 || !got.Session().Tainted {
+		t.Errorf("new from %d, tainted %v: want what was settled last, with its taint", got.NewFrom(), got.Session().Tainted)
+	}
+	s.check(t)
+}
+
+func TestSettleWithoutMessages(t *testing.T) {
+	s := NewSessions(1, time.Hour)
+	s.Settle(s.Begin(&llm.Call{}, epoch), 0, true, true, epoch)
+	s.Settle(nil, 0, true, true, epoch)
+	if s.Len() != 0 {
+		t.Error("a call without messages made a conversation")
+	}
+}
+
+// Conversations that go on at the same time, each in a goroutine of its own, do not get into each other's way.
+func TestSessionsConcurrently(t *testing.T) {
+	s := NewSessions(1000, time.Hour)
+	var wg sync.WaitGroup
+	for g := range 16 {
+		wg.Go(func() {
+			messages := fmt.Sprintf("s:1 u:%d", g)
+			var first policy.Session
+			for i := range 50 {
+				turn := s.Begin(talk(messages), epoch)
+				if i == 0 {
+					first = turn.Session()
+				}
+				if got := turn.Session(); got.ID != first.ID || got.Calls != i || i > 0 && turn.NewFrom() != i+1 {
+					t.Errorf("call %d: %+v, new from %d", i, got, turn.NewFrom())
+					return
+				}
+				s.Settle(turn, 0, true, false, epoch)
+				messages += fmt.Sprintf(" a:%d", i)
+			}
+		})
+	}
+	wg.Wait()
+	s.check(t)
+}
+
+func TestIDsDiffer(t *testing.T) {
+	// Two pods that hear the same opening at the same time of their own clocks do so at different nanoseconds; within one,
+	// the counter tells openings apart.
+	a, b := NewSessions(0, 0), NewSessions(0, 0)
+	ids := map[string]bool{}
+	for i := range 3 {
+		ids[a.Begin(talk("s:1 u:1"), epoch).Session().ID] = true
+		ids[b.Begin(talk("s:1 u:1"), epoch.Add(time.Duration(i+1))).Session().ID] = true
+	}
+	if len(ids) != 6 {
+		t.Errorf("%d ids for 6 conversations", len(ids))
+	}
+}
