@@ -105,7 +105,7 @@ func (d decoder) request(root strictjson.Value) {
 	}
 	// The system prompt comes first, wherever the body has it.
 	for k, v := range root.Members() {
-		if k.Is("system") && v.Kind() != strictjson.Null {
+		if k.Is("system") && (v.Kind() == strictjson.String || v.Kind() == strictjson.Array) {
 			d.Begin(llm.Message{Role: llm.RoleSystem, Digest: d.Digest(v, cacheMarker), Bytes: len(v.Raw())})
 			d.content(v, llm.Part{Kind: llm.PartText})
 		}
@@ -186,7 +186,7 @@ func (d decoder) tool(v strictjson.Value) {
 	if t.Name == "" {
 		t.Name = server
 	}
-	if t.Name == "" {
+	if t.Name == "" && t.ServerSide {
 		t.Name = t.Type
 	}
 	d.call.Tools = append(d.call.Tools, t)
@@ -229,6 +229,8 @@ func (d decoder) message(v strictjson.Value) {
 			d.content(v, llm.Part{Kind: llm.PartText})
 		case -1:
 			d.Unknown(v)
+		default:
+			d.Silent(v)
 		}
 	}
 	if m.Role == "" {
@@ -307,11 +309,12 @@ const (
 	blockTo
 	blockTrigger
 	blockToolName
+	blockCitations
 	blockMembers
 )
 
 var blockFields = []string{"type", "text", "source", "title", "context", "content", "id", "name", "input", "tool_use_id", "thinking", "data", "signature", "tool", "tools", "server_name",
-	"file_id", cacheMarker, "is_error", "caller", "toolset_name", "mcp_server_name", "transformations", "from", "to", "trigger", "tool_name"}
+	"file_id", cacheMarker, "is_error", "caller", "toolset_name", "mcp_server_name", "transformations", "from", "to", "trigger", "tool_name", "citations"}
 
 // block reads one block of content. Whatever of it is not read becomes a part of unknown kind, so that nothing of a message is out of
 // sight; a kind of block that is unknown is a finding besides.
@@ -324,7 +327,7 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 	for k, member := range v.Members() {
 		if i := d.Member(k, blockFields); i >= 0 {
 			m[i] = member
-		} else if !trivial(member) { // citations, for instance
+		} else if !trivial(member) {
 			d.Unknown(member)
 		}
 	}
@@ -355,12 +358,12 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 	case "tool_result", "mcp_tool_result":
 		d.result(take(blockContent), llm.Part{Kind: llm.PartToolResult, ToolCallID: d.Str(take(blockToolUseID))})
 	case "thinking":
-		take(blockSignature)
+		take(blockSignature) // of any length; Anthropic checks it
 		d.Part(llm.Part{Kind: llm.PartReasoning, Text: d.Text(take(blockThinking))})
 	case "redacted_thinking":
 		d.Part(llm.Part{Kind: llm.PartReasoning, Bytes: len(d.Text(take(blockData)))})
 	case "compaction":
-		take(blockSignature)
+		take(blockSignature) // as above
 		d.text(take(blockContent), of)
 	case "tool_addition", "tool_removal":
 		// A tool that is defined here is offered from here on, as those of the body are. Others are named only.
@@ -387,7 +390,9 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 		return
 	}
 	for i, member := range m {
-		if i < blockServer && !trivial(member) {
+		if i >= blockServer {
+			d.Silent(member)
+		} else if !trivial(member) {
 			d.Unknown(member)
 		}
 	}

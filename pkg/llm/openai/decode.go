@@ -197,6 +197,7 @@ func (d decoder) message(v strictjson.Value) {
 			id = m
 		case 4:
 			name = m
+			d.Silent(m)
 		case 5:
 			function = m
 		case 6:
@@ -204,6 +205,7 @@ func (d decoder) message(v strictjson.Value) {
 		case 7: // of an assistant message: the id of an earlier answer in sound
 			if d.Want(m, wire.Object|wire.Null) && m.Kind() == strictjson.Object {
 				d.Part(llm.Part{Kind: llm.PartAudio})
+				d.Silent(m)
 			}
 		case 8, 9:
 			if m.Kind() == strictjson.String {
@@ -322,6 +324,7 @@ func (d decoder) part(v strictjson.Value, of llm.Part) {
 			d.Unknown(m)
 		}
 	}
+	d.Silent(members[6])
 }
 
 var imageFields = []string{"url", "detail"}
@@ -333,13 +336,17 @@ func (d decoder) image(v strictjson.Value) {
 	}
 	p := llm.Part{Kind: llm.PartImage}
 	for k, m := range v.Members() {
-		if d.Member(k, imageFields) != 0 {
-			continue
-		}
-		if media, data, ok := wire.DataURL(d.Text(m)); ok {
-			p.MediaType, p.Bytes = media, len(data)
-		} else {
-			d.URL(m)
+		switch d.Member(k, imageFields) {
+		case 0:
+			if media, data, ok := wire.DataURL(d.Text(m)); ok {
+				p.MediaType, p.Bytes = media, len(data)
+			} else {
+				d.URL(m)
+			}
+		case 1:
+			d.Silent(m)
+		default:
+			d.Unknown(m)
 		}
 	}
 	d.Part(p)
@@ -359,6 +366,8 @@ func (d decoder) audio(v strictjson.Value) {
 			p.Bytes = len(d.Text(m))
 		case 1:
 			p.MediaType = "audio/" + d.Str(m)
+		default:
+			d.Unknown(m)
 		}
 	}
 	d.Part(p)
@@ -380,7 +389,9 @@ func (d decoder) file(v strictjson.Value) {
 			if media, data, ok := wire.DataURL(text); ok {
 				p.MediaType, p.Bytes = media, len(data)
 			}
-		case -1:
+		case 1, 2:
+			d.Silent(m)
+		default:
 			d.Unknown(m)
 		}
 	}

@@ -34,11 +34,10 @@ type node struct {
 type flags uint8
 
 const (
-	flagEscaped    flags = 1 << iota // has an escape
-	flagNeedless                     // has an escape for a character that no writer escapes
-	flagInvalid                      // is no UTF-8, or has half of a surrogate pair
-	flagKey                          // is a member's name
-	flagKeyEscaped = flagEscaped | flagKey
+	flagEscaped  flags = 1 << iota // has an escape
+	flagNeedless                   // has an escape for a character that no writer escapes
+	flagInvalid                    // is no UTF-8, or has half of a surrogate pair
+	flagKey                        // is a member's name
 )
 
 const (

@@ -88,6 +88,12 @@ func (v Value) Escaped() bool {
 	return v.d != nil && v.d.nodes[v.n].flags&flagEscaped != 0
 }
 
+// NeedlesslyEscaped reports whether a string has an escape for a letter, digit or underscore, which no writer escapes. In a name it
+// is among the document's problems.
+func (v Value) NeedlesslyEscaped() bool {
+	return v.d != nil && v.d.nodes[v.n].flags&flagNeedless != 0
+}
+
 // Text returns a string's content, which is UTF-8: invalid bytes and half surrogate pairs become U+FFFD. It is part of the
 // text where that needs no decoding, and must not be changed.
 func (v Value) Text() []byte {

@@ -188,7 +188,7 @@ func (r *Reader) TopLevel(root strictjson.Value, known Fields) {
 		f, ok := known[string(name[1:len(name)-1])]
 		if !ok && k.Escaped() {
 			f, ok = known[string(k.Text())]
-			r.Find(llm.FindingEscapedKey, k, "a member's name has an escape")
+			r.escaped(k)
 		}
 		if ok {
 			if r.Want(v, f.Kinds) && f.Integer {
@@ -217,6 +217,14 @@ func (r *Reader) TopLevel(root strictjson.Value, known Fields) {
 	}
 }
 
+// escaped keeps a finding for the name of a member that the wire format defines, where no name needs an escape. Needless ones have been
+// found by the strict reader, which finds them everywhere.
+func (r *Reader) escaped(name strictjson.Value) {
+	if !name.NeedlesslyEscaped() {
+		r.Find(llm.FindingEscapedKey, name, "a member's name has an escape")
+	}
+}
+
 // Member checks a member's name of an object within the body against the known ones, and returns which it is: the index in known,
 // or -1. Names in other case and names with escapes are findings.
 func (r *Reader) Member(name strictjson.Value, known []string) int {
@@ -228,7 +236,7 @@ func (r *Reader) Member(name strictjson.Value, known []string) int {
 		}
 	}
 	if name.Escaped() {
-		r.Find(llm.FindingEscapedKey, name, "a member's name has an escape")
+		r.escaped(name)
 	}
 	for i, k := range known {
 		if name.Is(k) {
@@ -273,6 +281,16 @@ func (r *Reader) Grow(messages int) {
 // Unknown adds a part for something in a message that the codec does not know, so that it is not out of sight.
 func (r *Reader) Unknown(v strictjson.Value) {
 	r.Part(llm.Part{Kind: llm.PartUnknown, Text: v.Raw()})
+}
+
+// maxSilent is the length of the longest value that is passed over in a message because nothing in it is to be read, such as an id.
+const maxSilent = 128
+
+// Silent passes over a known value that says nothing, unless it is too long for that.
+func (r *Reader) Silent(v strictjson.Value) {
+	if len(v.Raw()) > maxSilent {
+		r.Unknown(v)
+	}
 }
 
 // URL adds a URL that the provider is asked to fetch.

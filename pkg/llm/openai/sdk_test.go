@@ -1,0 +1,147 @@
+package openai_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"testing"
+
+	sdk "github.com/openai/openai-go/v3"
+	"github.com/openai/openai-go/v3/option"
+	"github.com/openai/openai-go/v3/packages/param"
+	"github.com/openai/openai-go/v3/shared"
+
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/internal/golden"
+	"sallyport.dev/sallyport/pkg/llm/openai"
+)
+
+// Every member that the official SDK can send is known, with a type that the SDK gives it.
+func TestFieldsOfSDK(t *testing.T) {
+	params := reflect.TypeFor[sdk.ChatCompletionNewParams]()
+	for i := range params.NumField() {
+		name, _, _ := strings.Cut(params.Field(i).Tag.Get("json"), ",")
+		if name == "" || name == "-" {
+			continue
+		}
+		call := openai.Decode("application/json", []byte(`{"model":"m","messages":[],"`+name+`":null}`), llm.DefaultLimits())
+		if len(call.UnknownFields) > 0 {
+			t.Errorf("%s is unknown", name)
+		}
+	}
+}
+
+// provider answers a call of the SDK and keeps its body.
+func provider(t *testing.T, answer http.HandlerFunc) (sdk.Client, func() (calls int, contentType string, body []byte)) {
+	var (
+		calls       int
+		contentType string
+		body        []byte
+	)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls++
+		contentType = r.Header.Get("Content-Type")
+		body, _ = io.ReadAll(r.Body)
+		answer(w, r)
+	}))
+	t.Cleanup(s.Close)
+	return sdk.NewClient(option.WithBaseURL(s.URL+"/v1"), option.WithAPIKey("k")), func() (int, string, []byte) { return calls, contentType, body }
+}
+
+func params() sdk.ChatCompletionNewParams {
+	return sdk.ChatCompletionNewParams{
+		Model: shared.ChatModelGPT4o,
+		Messages: []sdk.ChatCompletionMessageParamUnion{
+			sdk.DeveloperMessage("You are a coding agent."),
+			sdk.UserMessage([]sdk.ChatCompletionContentPartUnionParam{
+				sdk.TextContentPart("See <this> & that\n"),
+				sdk.ImageContentPart(sdk.ChatCompletionContentPartImageImageURLParam{URL: "https://img.example/cat.png"}),
+			}),
+			{OfAssistant: &sdk.ChatCompletionAssistantMessageParam{ToolCalls: []sdk.ChatCompletionMessageToolCallUnionParam{{
+				OfFunction: &sdk.ChatCompletionMessageFunctionToolCallParam{ID: "call_1", Function: sdk.ChatCompletionMessageFunctionToolCallFunctionParam{Name: "read_file", Arguments: `{"path":"a"}`}},
+			}}}},
+			sdk.ToolMessage("content of a", "call_1"),
+		},
+		Tools: []sdk.ChatCompletionToolUnionParam{sdk.ChatCompletionFunctionTool(shared.FunctionDefinitionParam{
+			Name: "read_file", Parameters: shared.FunctionParameters{"type": "object", "properties": map[string]any{"path": map[string]any{"type": "string"}}},
+		})},
+		MaxCompletionTokens: param.NewOpt[int64](1000),
+		Temperature:         param.NewOpt(0.5),
+		ReasoningEffort:     shared.ReasoningEffortLow,
+		Metadata:            shared.Metadata{"job": "nightly"},
+		StreamOptions:       sdk.ChatCompletionStreamOptionsParam{IncludeUsage: param.NewOpt(true)},
+		ResponseFormat:      sdk.ChatCompletionNewParamsResponseFormatUnion{OfText: &shared.ResponseFormatTextParam{}},
+		Stop:                sdk.ChatCompletionNewParamsStopUnion{OfString: param.NewOpt("END")},
+	}
+}
+
+// What the SDK sends is read without any objection, and what it understands of a response is what the watcher understands.
+func TestSDKCall(t *testing.T) {
+	response := golden.Files(t, "testdata/responses", "text_with_usage.sse")["text_with_usage"]
+	client, sent := provider(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.Write(response)
+	})
+	stream := client.Chat.Completions.NewStreaming(context.Background(), params())
+	var acc sdk.ChatCompletionAccumulator
+	for stream.Next() {
+		acc.AddChunk(stream.Current())
+	}
+	if err := stream.Err(); err != nil {
+		t.Fatal(err)
+	}
+	_, contentType, body := sent()
+	call := openai.Decode(contentType, body, llm.DefaultLimits())
+	golden.CheckCall(t, call, body)
+	if len(call.Findings)+len(call.UnknownFields) > 0 {
+		t.Errorf("findings %+v and unknown fields %q in\n%s", call.Findings, call.UnknownFields, body)
+	}
+	golden.Call(t, "testdata/sdk_call.golden", call)
+
+	w := openai.Watch("text/event-stream")
+	w.Write(response)
+	reply := w.Reply()
+	if reply.Usage.InputTokens != acc.Usage.PromptTokens || reply.Usage.OutputTokens != acc.Usage.CompletionTokens || reply.Usage.CachedTokens != acc.Usage.PromptTokensDetails.CachedTokens ||
+		reply.Usage.ReasoningTokens != acc.Usage.CompletionTokensDetails.ReasoningTokens || reply.Model != acc.Model || reply.FinishReason != acc.Choices[0].FinishReason {
+		t.Errorf("reply %+v, the SDK has %+v", reply, acc.Usage)
+	}
+}
+
+// The SDK raises a refusal as an error that shows the reason, after one call only.
+func TestSDKRefusal(t *testing.T) {
+	refusal := llm.Refusal{DecisionID: "01J-7", Rule: "MODEL-001", Message: "The model \"x\" is\nnot <allowed>\xff\u2028here"}
+	client, sent := provider(t, func(w http.ResponseWriter, _ *http.Request) {
+		status, contentType, body := openai.Refuse(refusal)
+		if !json.Valid(body) {
+			t.Errorf("no JSON: %s", body)
+		}
+		w.Header().Set("Content-Type", contentType)
+		w.WriteHeader(status)
+		w.Write(body)
+	})
+	check := func(err error) {
+		t.Helper()
+		var e *sdk.Error
+		if !errors.As(err, &e) || e.StatusCode != http.StatusForbidden || e.Type != "permission_error" || e.Code != "sallyport_refused" {
+			t.Fatalf("the SDK has %v", err)
+		}
+		for _, want := range []string{"MODEL-001", "01J-7", "The model \"x\" is\nnot <allowed>\ufffd\u2028here.", "another route"} {
+			if !strings.Contains(e.Message, want) {
+				t.Errorf("%q lacks %q", e.Message, want)
+			}
+		}
+	}
+	_, err := client.Chat.Completions.New(context.Background(), params())
+	check(err)
+	stream := client.Chat.Completions.NewStreaming(context.Background(), params())
+	stream.Next()
+	check(stream.Err())
+	if calls, _, _ := sent(); calls != 2 {
+		t.Errorf("%d calls for 2, so the SDK tries again", calls)
+	}
+}

@@ -1,0 +1,69 @@
+package surface_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/surface"
+)
+
+func TestLookup(t *testing.T) {
+	for _, c := range []struct {
+		api, method, path string
+		want              llm.Surface
+	}{
+		{surface.APIOpenAI, "POST", "/v1/chat/completions", llm.SurfaceOpenAIChatCompletions},
+		{surface.APIAnthropic, "POST", "/v1/messages", llm.SurfaceAnthropicMessages},
+		{surface.APIAnthropic, "POST", "/v1/chat/completions", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "POST", "/v1/messages", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "GET", "/v1/chat/completions", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "post", "/v1/chat/completions", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "POST", "/v1/chat/completions/", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "POST", "/v1/chat/completions/chatcmpl-1", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "POST", "//v1/chat/completions", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "POST", "/v1//chat/completions", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "POST", "/V1/chat/completions", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "POST", "/v1/chat/Completions", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "POST", "/v1/chat/completions?x=y", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "POST", "/v1/chat/completions%2f", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "POST", "/v1/chat/../chat/completions", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "POST", "v1/chat/completions", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "POST", "/v1/responses", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "POST", "/v1/files", llm.SurfaceUnknown},
+		{surface.APIAnthropic, "POST", "/v1/messages/batches", llm.SurfaceUnknown},
+		{surface.APIAnthropic, "POST", "/v1/messages\x00", llm.SurfaceUnknown},
+		{"OpenAI", "POST", "/v1/chat/completions", llm.SurfaceUnknown},
+		{"gemini", "POST", "/v1/messages", llm.SurfaceUnknown},
+		{"", "", "", llm.SurfaceUnknown},
+	} {
+		s := surface.Lookup(c.api, c.method, c.path)
+		if s.Surface != c.want || s.API != c.api {
+			t.Errorf("%s %s %q: %s of %s, want %s", c.api, c.method, c.path, s.Surface, s.API, c.want)
+		}
+		call := s.Decode("application/json", []byte(`{}`), llm.DefaultLimits())
+		if call.Surface != c.want || call.BodyBytes != 2 || (call.Operation == llm.OperationUnknown) != (c.want == llm.SurfaceUnknown) {
+			t.Errorf("%s %q: call %+v", c.api, c.path, call)
+		}
+		for _, contentType := range []string{"text/event-stream", "application/json", ""} {
+			w := s.Watch(contentType)
+			w.Write([]byte("data: {}\n\n"))
+			w.Reply()
+		}
+		if status, contentType, body := s.Refuse(llm.Refusal{Rule: "X-1"}); status != http.StatusForbidden || contentType != "application/json" || !json.Valid(body) {
+			t.Errorf("%s %q: refusal %d %s %s", c.api, c.path, status, contentType, body)
+		}
+	}
+}
+
+// The dialect of a refusal is the API's even where the path is unknown.
+func TestRefusalOfUnknownSurface(t *testing.T) {
+	_, _, body := surface.Lookup(surface.APIAnthropic, "POST", "/v1/files").Refuse(llm.Refusal{})
+	var e struct {
+		Type string `json:"type"`
+	}
+	if err := json.Unmarshal(body, &e); err != nil || e.Type != "error" {
+		t.Errorf("%s: %v", body, err)
+	}
+}
