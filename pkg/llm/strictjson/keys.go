@@ -40,7 +40,7 @@ func (d *Document) sameName(j, k uint32) bool {
 	if (d.nodes[j].flags|d.nodes[k].flags)&(flagEscaped|flagInvalid) == 0 {
 		return bytes.Equal(d.name(j), d.name(k))
 	}
-	return bytes.Equal(appendDecoded(nil, d.name(j)), appendDecoded(nil, d.name(k)))
+	return bytes.Equal(d.appendText(nil, j), d.appendText(nil, k))
 }
 
 // keySet is a set of names, open-addressed, by a hash that a caller cannot foresee.
@@ -71,7 +71,7 @@ func (s *keySet) reset(members int) {
 func (s *keySet) has(d *Document, k uint32) bool {
 	name := d.name(k)
 	if d.nodes[k].flags&(flagEscaped|flagInvalid) != 0 {
-		s.scratch = appendDecoded(s.scratch[:0], name)
+		s.scratch = d.appendText(s.scratch[:0], k)
 		name = s.scratch
 	}
 	mask := uint64(len(s.slots) - 1)

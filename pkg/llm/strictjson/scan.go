@@ -340,6 +340,11 @@ func (d *Document) str(i int, f flags) (int, string) {
 			d.endString(start, i, f)
 			return i, ""
 		case c == '\\':
+			if i+1 < len(b) && (b[i+1] == 'n' || b[i+1] == '"' || b[i+1] == '\\' || b[i+1] == 't') { // nearly all of them
+				f |= flagEscaped
+				i += 2
+				continue
+			}
 			n, more := escape(b[i:])
 			if n == 0 {
 				return i, "a string has an escape that there is not"
