@@ -1,0 +1,583 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"sallyport.dev/sallyport/pkg/gate"
+	"sallyport.dev/sallyport/pkg/policy"
+	"sallyport.dev/sallyport/pkg/telemetry"
+	"sallyport.dev/sallyport/proxy/capture"
+)
+
+// judge decides on calls and tunnels. It is satisfied by *gate.Gate.
+type judge interface {
+	Judge(ctx context.Context, r *gate.Request) *gate.Verdict
+}
+
+// emitter takes decision records. It is satisfied by *telemetry.Recorder.
+type emitter interface {
+	Emit(r *telemetry.Record)
+}
+
+// minter makes certificates for hosts. It is satisfied by *certs.Minter.
+type minter interface {
+	Leaf(ctx context.Context, host string) (*tls.Certificate, error)
+}
+
+// Timeouts bound how long the proxy waits. A field that is not positive takes its default. There is none for a whole call: a
+// stream may last as long as it moves.
+type Timeouts struct {
+	// Peek is how long a connection may take to say where it wants to go; then it is an unknown destination. Default 5 s.
+	Peek time.Duration
+	// Handshake bounds the TLS handshake with the caller. Default 10 s.
+	Handshake time.Duration
+	// RequestBody bounds the arrival of a request's body. Default 2 min.
+	RequestBody time.Duration
+	// Connect bounds resolving, dialling, and the TLS handshake with the provider. Default 10 s.
+	Connect time.Duration
+	// FirstByte is how long the provider may think before its response begins. Default 10 min.
+	FirstByte time.Duration
+	// Idle is how long a response may pause. Default 10 min.
+	Idle time.Duration
+	// KeepAlive is how long a caller's connection may wait for its next call. Default 5 min.
+	KeepAlive time.Duration
+}
+
+func (t Timeouts) withDefaults() Timeouts {
+	or := func(d *time.Duration, def time.Duration) {
+		if *d <= 0 {
+			*d = def
+		}
+	}
+	or(&t.Peek, 5*time.Second)
+	or(&t.Handshake, 10*time.Second)
+	or(&t.RequestBody, 2*time.Minute)
+	or(&t.Connect, 10*time.Second)
+	or(&t.FirstByte, 10*time.Minute)
+	or(&t.Idle, 10*time.Minute)
+	or(&t.KeepAlive, 5*time.Minute)
+	return t
+}
+
+// Options are what a Proxy is made of. Gate, Recorder, Minter and Registerer are required.
+type Options struct {
+	Gate       judge
+	Recorder   emitter
+	Minter     minter
+	Registerer prometheus.Registerer
+	// Log is told of what is wrong with the proxy, not of calls; silent if nil.
+	Log      *zap.Logger
+	Timeouts Timeouts
+	// MaxConnections is how many captured connections are served at once; further ones wait to be accepted. Default 8192.
+	MaxConnections int
+	// MaxConcurrentStreams is how many calls one HTTP/2 connection may have at once. Default 250.
+	MaxConcurrentStreams int
+}
+
+// Proxy is the data plane. It refuses everything until its first Update.
+type Proxy struct {
+	gate     judge
+	recorder emitter
+	minter   minter
+	log      *zap.Logger
+	timeouts Timeouts
+	metrics  *metrics
+	slots    chan struct{}
+
+	view     atomic.Pointer[view]
+	updating sync.Mutex
+
+	tls    *tls.Config
+	server *http.Server
+	ended  *handoff // connections whose TLS is ended here, on their way to server
+
+	probed4, probed6 chan struct{} // closed when a probe has come back
+	probeOnce4       sync.Once
+	probeOnce6       sync.Once
+
+	mu       sync.Mutex // guards what follows
+	idle     *sync.Cond // told when working comes to 0
+	working  int        // connections before they are handed to server, tunnels, and calls
+	listener net.Listener
+	open     map[net.Conn]struct{} // connections that server does not know of
+	draining bool
+
+	// What tests replace.
+	originalDst func(net.Conn) (netip.AddrPort, error)
+	connector   *connector
+	now         func() time.Time
+}
+
+// New makes a proxy.
+func New(o Options) (*Proxy, error) {
+	if o.Gate == nil || o.Recorder == nil || o.Minter == nil || o.Registerer == nil {
+		return nil, errors.New("proxy: gate, recorder, minter and registerer are required")
+	}
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	t := o.Timeouts.withDefaults()
+	p := &Proxy{
+		gate: o.Gate, recorder: o.Recorder, minter: o.Minter, log: cmp.Or(o.Log, zap.NewNop()), timeouts: t, metrics: m,
+		slots: make(chan struct{}, cmp.Or(max(o.MaxConnections, 0), 8192)),
+		ended: newHandoff(), open: map[net.Conn]struct{}{},
+		probed4: make(chan struct{}), probed6: make(chan struct{}),
+		originalDst: originalDst, now: time.Now,
+		connector: &connector{
+			resolver: &net.Resolver{PreferGo: true}, timeout: t.Connect,
+			dial: (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 15 * time.Second, Count: 4}}).DialContext,
+		},
+	}
+	p.idle = sync.NewCond(&p.mu)
+	p.view.Store(closed())
+	p.tls = &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			host, err := canonicalHost(hello.ServerName)
+			if err != nil {
+				return nil, err
+			}
+			return p.minter.Leaf(hello.Context(), host)
+		},
+	}
+	p.server = &http.Server{
+		Handler:           http.HandlerFunc(p.serveCall),
+		ReadHeaderTimeout: 30 * time.Second,
+		IdleTimeout:       t.KeepAlive,
+		MaxHeaderBytes:    256 << 10,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: cmp.Or(o.MaxConcurrentStreams, 250)},
+		ErrorLog:          log.New(logWriter{p.log}, "", 0),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if t, ok := c.(*tls.Conn); ok {
+				if r, ok := t.NetConn().(*replay); ok {
+					return context.WithValue(ctx, destinationKey{}, r.dest)
+				}
+			}
+			return ctx
+		},
+	}
+	return p, nil
+}
+
+// logWriter takes net/http's complaints, which are about callers and so no news.
+type logWriter struct{ log *zap.Logger }
+
+func (w logWriter) Write(b []byte) (int, error) {
+	w.log.Debug("connection", zap.ByteString("says", b))
+	return len(b), nil
+}
+
+func originalDst(c net.Conn) (netip.AddrPort, error) {
+	t, ok := c.(*net.TCPConn)
+	if !ok {
+		return netip.AddrPort{}, capture.ErrNotRedirected
+	}
+	return capture.OriginalDst(t)
+}
+
+// Update puts a snapshot in force for the calls that begin after it. A snapshot that cannot be understood changes nothing and
+// is reported. It may be called at any time.
+func (p *Proxy) Update(s Snapshot) error {
+	p.updating.Lock()
+	defer p.updating.Unlock()
+	before := p.view.Load()
+	v, err := compile(&s, before, func(roots *x509.CertPool) *upstream { return newUpstream(p.connector, roots, p.timeouts) })
+	if err != nil {
+		return fmt.Errorf("update proxy: %w", err)
+	}
+	p.view.Store(v)
+	for id, u := range before.upstreams {
+		if v.upstreams[id] == nil {
+			u.transport.CloseIdleConnections() // those in use close when their calls end
+		}
+	}
+	return nil
+}
+
+// Serve accepts captured connections until Drain. It returns nil after Drain, and otherwise what went wrong with the listener.
+func (p *Proxy) Serve(l net.Listener) error {
+	p.mu.Lock()
+	if p.draining {
+		p.mu.Unlock()
+		return l.Close()
+	}
+	p.listener = l
+	p.mu.Unlock()
+
+	p.ended.addr = l.Addr()
+	served := make(chan error, 1)
+	go func() { served <- p.server.Serve(p.ended) }()
+
+	err := p.accept(l)
+	p.ended.Close()
+	if serr := <-served; err == nil && !errors.Is(serr, http.ErrServerClosed) && !errors.Is(serr, net.ErrClosed) {
+		err = serr
+	}
+	return err
+}
+
+func (p *Proxy) accept(l net.Listener) error {
+	backoff := time.Duration(0)
+	for {
+		p.slots <- struct{}{}
+		c, err := l.Accept()
+		if err != nil {
+			<-p.slots
+			if errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			var ne net.Error
+			if !errors.As(err, &ne) {
+				return fmt.Errorf("accept captured connection: %w", err)
+			}
+			// Out of descriptors, or the caller is gone already: go on, but do not spin.
+			backoff = min(max(2*backoff, 5*time.Millisecond), time.Second)
+			p.log.Warn("accept", zap.Error(err), zap.Duration("again_in", backoff))
+			<-time.After(backoff)
+			continue
+		}
+		backoff = 0
+		if !p.enter(c) {
+			_ = c.Close()
+			<-p.slots
+			continue
+		}
+		go func() {
+			defer p.end()
+			p.handle(c)
+		}()
+	}
+}
+
+// enter takes a connection into account, unless the proxy drains.
+func (p *Proxy) enter(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.draining {
+		return false
+	}
+	p.open[c] = struct{}{}
+	p.working++
+	p.metrics.open.Inc()
+	return true
+}
+
+// begin and end frame what Drain waits for.
+func (p *Proxy) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.working++
+}
+
+func (p *Proxy) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.working--; p.working == 0 {
+		p.idle.Broadcast()
+	}
+}
+
+// leave closes a connection unless it was handed on, and gives its slot back.
+func (p *Proxy) leave(c net.Conn) {
+	p.mu.Lock()
+	delete(p.open, c)
+	p.mu.Unlock()
+	_ = c.Close()
+	p.metrics.open.Dec()
+	<-p.slots
+}
+
+// handle leads one captured connection to where it belongs. It owns the connection until it is handed to the HTTP server.
+func (p *Proxy) handle(c net.Conn) {
+	handed := false
+	defer func() {
+		if v := recover(); v != nil {
+			p.metrics.connections.WithLabelValues("panic").Inc()
+			p.log.Error("connection given up", zap.Any("panic", v), zap.Stack("stack"))
+		}
+		if !handed {
+			p.leave(c)
+		}
+	}()
+
+	orig, err := p.originalDst(c)
+	if err != nil {
+		p.metrics.connections.WithLabelValues("not_redirected").Inc()
+		reset(c)
+		return
+	}
+	if orig == capture.Probe4 || orig == capture.Probe6 {
+		p.metrics.connections.WithLabelValues("probe").Inc()
+		p.probed(orig)
+		return
+	}
+	v := p.view.Load()
+	ctx := context.Background()
+	var pk peeked
+	if v.unread(orig) {
+		pk.protocol = protocolTCP
+	} else if pk, err = peek(ctx, c, p.now().Add(p.timeouts.Peek)); err != nil {
+		p.metrics.connections.WithLabelValues("gone").Inc()
+		return
+	}
+	dest := destine(v, pk, orig)
+	if !dest.model {
+		p.tunnel(ctx, c, pk, dest, v)
+		return
+	}
+
+	rc := &replay{Conn: c, read: pk.read, dest: dest}
+	tc := tls.Server(rc, p.tls)
+	hctx, cancel := context.WithTimeout(ctx, p.timeouts.Handshake)
+	err = tc.HandshakeContext(hctx)
+	cancel()
+	if err != nil {
+		// A caller that does not trust the leaf is never tunnelled for it.
+		p.metrics.connections.WithLabelValues("handshake_failed").Inc()
+		p.log.Debug("TLS handshake with the caller", zap.String("host", dest.host), zap.Error(err))
+		return
+	}
+	p.metrics.connections.WithLabelValues("model").Inc()
+	p.mu.Lock()
+	delete(p.open, c) // from here on it is the server's to close
+	p.mu.Unlock()
+	rc.closed = sync.OnceFunc(func() { p.metrics.open.Dec(); <-p.slots })
+	if handed = p.ended.give(tc); !handed {
+		rc.closed = nil // leave does it
+	}
+}
+
+// destination is where a connection wants to go.
+type destination struct {
+	orig netip.AddrPort // as dialled by the caller
+	host string         // canonical name; "" where there is none
+	// model says that the host is a provider's, so that TLS is ended here.
+	model bool
+	// byName says to resolve the name; else the tunnel goes to the address that the caller dialled.
+	byName bool
+	kind   policy.DestinationKind
+	scheme string
+}
+
+type destinationKey struct{}
+
+// destine finds a connection's destination:
+//
+//	protocol  name                   destination
+//	TLS       a provider's, its port model: TLS is ended here
+//	HTTP      a provider's           unknown: a provider is not spoken to in the clear
+//	any       passthrough by name    passthrough, to the name
+//	any       any, passthrough CIDR  passthrough, to the address
+//	any       another                other, to the name
+//	any       none                   unknown
+func destine(v *view, pk peeked, orig netip.AddrPort) *destination {
+	d := &destination{orig: orig, scheme: string(pk.protocol), kind: policy.DestinationUnknown}
+	switch pk.protocol {
+	case protocolTLS:
+		if host, err := canonicalHost(pk.authority); err == nil {
+			d.host = host
+		}
+	case protocolHTTP:
+		if host, port, err := canonicalAuthority(pk.authority, 80); err == nil && port == orig.Port() {
+			d.host = host
+		}
+	}
+	switch {
+	case pk.protocol == protocolTLS && v.provider(d.host, orig.Port()) != nil:
+		d.model, d.scheme, d.kind = true, "https", policy.DestinationModel
+	case pk.protocol == protocolHTTP && v.isProviderHost(d.host):
+	case v.byName(d.host, orig.Port()):
+		d.byName, d.kind = true, policy.DestinationPassthrough
+	case v.byAddress(orig):
+		d.kind = policy.DestinationPassthrough
+	case d.host != "":
+		d.byName, d.kind = true, policy.DestinationOther
+	}
+	return d
+}
+
+// judged is the destination as policy sees it.
+func (d *destination) judged() policy.Destination {
+	host := d.host
+	if host == "" {
+		host = d.orig.Addr().String()
+	}
+	return policy.Destination{Kind: d.kind, Scheme: d.scheme, Host: host, Port: int(d.orig.Port()), Address: d.orig.Addr().String()}
+}
+
+// request begins a request to the gate.
+func (p *Proxy) request(v *view, start time.Time) *gate.Request {
+	return &gate.Request{ID: newID(), Time: start, Mode: v.mode, KillSwitch: v.killSwitch, Workload: v.workload}
+}
+
+// newID makes a decision id: it sorts by time.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// judge asks the gate. A gate that panics refuses.
+func (p *Proxy) judge(ctx context.Context, r *gate.Request) (v *gate.Verdict) {
+	defer func() {
+		if e := recover(); e != nil {
+			p.log.Error("the gate panicked; the call is refused", zap.String("id", r.ID), zap.Any("panic", e), zap.Stack("stack"))
+			v = &gate.Verdict{Record: &telemetry.Record{
+				ID: r.ID, Time: r.Time, Workload: r.Workload, Destination: r.Destination, TraceID: r.TraceID, SpanID: r.SpanID, Fault: "gate_panic",
+			}}
+			refuse(v, "FAULT-GATE-PANIC", "The call could not be judged, so it is refused.")
+		}
+	}()
+	return p.gate.Judge(ctx, r)
+}
+
+// refuse turns a verdict into a refusal for a reason that no setting relaxes.
+func refuse(v *gate.Verdict, rule, message string) {
+	v.Release = false
+	v.Refusal.DecisionID, v.Refusal.Rule, v.Refusal.Message = v.Record.ID, rule, message
+	v.Record.Outcome, v.Record.Action, v.Record.Rule = telemetry.OutcomeRefused, policy.ActionDeny, rule
+	v.Record.Reasons = append(v.Record.Reasons, policy.Reason{Rule: rule, Message: message})
+}
+
+// probed notes that a probe came back.
+func (p *Proxy) probed(orig netip.AddrPort) {
+	if orig == capture.Probe4 {
+		p.probeOnce4.Do(func() { close(p.probed4) })
+	} else {
+		p.probeOnce6.Do(func() { close(p.probed6) })
+	}
+}
+
+// SelfTest checks that the capture rules are in force: it dials the probe destinations, which the rules redirect to this proxy, and
+// waits until they have come back, at most until ctx is done. A pod without a route for IPv6 is not tested for it, since nothing of it can leave.
+func (p *Proxy) SelfTest(ctx context.Context) error {
+	if err := selfTest(ctx, capture.Probe4, p.probed4); err != nil {
+		return err
+	}
+	// Connecting a datagram socket looks up the route and sends nothing.
+	c, err := net.Dial("udp6", capture.Probe6.String())
+	if err != nil {
+		return nil
+	}
+	_ = c.Close()
+	return selfTest(ctx, capture.Probe6, p.probed6)
+}
+
+func selfTest(ctx context.Context, probe netip.AddrPort, back <-chan struct{}) error {
+	select {
+	case <-back:
+		return nil
+	default:
+	}
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", probe.String())
+	if err != nil {
+		return fmt.Errorf("capture is not in force: probe %s: %w", probe, err)
+	}
+	defer func() { _ = c.Close() }()
+	select {
+	case <-back:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("capture is not in force: probe %s went elsewhere", probe)
+	}
+}
+
+// Drain stops accepting, waits for calls and tunnels to end, and ends those that are left when ctx is done. When it returns, every
+// record was emitted. It returns ctx's error if anything had to be cut.
+func (p *Proxy) Drain(ctx context.Context) error {
+	p.mu.Lock()
+	p.draining = true
+	l := p.listener
+	p.mu.Unlock()
+	if l != nil {
+		_ = l.Close()
+	}
+	p.ended.Close()
+	err := p.server.Shutdown(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for p.working > 0 {
+			p.idle.Wait()
+		}
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+		_ = p.server.Close()
+		p.mu.Lock()
+		for c := range p.open {
+			reset(c)
+		}
+		p.mu.Unlock()
+		<-done
+	}
+	for _, u := range p.view.Load().upstreams {
+		u.transport.CloseIdleConnections()
+	}
+	return err
+}
+
+// handoff is a listener whose connections come from this process.
+type handoff struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+	addr  net.Addr
+}
+
+func newHandoff() *handoff { return &handoff{conns: make(chan net.Conn), done: make(chan struct{})} }
+
+// give hands a connection over; it says whether somebody took it.
+func (h *handoff) give(c net.Conn) bool {
+	select {
+	case h.conns <- c:
+		return true
+	case <-h.done:
+		return false
+	}
+}
+
+// Accept is part of net.Listener.
+func (h *handoff) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close is part of net.Listener.
+func (h *handoff) Close() error {
+	h.once.Do(func() { close(h.done) })
+	return nil
+}
+
+// Addr is part of net.Listener.
+func (h *handoff) Addr() net.Addr { return h.addr }
+
+// reset closes a connection so that the other end sees an error, not an end.
+func reset(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetLinger(0)
+	}
+	_ = c.Close()
+}

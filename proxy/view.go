@@ -1,0 +1,222 @@
+package proxy
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"sallyport.dev/sallyport/pkg/policy"
+)
+
+// DefaultMaxRequestBytes is the largest body that is judged where the configuration says nothing.
+const DefaultMaxRequestBytes = 16 << 20
+
+// Snapshot is what the proxy is to do, as the control plane says it. The zero value refuses everything.
+type Snapshot struct {
+	// Workload is whose calls these are.
+	Workload policy.Workload
+	// Mode is "observe" or, whatever else it says, enforce.
+	Mode string
+	// KillSwitch refuses every call.
+	KillSwitch bool
+	// Passthrough lists destinations that are tunnelled unread, where policy allows it.
+	Passthrough []Passthrough
+	// MaxRequestBytes is the largest body that is judged; 0 means DefaultMaxRequestBytes.
+	MaxRequestBytes int64
+	// Providers are the model providers that the workload knows.
+	Providers []Provider
+	// Credentials are the providers' API keys by the name that Provider.Credential has.
+	Credentials map[string][]byte
+}
+
+// Passthrough is a destination by name or by address; exactly one of the two is set.
+type Passthrough struct {
+	Host string
+	CIDR string
+	// Ports are the TCP ports; empty means all.
+	Ports []uint16
+}
+
+// Provider is a model provider.
+type Provider struct {
+	Name string
+	// API is the wire format, "openai" or "anthropic".
+	API   string
+	Hosts []string
+	Port  uint16
+	// Credential names the API key in Snapshot.Credentials. Where it is empty, the caller's own credential is forwarded.
+	Credential string
+	// CABundle is PEM of roots that the provider's certificate may chain to, besides the system's.
+	CABundle string
+}
+
+// endpoint is a host with its port.
+type endpoint struct {
+	host string
+	port uint16
+}
+
+// provider is a Provider that was checked.
+type provider struct {
+	name, api  string
+	credential *credential
+	upstream   *upstream
+}
+
+// view is a Snapshot that was checked and indexed. It does not change.
+type view struct {
+	workload    policy.Workload
+	mode        string
+	killSwitch  bool
+	maxBytes    int64
+	providers   map[endpoint]*provider
+	passthrough []passthrough
+	upstreams   map[[sha256.Size]byte]*upstream
+}
+
+type passthrough struct {
+	host   string
+	prefix netip.Prefix
+	ports  []uint16
+}
+
+func (r *passthrough) hasPort(port uint16) bool {
+	return len(r.ports) == 0 || slices.Contains(r.ports, port)
+}
+
+// closed is the view before the first snapshot.
+func closed() *view {
+	return &view{mode: modeEnforce, killSwitch: true, maxBytes: DefaultMaxRequestBytes}
+}
+
+const (
+	modeEnforce = "enforce"
+	modeObserve = "observe"
+)
+
+// compile checks a snapshot. Upstreams of the view before are taken over where the roots are the same, with their connections.
+func compile(s *Snapshot, before *view, make func(roots *x509.CertPool) *upstream) (*view, error) {
+	v := &view{
+		workload: s.Workload, mode: modeEnforce, killSwitch: s.KillSwitch, maxBytes: cmp.Or(s.MaxRequestBytes, DefaultMaxRequestBytes),
+		providers: map[endpoint]*provider{}, upstreams: map[[sha256.Size]byte]*upstream{},
+	}
+	if s.Mode == modeObserve {
+		v.mode = modeObserve
+	}
+	if v.maxBytes < 0 {
+		return nil, fmt.Errorf("the largest request is %d bytes", v.maxBytes)
+	}
+	for _, p := range s.Providers {
+		if err := v.addProvider(&p, s.Credentials, before, make); err != nil {
+			return nil, fmt.Errorf("provider %q: %w", p.Name, err)
+		}
+	}
+	for i, r := range s.Passthrough {
+		rule := passthrough{ports: r.Ports}
+		var err error
+		switch {
+		case (r.Host == "") == (r.CIDR == ""):
+			err = errors.New("exactly one of host and cidr must be set")
+		case r.Host != "":
+			rule.host, err = canonicalHost(r.Host)
+		default:
+			rule.prefix, err = netip.ParsePrefix(r.CIDR)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("passthrough rule %d: %w", i, err)
+		}
+		v.passthrough = append(v.passthrough, rule)
+	}
+	return v, nil
+}
+
+func (v *view) addProvider(p *Provider, credentials map[string][]byte, before *view, make func(*x509.CertPool) *upstream) error {
+	if p.Name == "" || len(p.Hosts) == 0 || p.Port == 0 {
+		return errors.New("name, hosts and port must be set")
+	}
+	out := &provider{name: p.Name, api: p.API}
+	if p.Credential != "" {
+		// A key that is missing is found out when a call needs it: the other providers go on.
+		c, err := newCredential(p.API, credentials[p.Credential])
+		if err != nil {
+			return err
+		}
+		out.credential = c
+	}
+	id := sha256.Sum256([]byte(p.CABundle))
+	switch {
+	case v.upstreams[id] != nil:
+		out.upstream = v.upstreams[id]
+	case before.upstreams[id] != nil:
+		out.upstream = before.upstreams[id]
+	default:
+		roots, err := systemRootsWith(p.CABundle)
+		if err != nil {
+			return err
+		}
+		out.upstream = make(roots)
+	}
+	v.upstreams[id] = out.upstream
+	for _, h := range p.Hosts {
+		host, err := canonicalHost(h)
+		if err != nil {
+			return fmt.Errorf("host %q: %w", h, err)
+		}
+		at := endpoint{host, p.Port}
+		if other := v.providers[at]; other != nil && other != out {
+			return fmt.Errorf("host %q with port %d is provider %q's", host, p.Port, other.name)
+		}
+		v.providers[at] = out
+	}
+	return nil
+}
+
+func systemRootsWith(pemBundle string) (*x509.CertPool, error) {
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool() // an image without roots: the provider's own must do
+	}
+	if strings.TrimSpace(pemBundle) != "" && !roots.AppendCertsFromPEM([]byte(pemBundle)) {
+		return nil, errors.New("the CA bundle holds no certificate")
+	}
+	return roots, nil
+}
+
+// provider returns the provider at a host and port, nil where there is none.
+func (v *view) provider(host string, port uint16) *provider { return v.providers[endpoint{host, port}] }
+
+// isProviderHost says whether any provider has the host, whatever the port.
+func (v *view) isProviderHost(host string) bool {
+	for e := range v.providers {
+		if e.host == host {
+			return true
+		}
+	}
+	return false
+}
+
+// byName says whether a rule lets the name be tunnelled to.
+func (v *view) byName(host string, port uint16) bool {
+	return host != "" && slices.ContainsFunc(v.passthrough, func(r passthrough) bool { return r.host == host && r.hasPort(port) })
+}
+
+// byAddress says whether a rule lets the address be tunnelled to.
+func (v *view) byAddress(a netip.AddrPort) bool {
+	return slices.ContainsFunc(v.passthrough, func(r passthrough) bool { return r.prefix.Contains(a.Addr()) && r.hasPort(a.Port()) })
+}
+
+// unread says whether a connection is tunnelled by its address alone, so that there is nothing to wait for: protocols in which the
+// server speaks first need that. Ports of providers are always read.
+func (v *view) unread(a netip.AddrPort) bool {
+	for e := range v.providers {
+		if e.port == a.Port() {
+			return false
+		}
+	}
+	return v.byAddress(a)
+}
