@@ -46,19 +46,14 @@ type Bundle struct {
 // not matter. An empty revision stands for the digest. No sources make a bundle that denies every model call.
 func Assemble(sources []Source, revision string) (*Bundle, error) {
 	digests := make(map[string]string, len(sources))
-	packages := make(map[string]string, len(sources))
 	files := map[string]string{systemFile: systemModule}
 	for _, s := range sources {
-		if err := checkName(s); err != nil {
-			return nil, err
+		if _, err := confine(s); err != nil {
+			return nil, fmt.Errorf("source %s: %w", s.Name, err)
 		}
 		if _, ok := digests[s.Name]; ok {
 			return nil, fmt.Errorf("source %s is given twice", s.Name)
 		}
-		if other, ok := packages[segment(s.Name)]; ok {
-			return nil, fmt.Errorf("sources %s and %s share a package", other, s.Name)
-		}
-		packages[segment(s.Name)] = s.Name
 		digests[s.Name] = SourceDigest(s)
 		for file, text := range served(s.Modules) {
 			files["bundle/"+s.Name+"/"+file] = text
@@ -115,7 +110,11 @@ func (b *Bundle) Sign(key *ecdsa.PrivateKey, o SignOptions) ([]byte, error) {
 	}
 	files := maps.Clone(b.files)
 	files[".manifest"] = string(manifest)
+	return signFiles(files, key, o.KeyID, o.Scope)
+}
 
+// signFiles adds the signature over all files and packs them.
+func signFiles(files map[string]string, key *ecdsa.PrivateKey, keyID, scope string) ([]byte, error) {
 	hasher, err := bundle.NewSignatureHasher(bundle.SHA256)
 	if err != nil {
 		return nil, fmt.Errorf("sign bundle: %w", err)
@@ -134,7 +133,7 @@ func (b *Bundle) Sign(key *ecdsa.PrivateKey, o SignOptions) ([]byte, error) {
 		}
 		infos = append(infos, bundle.NewFile(path, hex.EncodeToString(sum), string(bundle.SHA256)))
 	}
-	token, err := signToken(key, o.KeyID, map[string]any{"files": infos, "scope": o.Scope})
+	token, err := signToken(key, keyID, map[string]any{"files": infos, "scope": scope})
 	if err != nil {
 		return nil, fmt.Errorf("sign bundle: %w", err)
 	}

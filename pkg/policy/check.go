@@ -31,20 +31,8 @@ var (
 // Capabilities and against the schema of the input; holds them to their package; and runs their tests. The error
 // names the file and line of each objection.
 func Check(src Source) error {
-	if err := checkName(src); err != nil {
-		return err
-	}
-	parsed, err := parse(src.Modules)
+	parsed, err := confine(src)
 	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, file := range slices.Sorted(maps.Keys(parsed)) {
-		if err := checkModule(src.Name, file, parsed[file]); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	modules := served(src.Modules)
@@ -56,6 +44,24 @@ func Check(src Source) error {
 		return err
 	}
 	return runTests(parsed)
+}
+
+// confine parses a source and holds its modules to their packages.
+func confine(src Source) (map[string]*ast.Module, error) {
+	if err := checkName(src); err != nil {
+		return nil, err
+	}
+	parsed, err := parse(src.Modules)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, file := range slices.Sorted(maps.Keys(parsed)) {
+		if err := checkModule(src.Name, file, parsed[file]); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return parsed, errors.Join(errs...)
 }
 
 func checkName(src Source) error {
@@ -89,13 +95,32 @@ func checkModule(source, file string, m *ast.Module) error {
 	if name != want {
 		return fmt.Errorf("%s: package must be %s.%s or below it, not %s", m.Package.Location, bundlePackage, want, m.Package.Path)
 	}
+	return errors.Join(checkReferences(m, want), checkRules(m, below))
+}
+
+// checkReferences holds a module to data of its own package, so that bundles can be read, tested and replaced one by one.
+func checkReferences(m *ast.Module, segment string) error {
+	own := ast.MustParseRef(fmt.Sprintf("data.%s[%q]", bundlePackage, segment))
 	var errs []error
-	for _, imp := range m.Imports {
-		if strings.HasPrefix(imp.Path.String(), "data."+bundlePackage) && !strings.HasPrefix(imp.Path.String()+".", "data."+bundlePackage+"."+want+".") {
-			errs = append(errs, fmt.Errorf("%s: a bundle may not import another's rules", imp.Location))
+	check := func(r ast.Ref, at *ast.Location) {
+		if r[0].Equal(ast.DefaultRootDocument) && !r.HasPrefix(own) {
+			errs = append(errs, fmt.Errorf("%s: %s: a bundle may refer to its own package only", at, r))
 		}
 	}
-	return errors.Join(append(errs, checkRules(m, below))...)
+	for _, imp := range m.Imports {
+		if r, ok := imp.Path.Value.(ast.Ref); ok {
+			check(r, imp.Location)
+		}
+	}
+	for _, rule := range m.Rules {
+		ast.WalkTerms(rule, func(t *ast.Term) bool {
+			if r, ok := t.Value.(ast.Ref); ok {
+				check(r, t.Location)
+			}
+			return false
+		})
+	}
+	return errors.Join(errs...)
 }
 
 // compileCheck compiles modules by path with the system module among them, against the schema of the input.
@@ -140,7 +165,7 @@ func runTests(parsed map[string]*ast.Module) error {
 		case r.Error != nil:
 			errs = append(errs, fmt.Errorf("%s: test %s: %w", r.Location, r.Name, r.Error))
 		case r.Fail:
-			errs = append(errs, fmt.Errorf("%s: test %s fails", r.Location, r.Name))
+			errs = append(errs, fmt.Errorf("%s: test %s fails%s", r.Location, r.Name, failedCases(r)))
 		}
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
@@ -148,4 +173,19 @@ func runTests(parsed map[string]*ast.Module) error {
 		errs = append(errs, fmt.Errorf("run tests: %w", ctx.Err()))
 	}
 	return errors.Join(errs...)
+}
+
+// failedCases names the cases of a test that failed, where it has cases.
+func failedCases(r *tester.Result) string {
+	var names []string
+	for path, sub := range r.SubResults.Iter {
+		if sub.Fail {
+			names = append(names, strings.Join(path, "/"))
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	slices.Sort(names)
+	return ": " + strings.Join(slices.Compact(names), ", ")
 }

@@ -511,8 +511,10 @@ func TestIndexingDoesNotDecide(t *testing.T) {
 func BenchmarkDecide(b *testing.B) {
 	e := baseline(b)
 	for name, in := range map[string]*Input{
-		"allow":  ordinary(),
-		"deny":   with(func(in *Input) { in.Call.Model, in.Call.ServerTools, in.Anomaly.Exceeds = "gpt-2", []string{"web_search"}, true }),
+		"allow": ordinary(),
+		"deny": with(func(in *Input) {
+			in.Call.Model, in.Call.ServerTools, in.Anomaly.Exceeds = "gpt-2", []string{"web_search"}, true
+		}),
 		"system": with(func(in *Input) { in.Call.Findings = []string{"duplicate_key"} }),
 		"tunnel": tunnel(),
 	} {

@@ -117,13 +117,11 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if e.gate, err = newAdmission(c.Dir); err != nil {
 		return nil, err
 	}
-	register(store, e.gate)
 
 	e.manager, err = plugins.New(raw, c.ID, store,
 		plugins.Logger(logging.NewNoOpLogger()), plugins.ConsoleLogger(logging.NewNoOpLogger()),
 		plugins.WithParserOptions(parserOptions()))
 	if err != nil {
-		unregister(store)
 		return nil, fmt.Errorf("configure the policy engine: %w", err)
 	}
 	if err := e.start(context.WithoutCancel(ctx), c, credentials); err != nil {
@@ -145,6 +143,7 @@ func (e *Engine) start(ctx context.Context, c Config, credentials *credentials) 
 	if err := m.Init(ctx); err != nil {
 		return fmt.Errorf("start the policy engine: %w", err)
 	}
+	register(m.Store, e.gate) // from here on, all that is activated is a bundle
 
 	config := m.GetConfig()
 	bundles, err := bundleplugin.NewConfigBuilder().

@@ -118,15 +118,11 @@ func checkRules(m *ast.Module, below bool) error {
 			errs = append(errs, fmt.Errorf("%s: %s takes neither arguments nor keys", r.Location, word))
 		case word == "deny" && (r.Head.Key == nil || r.Head.Value != nil):
 			errs = append(errs, fmt.Errorf("%s: deny must be a set of reasons: deny contains {\"rule\": id, \"message\": sentence} if { … }", r.Location))
-		case word == "allow" && (r.Head.Key != nil || !isTrue(r.Head.Value) && !isDefaultFalse(r)):
-			errs = append(errs, fmt.Errorf("%s: allow must be true or undefined: allow if { … }", r.Location))
+		case word == "allow" && (r.Head.Key != nil || !isBoolean(r.Head.Value, !r.Default)):
+			errs = append(errs, fmt.Errorf("%s: allow must be true or undefined, and its default false: allow if { … }", r.Location))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func isTrue(t *ast.Term) bool { return t != nil && t.Equal(ast.BooleanTerm(true)) }
-
-func isDefaultFalse(r *ast.Rule) bool {
-	return r.Default && r.Head.Value != nil && r.Head.Value.Equal(ast.BooleanTerm(false))
-}
+func isBoolean(t *ast.Term, want bool) bool { return t != nil && t.Equal(ast.BooleanTerm(want)) }
