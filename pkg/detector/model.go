@@ -168,8 +168,7 @@ func (m *Model) Info() Info {
 // Judge scores a call's features. It names the features that raised the score only where the percentile is above 0.9, which
 // keeps the common call free of allocations.
 //
-// A nil model has learned nothing: its verdict is not ready. Features that are not numbers get score and percentile 1 and
-// exceed.
+// A nil model has learned nothing: its verdict is not ready. Features that are not all finite numbers get score 1 and exceed.
 func (m *Model) Judge(v *features.Vector) policy.Anomaly {
 	a := m.judge(v)
 	if a.Percentile > explainFrom {
@@ -189,14 +188,12 @@ func (m *Model) Explain(v *features.Vector) policy.Anomaly {
 
 func (m *Model) judge(v *features.Vector) policy.Anomaly {
 	if m == nil || m.forest == nil {
-		return policy.Anomaly{}
+		return policy.Anomaly{TopFeatures: []policy.Feature{}}
 	}
-	a := policy.Anomaly{Ready: true, Threshold: m.threshold, ModelDigest: m.digest}
-	for _, x := range v {
-		if x != x || math.IsInf(float64(x), 0) {
-			a.Score, a.Percentile, a.Exceeds = 1, 1, true
-			return a
-		}
+	a := policy.Anomaly{Ready: true, Threshold: m.threshold, ModelDigest: m.digest, TopFeatures: []policy.Feature{}}
+	if !finite(v) {
+		a.Score, a.Percentile, a.Exceeds = 1, m.calibration.Percentile(math.NaN()), true
+		return a
 	}
 	a.Score = m.forest.Score(v[:])
 	a.Percentile = m.calibration.Percentile(a.Score)
@@ -206,7 +203,10 @@ func (m *Model) judge(v *features.Vector) policy.Anomaly {
 
 // top returns the features that raised the score most.
 func (m *Model) top(v *features.Vector) []policy.Feature {
-	var out []policy.Feature
+	out := []policy.Feature{}
+	if !finite(v) {
+		return out // a verdict is encoded as JSON, which has no NaN
+	}
 	for _, c := range m.forest.Explain(v[:]) {
 		if len(out) == topFeatures || !(c.Credit > 0) {
 			break

@@ -3,7 +3,9 @@ package detector
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"sallyport.dev/sallyport/pkg/features"
 	"sallyport.dev/sallyport/pkg/iforest"
@@ -92,7 +94,7 @@ func Train(rows []Row, o Options) (*Model, error) {
 	}
 	groups := make([]string, len(rows))
 	vectors := make([][]float32, len(rows))
-	sessions := make(map[string]struct{})
+	sessions := make(map[string]int)
 	for i := range rows {
 		for f, x := range rows[i].Vector {
 			if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
@@ -101,16 +103,17 @@ func Train(rows []Row, o Options) (*Model, error) {
 		}
 		groups[i] = rows[i].Session
 		vectors[i] = rows[i].Vector[:]
-		sessions[rows[i].Session] = struct{}{}
+		sessions[rows[i].Session]++
 	}
 	if len(rows) < o.MinCalls || len(sessions) < o.MinSessions {
 		return nil, fmt.Errorf("train: %d calls of %d sessions, wanted %d of %d: %w", len(rows), len(sessions), o.MinCalls, o.MinSessions, ErrTooFew)
 	}
 
+	k := min(folds, len(sessions))
 	opts := iforest.Options{
-		Trees: o.Trees, SampleSize: o.SampleSize, RangeExtension: o.extension, Seed: o.Seed, Schema: features.SchemaID,
+		Trees: o.Trees, SampleSize: sampleSize(o.SampleSize, len(rows), k, slices.Max(slices.Collect(maps.Values(sessions)))), RangeExtension: o.extension, Seed: o.Seed, Schema: features.SchemaID,
 	}
-	scores, err := iforest.CrossScores(vectors, groups, min(folds, len(sessions)), opts)
+	scores, err := iforest.CrossScores(vectors, groups, k, opts)
 	if err != nil {
 		return nil, fmt.Errorf("train: score out of fold: %w", err)
 	}
@@ -125,4 +128,10 @@ func Train(rows []Row, o Options) (*Model, error) {
 		return nil, fmt.Errorf("train: %w", err)
 	}
 	return m, nil
+}
+
+// sampleSize is the forest's sample size. It must be one that the forests of the folds can have as well, which are fitted on fewer rows:
+// scores of forests of other sample sizes are on another scale, and a threshold taken from them was exceeded almost twice too often.
+func sampleSize(wanted, rows, folds, largestSession int) int {
+	return max(2, min(wanted, rows-rows/folds-largestSession))
 }

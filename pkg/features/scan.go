@@ -425,14 +425,13 @@ func unseen(b []byte) int {
 	return 0
 }
 
+// minSecret is the length of the shortest run that isSecret knows.
+const minSecret = 10
+
 // endRun ends the run b[from:to] of the base64 alphabet.
 func (s *scan) endRun(b []byte, from, to int) {
-	if to-from <= 9 {
-		return
-	}
-	run := b[from:to]
-	s.longestRun = max(s.longestRun, len(run))
-	if isSecret(run, b[to:]) {
+	s.longestRun = max(s.longestRun, to-from)
+	if to-from >= minSecret && isSecret(b[from:to], b[to:]) {
 		s.secrets++
 	}
 }
@@ -440,10 +439,8 @@ func (s *scan) endRun(b []byte, from, to int) {
 // isSecret reports whether a run of the base64 alphabet, with what follows it, has the shape of a credential. Only shapes that issuers chose so
 // that they be recognised are looked for: mere randomness is as often an identifier.
 func isSecret(run, after []byte) bool {
-	if run[0] == '=' { // NAME=value; the run holds no NAME where = began it
-		run = run[1:]
-	}
-	if i := bytes.LastIndexByte(run[:len(run)-1], '='); i >= 0 && len(run)-i > 9 {
+	// NAME=value is one run: what counts is the value. Padding at the end is none.
+	if i := bytes.LastIndexByte(run[:len(run)-1], '='); i >= 0 && len(run)-i > minSecret {
 		run = run[i+1:]
 	}
 	n := len(run)

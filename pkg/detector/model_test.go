@@ -1,0 +1,368 @@
+package detector_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"sallyport.dev/sallyport/pkg/detector"
+	"sallyport.dev/sallyport/pkg/detector/detectortest"
+	"sallyport.dev/sallyport/pkg/features"
+	"sallyport.dev/sallyport/pkg/policy"
+)
+
+// model is trained once for all tests, which must not change it.
+var model = sync.OnceValue(func() *detector.Model {
+	m, err := detectortest.Model(1)
+	if err != nil {
+		panic(err)
+	}
+	return m
+})
+
+func TestNilModelIsNotReady(t *testing.T) {
+	var m *detector.Model
+	var v features.Vector
+	v[0] = float32(math.NaN())
+	got := m.Judge(&v)
+	if got.Ready || got.Exceeds || got.Score != 0 || got.Percentile != 0 || got.TopFeatures == nil {
+		t.Errorf("verdict of no model: %+v", got)
+	}
+	if m.Digest() != "" || m.Info() != (detector.Info{}) || m.Contributions(&v) != nil || m.Unit() != 0 {
+		t.Error("no model has something to say")
+	}
+	if _, err := m.MarshalBinary(); err == nil {
+		t.Error("no model was encoded")
+	}
+	if _, err := new(detector.Model).MarshalBinary(); err == nil || new(detector.Model).Judge(&v).Ready {
+		t.Error("a zero model is taken for a trained one")
+	}
+}
+
+func TestJudge(t *testing.T) {
+	m := model()
+	g := detectortest.New(99)
+	var benign, exceeding, missed, hijacked int
+	score := func(c detectortest.Conversation, each func(i int, a policy.Anomaly)) {
+		sessions := features.NewSessions(0, 0)
+		at := detectortest.Epoch
+		for i, call := range c.Calls {
+			at = at.Add(c.Gaps[i])
+			turn := sessions.Begin(call, at)
+			var v features.Vector
+			features.Extract(&v, call, turn, at)
+			a := m.Judge(&v)
+			check(t, m, a)
+			each(i, a)
+			sessions.Settle(turn, a.Percentile, true, false, at)
+		}
+	}
+	for range 300 {
+		score(g.Benign(), func(_ int, a policy.Anomaly) {
+			benign++
+			if a.Exceeds {
+				exceeding++
+			}
+		})
+		c := g.Hijacked()
+		score(c, func(i int, a policy.Anomaly) {
+			if i == c.Exposed {
+				hijacked++
+				if !a.Exceeds {
+					missed++
+				}
+				if len(a.TopFeatures) == 0 {
+					t.Errorf("no features named for a score of %v", a.Score)
+				}
+			}
+		})
+	}
+	t.Logf("%d of %d benign calls exceed, %d of %d injections are missed", exceeding, benign, missed, hijacked)
+	if exceeding*50 > benign {
+		t.Errorf("%d of %d benign calls exceed a threshold for one in a hundred", exceeding, benign)
+	}
+	if missed*20 > hijacked {
+		t.Errorf("%d of %d injections are missed", missed, hijacked)
+	}
+}
+
+// check asserts what holds of every verdict.
+func check(t *testing.T, m *detector.Model, a policy.Anomaly) {
+	t.Helper()
+	if !a.Ready || a.ModelDigest != m.Digest() || a.Threshold != m.Info().Threshold {
+		t.Errorf("verdict is not the model's: %+v", a)
+	}
+	if !(a.Score > 0 && a.Score <= 1) || !(a.Percentile >= 0 && a.Percentile < 1) || a.Exceeds != (a.Score > a.Threshold) {
+		t.Errorf("verdict that cannot be: %+v", a)
+	}
+	if len(a.TopFeatures) > 5 || a.Percentile <= 0.9 && len(a.TopFeatures) > 0 {
+		t.Errorf("%d features named at percentile %v", len(a.TopFeatures), a.Percentile)
+	}
+	if !slices.IsSortedFunc(a.TopFeatures, func(x, y policy.Feature) int {
+		return -compare(x.Contribution, y.Contribution)
+	}) {
+		t.Errorf("features are not in order: %+v", a.TopFeatures)
+	}
+	if _, err := json.Marshal(a); err != nil {
+		t.Error(err)
+	}
+}
+
+func compare(a, b float64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+func TestJudgeWhatIsNoNumber(t *testing.T) {
+	for _, x := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		for _, f := range []int{0, features.Size - 1} {
+			v := detectortest.Rows(1, 1)[0].Vector
+			v[f] = float32(x)
+			a := model().Judge(&v)
+			check(t, model(), a)
+			if !a.Exceeds || a.Score != 1 || a.Percentile < 0.9 {
+				t.Errorf("%v passes: %+v", x, a)
+			}
+			if e := model().Explain(&v); !e.Exceeds {
+				t.Errorf("%v passes: %+v", x, e)
+			}
+		}
+	}
+}
+
+func TestContributionsAddUp(t *testing.T) {
+	m := model()
+	for _, row := range detectortest.Rows(7, 40) {
+		v := row.Vector
+		all := m.Contributions(&v)
+		if len(all) != features.Size {
+			t.Fatalf("%d contributions, want one for each of %d features", len(all), features.Size)
+		}
+		seen := map[string]bool{}
+		for i, c := range all {
+			seen[c.Name] = true
+			if i > 0 && c.Contribution > all[i-1].Contribution {
+				t.Fatalf("contributions are not in order: %v", all)
+			}
+		}
+		if len(seen) != features.Size {
+			t.Fatalf("%d features named, want %d", len(seen), features.Size)
+		}
+		// The call's features with the largest contribution are those that Explain names.
+		for i, f := range m.Explain(&v).TopFeatures {
+			if f != all[i] {
+				t.Errorf("feature %d is %v, want %v", i, f, all[i])
+			}
+		}
+	}
+}
+
+func TestModelRoundTrip(t *testing.T) {
+	b, err := model().MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := detector.Load(bytes.Clone(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Digest() != model().Digest() || m.Info() != model().Info() {
+		t.Errorf("loaded %s %+v, saved %s %+v", m.Digest(), m.Info(), model().Digest(), model().Info())
+	}
+	for _, row := range detectortest.Rows(3, 50) {
+		got, _ := json.Marshal(m.Judge(&row.Vector))
+		want, _ := json.Marshal(model().Judge(&row.Vector))
+		if !bytes.Equal(got, want) {
+			t.Errorf("loaded %s\nsaved  %s", got, want)
+		}
+	}
+	t.Logf("a model takes %d bytes", len(b))
+}
+
+func TestLoadRefuses(t *testing.T) {
+	good, err := model().MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := bytes.Replace(good, []byte(features.SchemaID), []byte("sallyport.features/v9"), 1)
+	for name, tc := range map[string]struct {
+		b    []byte
+		want error
+	}{
+		"nothing":         {nil, detector.ErrCorrupt},
+		"text":            {[]byte("a model, honestly"), detector.ErrCorrupt},
+		"cut off":         {good[:len(good)-1], detector.ErrCorrupt},
+		"one byte more":   {append(bytes.Clone(good), 0), detector.ErrCorrupt},
+		"one bit flipped": {flip(good, len(good)/2), detector.ErrCorrupt},
+		"other version":   {reseal(flip(good, 4)), detector.ErrCorrupt},
+		"other schema":    {reseal(other), detector.ErrSchema},
+		"empty body":      {reseal(append([]byte("SPDM\x01"), 0, 0, 0, 0)), detector.ErrCorrupt},
+	} {
+		if _, err := detector.Load(tc.b); !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v, want %v", name, err, tc.want)
+		}
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	small, err := detector.Train(detectortest.Rows(1, 64), detector.Options{MinCalls: 64, Trees: 2, SampleSize: 8})
+	if err != nil {
+		f.Fatal(err)
+	}
+	b, _ := small.MarshalBinary()
+	f.Add(b)
+	f.Add([]byte("SPDM\x01"))
+	for i := 0; i < len(b); i += 37 {
+		f.Add(flip(b, i))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, b := range [][]byte{b, reseal(b)} {
+			m, err := detector.Load(b)
+			if err != nil {
+				if !errors.Is(err, detector.ErrCorrupt) && !errors.Is(err, detector.ErrSchema) {
+					t.Errorf("error of no kind: %v", err)
+				}
+				continue
+			}
+			again, err := m.MarshalBinary()
+			if err != nil || !bytes.Equal(again, b) {
+				t.Errorf("a model that was loaded is encoded otherwise: %v", err)
+			}
+			var v features.Vector
+			if a := m.Judge(&v); !a.Ready || !(a.Score > 0 && a.Score <= 1) {
+				t.Errorf("verdict %+v", a)
+			}
+		}
+	})
+}
+
+func TestTrainTooFew(t *testing.T) {
+	rows := detectortest.Rows(1, 300)
+	few := slices.Clone(rows[:300])
+	for i := range few {
+		few[i].Session = "one"
+	}
+	for name, tc := range map[string]struct {
+		rows []detector.Row
+		o    detector.Options
+	}{
+		"none":                            {nil, detector.Options{}},
+		"fewer than the default":          {rows[:255], detector.Options{}},
+		"fewer than asked for":            {rows, detector.Options{MinCalls: 1000}},
+		"fewer sessions":                  {rows, detector.Options{MinSessions: 1000}},
+		"one session":                     {few, detector.Options{}},
+		"asking for none does not help":   {rows[:15], detector.Options{MinCalls: 1, MinSessions: 1}},
+		"nor does it with one session":    {few, detector.Options{MinCalls: 1, MinSessions: 1}},
+		"asking for less than none is so": {rows[:15], detector.Options{MinCalls: -1, MinSessions: -1}},
+	} {
+		if _, err := detector.Train(tc.rows, tc.o); !errors.Is(err, detector.ErrTooFew) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestTrainRefuses(t *testing.T) {
+	rows := detectortest.Rows(1, 300)
+	for _, budget := range []int{-1, 1_000_000} {
+		if _, err := detector.Train(rows, detector.Options{FalsePositivesPerMillion: budget}); err == nil || errors.Is(err, detector.ErrTooFew) {
+			t.Errorf("budget %d: %v", budget, err)
+		}
+	}
+	rows[17].Vector[3] = float32(math.NaN())
+	if _, err := detector.Train(rows, detector.Options{}); err == nil || !strings.Contains(err.Error(), features.Schema[3].Name) {
+		t.Errorf("trained on what is no number: %v", err)
+	}
+}
+
+func TestTrainIsRepeatable(t *testing.T) {
+	rows := detectortest.Rows(1, 300)
+	train := func(seed uint64) string {
+		m, err := detector.Train(rows, detector.Options{Seed: seed, Trees: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.Digest()
+	}
+	if train(1) != train(1) {
+		t.Error("the same rows and seed gave two models")
+	}
+	if train(1) == train(2) {
+		t.Error("the seed does not matter")
+	}
+}
+
+// Where the calls do not support the budget, the threshold is the most cautious they do support, and the model says so.
+func TestBudget(t *testing.T) {
+	rows := detectortest.Rows(1, 300)
+	previous := math.Inf(1)
+	for _, tc := range []struct {
+		perMillion int
+		supported  bool
+	}{{10, false}, {1_000, false}, {10_000, true}, {100_000, true}, {0, true}} {
+		m, err := detector.Train(rows, detector.Options{FalsePositivesPerMillion: tc.perMillion})
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := m.Info()
+		if i.Supported != tc.supported {
+			t.Errorf("budget %d is supported by %d calls: %v", tc.perMillion, i.Calls, i.Supported)
+		}
+		if tc.perMillion > 0 && i.Threshold > previous {
+			t.Errorf("a larger budget, %d, raised the threshold from %v to %v", tc.perMillion, previous, i.Threshold)
+		}
+		previous = i.Threshold
+		if i.Calls != len(rows) || i.Sessions < 8 || i.Schema != features.SchemaID {
+			t.Errorf("info %+v", i)
+		}
+	}
+}
+
+// flip returns a copy with one bit changed.
+func flip(b []byte, at int) []byte {
+	b = bytes.Clone(b)
+	b[at] ^= 1
+	return b
+}
+
+func BenchmarkJudge(b *testing.B) {
+	m := model()
+	rows := detectortest.Rows(5, 500)
+	for name, pick := range map[string]func(policy.Anomaly) bool{
+		"ordinary": func(a policy.Anomaly) bool { return a.Percentile <= 0.9 },
+		"unusual":  func(a policy.Anomaly) bool { return a.Percentile > 0.9 },
+	} {
+		b.Run(name, func(b *testing.B) {
+			var vectors []features.Vector
+			for _, r := range rows {
+				if pick(m.Judge(&r.Vector)) {
+					vectors = append(vectors, r.Vector)
+				}
+			}
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				m.Judge(&vectors[i])
+				i = (i + 1) % len(vectors)
+			}
+		})
+	}
+}
+
+func BenchmarkTrain(b *testing.B) {
+	rows := detectortest.Rows(5, 1000)
+	for b.Loop() {
+		if _, err := detector.Train(rows, detector.Options{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
