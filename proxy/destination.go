@@ -17,10 +17,14 @@ var errIsAddress = errors.New("the host is an address")
 // canonicalHost returns a host name in the form that everything compares: lower case, without a trailing dot, every label well-formed, and
 // internationalised labels ("xn--…") valid.
 func canonicalHost(s string) (string, error) {
-	host := strings.ToLower(strings.TrimSuffix(s, "."))
+	host := strings.TrimSuffix(s, ".")
 	if host == "" || len(host) > 253 {
 		return "", errors.New("the host is empty or too long")
 	}
+	if strings.ContainsFunc(host, func(r rune) bool { return r >= 0x80 }) {
+		return "", errors.New("the host is not ASCII") // before lowering, which turns the Kelvin sign into a k
+	}
+	host = strings.ToLower(host)
 	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
 		return "", errIsAddress
 	}
