@@ -143,8 +143,10 @@ func refuse(w http.ResponseWriter, code int, message string) {
 // bundle answers with the namespace's bundle; where the caller has it already, it waits for another as long as the caller prefers.
 func (s *BundleService) bundle(w http.ResponseWriter, r *http.Request, id xds.Identity) {
 	wait := preferredWait(r.Header.Values("Prefer"))
-	// One who has the bundle may read slowly; one who waits must not be cut off.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wait + requestTimeout))
+	// One who waits must not be cut off, nor one who then reads slowly kept for ever.
+	connection := http.NewResponseController(w)
+	_ = connection.SetReadDeadline(time.Now().Add(wait + requestTimeout))
+	_ = connection.SetWriteDeadline(time.Now().Add(wait + requestTimeout))
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for expired := wait == 0; ; {

@@ -25,13 +25,13 @@ import (
 
 // Bounds of what is remembered of tokens. A refused token is remembered so that it cannot be used to keep the API server busy.
 const (
-	maxTokens       = 32_768
-	maxTokenBytes   = 16 << 10
-	acceptedFor     = time.Minute
-	refusedFor      = 10 * time.Second
-	maxOwners       = 8_192
-	ownerFor        = 10 * time.Minute
-	reviewTimeout   = 10 * time.Second
+	maxTokens        = 32_768
+	maxTokenBytes    = 16 << 10
+	acceptedFor      = time.Minute
+	refusedFor       = 10 * time.Second
+	maxOwners        = 8_192
+	ownerFor         = 10 * time.Minute
+	reviewTimeout    = 10 * time.Second
 	maxReviewsAtOnce = 64
 )
 

@@ -187,8 +187,8 @@ func (c *Client) Stats() Stats {
 	return stats
 }
 
-// SignIntermediate has a certificate request signed. While the controller cannot be reached it tries again until ctx is done; a refusal is returned
-// at once.
+// SignIntermediate has a certificate request signed. While the controller cannot be reached, or asks for patience, it tries again until ctx is done; a refusal
+// is returned at once.
 func (c *Client) SignIntermediate(ctx context.Context, csrDER []byte) (chainPEM []byte, err error) {
 	b := c.newBackoff()
 	for {
@@ -196,7 +196,8 @@ func (c *Client) SignIntermediate(ctx context.Context, csrDER []byte) (chainPEM 
 		if err == nil {
 			return resp.GetChain(), nil
 		}
-		if status.Code(err) != codes.Unavailable || !pause(ctx, b.next()) {
+		again := status.Code(err) == codes.Unavailable || status.Code(err) == codes.ResourceExhausted
+		if !again || !pause(ctx, b.next()) {
 			return nil, fmt.Errorf("sign intermediate: %w", err)
 		}
 	}

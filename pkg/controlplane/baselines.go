@@ -1,0 +1,146 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"sallyport.dev/sallyport/pkg/api/v1alpha1"
+	"sallyport.dev/sallyport/pkg/xds"
+)
+
+// shortDigest is how much of a model's digest a Baseline shows.
+const shortDigest = 12
+
+// setupBaselines keeps a Baseline for each workload that has a sidecar. Deleting one forgets what was learned.
+func (p *Plane) setupBaselines(mgr manager.Manager) error {
+	return builder.ControllerManagedBy(mgr).Named("baseline").
+		For(&v1alpha1.Baseline{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WatchesRawSource(p.baselinesChanged.source(p.everyBaseline)).
+		Complete(p.gated(p.reconcileBaseline))
+}
+
+// everyBaseline names the Baseline of each workload that is connected or learned of.
+func (p *Plane) everyBaseline(context.Context) []reconcile.Request {
+	workloads := p.learner.known()
+	for _, sidecar := range p.discovery.Sidecars() {
+		workloads = append(workloads, sidecar.Workload())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	requests := make([]reconcile.Request, 0, len(workloads))
+	for _, w := range workloads {
+		name := types.NamespacedName{Namespace: w.Namespace, Name: baselineName(w)}
+		p.workloads[name] = w
+		requests = append(requests, reconcile.Request{NamespacedName: name})
+	}
+	return requests
+}
+
+// primeBaselines freezes what is to be frozen before anything is learned.
+func (p *Plane) primeBaselines(ctx context.Context) error {
+	p.everyBaseline(ctx)
+	var list v1alpha1.BaselineList
+	if err := p.client.List(ctx, &list); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range list.Items {
+		name := types.NamespacedName{Namespace: list.Items[i].Namespace, Name: list.Items[i].Name}
+		if w, ok := p.workloads[name]; ok {
+			p.seen[name] = true
+			p.learner.freeze(w, list.Items[i].Spec.Freeze)
+		}
+	}
+	p.baselinesChanged.poke()
+	return nil
+}
+
+func (p *Plane) reconcileBaseline(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	p.mu.Lock()
+	w, known := p.workloads[request.NamespacedName]
+	seen := p.seen[request.NamespacedName]
+	p.mu.Unlock()
+	if !known {
+		return reconcile.Result{}, nil
+	}
+	baseline := &v1alpha1.Baseline{}
+	err := p.client.Get(ctx, request.NamespacedName, baseline)
+	if apierrors.IsNotFound(err) {
+		return reconcile.Result{}, p.missingBaseline(ctx, request.NamespacedName, w, seen)
+	}
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	p.mu.Lock()
+	p.seen[request.NamespacedName] = true
+	p.mu.Unlock()
+	p.learner.freeze(w, baseline.Spec.Freeze)
+	return reconcile.Result{}, p.writeStatus(ctx, baseline, func() { baselineStatus(baseline, p.learner.state(w)) })
+}
+
+// missingBaseline forgets what was learned where the Baseline was there and is not any more, then makes one if the workload has a sidecar.
+func (p *Plane) missingBaseline(ctx context.Context, name types.NamespacedName, w xds.Workload, seen bool) error {
+	if seen {
+		if err := p.learner.forget(ctx, w); err != nil {
+			return err
+		}
+	}
+	connected := false
+	for _, sidecar := range p.discovery.Sidecars() {
+		connected = connected || sidecar.Workload() == w
+	}
+	p.mu.Lock()
+	delete(p.seen, name)
+	if !connected && seen {
+		delete(p.workloads, name)
+	}
+	p.mu.Unlock()
+	if !connected {
+		return nil
+	}
+	err := p.client.Create(ctx, &v1alpha1.Baseline{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}})
+	switch {
+	case err == nil, apierrors.IsAlreadyExists(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		p.baselinesChanged.poke()
+		return nil
+	case apierrors.IsNotFound(err): // the namespace is gone
+		return nil
+	}
+	return err
+}
+
+// baselineStatus says where learning stands.
+func baselineStatus(baseline *v1alpha1.Baseline, state LearnedState) {
+	s := &baseline.Status
+	s.Calls, s.Sessions, s.Rejected = state.Calls, state.Sessions, state.Rejected
+	s.ModelDigest, s.TrainedOn, s.TrainedAt = "", state.TrainedOn, nil
+	if state.Model != "" {
+		s.ModelDigest = state.Model[:min(shortDigest, len(state.Model))]
+		at := metav1.NewTime(state.TrainedAt).Rfc3339Copy()
+		s.TrainedAt = &at
+	}
+	var reason, message string
+	switch {
+	case state.Frozen:
+		s.Phase, reason = v1alpha1.BaselineFrozen, reasonFrozen
+		if state.Model == "" {
+			message = "frozen before there was a model"
+		}
+	case state.Model != "":
+		s.Phase, reason = v1alpha1.BaselineReady, reasonReady
+	default:
+		s.Phase, reason = v1alpha1.BaselineLearning, reasonLearning
+		message = fmt.Sprintf("%d calls of %d sessions so far", state.Calls, state.Sessions)
+	}
+	setCondition(&s.Conditions, baseline.Generation, v1alpha1.ConditionReady, state.Model != "", reason, message)
+}

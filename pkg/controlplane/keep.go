@@ -1,0 +1,218 @@
+package controlplane
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Labels of the ConfigMaps in which things are kept.
+const (
+	managedByLabel = "app.kubernetes.io/managed-by"
+	managedBy      = "sallyport-controller"
+	componentLabel = "app.kubernetes.io/component"
+)
+
+// Kinds of things that are kept.
+const (
+	keptBundle   = "last-good"
+	keptBaseline = "baseline"
+	keptClock    = "clock"
+)
+
+// A ConfigMap holds a MiB at most. What is larger is cut into pieces, each in a ConfigMap of its own.
+const (
+	maxPieceBytes = 900 << 10
+	maxPieces     = 16
+	maxKeptBytes  = 64 << 20 // unzipped
+)
+
+// keeper keeps things in ConfigMaps of the controller's namespace, so that a restart does not lose them. Only the leader writes.
+type keeper struct {
+	client    client.Client
+	reader    client.Reader // not a cache
+	namespace string
+}
+
+// kept is one thing that was kept.
+type kept struct {
+	id      string
+	content []byte
+}
+
+func keptName(kind, id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return "sallyport-" + kind + "-" + hex.EncodeToString(sum[:10])
+}
+
+// save keeps content under an id, in place of what was kept under it before. Where it takes several pieces, the head is written after them, so that what is
+// found is either the old or the new.
+func (k *keeper) save(ctx context.Context, kind, id string, content []byte) error {
+	var zipped bytes.Buffer
+	w := gzip.NewWriter(&zipped)
+	if _, err := w.Write(content); err != nil {
+		return fmt.Errorf("keep %s %s: %w", kind, id, err)
+	}
+	if err := w.Close(); err != nil {
+		return fmt.Errorf("keep %s %s: %w", kind, id, err)
+	}
+	sum := sha256.Sum256(zipped.Bytes())
+	digest := hex.EncodeToString(sum[:])
+	pieces := (zipped.Len() + maxPieceBytes - 1) / maxPieceBytes
+	if pieces > maxPieces || len(content) > maxKeptBytes {
+		return fmt.Errorf("keep %s %s: %d bytes are too many", kind, id, len(content))
+	}
+
+	head := k.object(kind, keptName(kind, id))
+	err := k.reader.Get(ctx, client.ObjectKeyFromObject(head), head)
+	exists := err == nil
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("keep %s %s: %w", kind, id, err)
+	}
+	old := head.DeepCopy()
+	if exists && old.Data["digest"] == digest {
+		return nil
+	}
+	head.Data = map[string]string{"id": id, "digest": digest, "pieces": strconv.Itoa(pieces)}
+	head.BinaryData = nil
+	if pieces == 1 {
+		head.BinaryData = map[string][]byte{"content": zipped.Bytes()}
+	} else {
+		for i := range pieces {
+			piece := k.object(kind, pieceName(head.Name, digest, i))
+			piece.BinaryData = map[string][]byte{"content": zipped.Bytes()[i*maxPieceBytes : min((i+1)*maxPieceBytes, zipped.Len())]}
+			if err := k.client.Create(ctx, piece); err != nil && !apierrors.IsAlreadyExists(err) {
+				return fmt.Errorf("keep %s %s: %w", kind, id, err)
+			}
+		}
+	}
+	if exists {
+		err = k.client.Update(ctx, head)
+	} else {
+		err = k.client.Create(ctx, head)
+	}
+	if err != nil {
+		return fmt.Errorf("keep %s %s: %w", kind, id, err)
+	}
+	return k.dropPieces(ctx, kind, old)
+}
+
+// remove drops what is kept under an id.
+func (k *keeper) remove(ctx context.Context, kind, id string) error {
+	head := k.object(kind, keptName(kind, id))
+	err := k.reader.Get(ctx, client.ObjectKeyFromObject(head), head)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err == nil {
+		err = client.IgnoreNotFound(k.client.Delete(ctx, head))
+	}
+	if err != nil {
+		return fmt.Errorf("drop kept %s %s: %w", kind, id, err)
+	}
+	return k.dropPieces(ctx, kind, head)
+}
+
+// dropPieces deletes the pieces that a head had.
+func (k *keeper) dropPieces(ctx context.Context, kind string, head *corev1.ConfigMap) error {
+	pieces, _ := strconv.Atoi(head.Data["pieces"])
+	if pieces <= 1 {
+		return nil
+	}
+	for i := range min(pieces, maxPieces) {
+		if err := k.client.Delete(ctx, k.object(kind, pieceName(head.Name, head.Data["digest"], i))); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("drop kept %s: %w", kind, err)
+		}
+	}
+	return nil
+}
+
+// load returns everything of a kind that can be read, and what is wrong with the rest.
+func (k *keeper) load(ctx context.Context, kind string) (all []kept, unusable []error, err error) {
+	byName := map[string]*corev1.ConfigMap{}
+	var next string
+	for {
+		var list corev1.ConfigMapList
+		if err := k.reader.List(ctx, &list, client.InNamespace(k.namespace), client.Limit(50), client.Continue(next),
+			client.MatchingLabels{managedByLabel: managedBy, componentLabel: kind}); err != nil {
+			return nil, nil, fmt.Errorf("list kept %s: %w", kind, err)
+		}
+		for i := range list.Items {
+			byName[list.Items[i].Name] = &list.Items[i]
+		}
+		if next = list.Continue; next == "" {
+			break
+		}
+	}
+	for name, head := range byName {
+		id, ok := head.Data["id"]
+		if !ok {
+			continue
+		}
+		content, err := assemble(head, byName)
+		if err == nil && name != keptName(kind, id) {
+			err = errors.New("under a name that is not its own")
+		}
+		if err != nil {
+			unusable = append(unusable, fmt.Errorf("kept %s %s: %w", kind, id, err))
+			continue
+		}
+		all = append(all, kept{id: id, content: content})
+	}
+	return all, unusable, nil
+}
+
+func assemble(head *corev1.ConfigMap, byName map[string]*corev1.ConfigMap) ([]byte, error) {
+	pieces, err := strconv.Atoi(head.Data["pieces"])
+	if err != nil || pieces < 1 || pieces > maxPieces {
+		return nil, errors.New("number of pieces is wrong")
+	}
+	digest := head.Data["digest"]
+	zipped := head.BinaryData["content"]
+	if pieces > 1 {
+		zipped = nil
+		for i := range pieces {
+			piece := byName[pieceName(head.Name, digest, i)]
+			if piece == nil {
+				return nil, fmt.Errorf("piece %d is missing", i)
+			}
+			zipped = append(zipped, piece.BinaryData["content"]...)
+		}
+	}
+	if sum := sha256.Sum256(zipped); hex.EncodeToString(sum[:]) != digest {
+		return nil, errors.New("digest differs")
+	}
+	r, err := gzip.NewReader(bytes.NewReader(zipped))
+	if err != nil {
+		return nil, err
+	}
+	content, err := io.ReadAll(io.LimitReader(r, maxKeptBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(content) > maxKeptBytes {
+		return nil, errors.New("too large")
+	}
+	return content, nil
+}
+
+func pieceName(head, digest string, i int) string {
+	return head + "-" + digest[:min(10, len(digest))] + "-" + strconv.Itoa(i)
+}
+
+func (k *keeper) object(kind, name string) *corev1.ConfigMap {
+	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
+		Namespace: k.namespace, Name: name, Labels: map[string]string{managedByLabel: managedBy, componentLabel: kind},
+	}}
+}
