@@ -1,4 +1,4 @@
-package openai_test
+package sdkcheck_test
 
 import (
 	"context"
@@ -22,7 +22,7 @@ import (
 )
 
 // Every member that the official SDK can send is known, with a type that the SDK gives it.
-func TestFieldsOfSDK(t *testing.T) {
+func TestOpenAIFields(t *testing.T) {
 	params := reflect.TypeFor[sdk.ChatCompletionNewParams]()
 	for i := range params.NumField() {
 		name, _, _ := strings.Cut(params.Field(i).Tag.Get("json"), ",")
@@ -36,8 +36,8 @@ func TestFieldsOfSDK(t *testing.T) {
 	}
 }
 
-// provider answers a call of the SDK and keeps its body.
-func provider(t *testing.T, answer http.HandlerFunc) (sdk.Client, func() (calls int, contentType string, body []byte)) {
+// openaiProvider answers a call of the SDK and keeps its body.
+func openaiProvider(t *testing.T, answer http.HandlerFunc) (sdk.Client, func() (calls int, contentType string, body []byte)) {
 	var (
 		calls       int
 		contentType string
@@ -53,7 +53,7 @@ func provider(t *testing.T, answer http.HandlerFunc) (sdk.Client, func() (calls 
 	return sdk.NewClient(option.WithBaseURL(s.URL+"/v1"), option.WithAPIKey("k")), func() (int, string, []byte) { return calls, contentType, body }
 }
 
-func params() sdk.ChatCompletionNewParams {
+func openaiParams() sdk.ChatCompletionNewParams {
 	return sdk.ChatCompletionNewParams{
 		Model: shared.ChatModelGPT4o,
 		Messages: []sdk.ChatCompletionMessageParamUnion{
@@ -81,13 +81,13 @@ func params() sdk.ChatCompletionNewParams {
 }
 
 // What the SDK sends is read without any objection, and what it understands of a response is what the watcher understands.
-func TestSDKCall(t *testing.T) {
-	response := golden.Files(t, "testdata/responses", "text_with_usage.sse")["text_with_usage"]
-	client, sent := provider(t, func(w http.ResponseWriter, _ *http.Request) {
+func TestOpenAICall(t *testing.T) {
+	response := golden.Files(t, "../../openai/testdata/responses", "text_with_usage.sse")["text_with_usage"]
+	client, sent := openaiProvider(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.Write(response)
 	})
-	stream := client.Chat.Completions.NewStreaming(context.Background(), params())
+	stream := client.Chat.Completions.NewStreaming(context.Background(), openaiParams())
 	var acc sdk.ChatCompletionAccumulator
 	for stream.Next() {
 		acc.AddChunk(stream.Current())
@@ -101,7 +101,7 @@ func TestSDKCall(t *testing.T) {
 	if len(call.Findings)+len(call.UnknownFields) > 0 {
 		t.Errorf("findings %+v and unknown fields %q in\n%s", call.Findings, call.UnknownFields, body)
 	}
-	golden.Call(t, "testdata/sdk_call.golden", call)
+	golden.Call(t, "testdata/openai_call.golden", call)
 
 	w := openai.Watch("text/event-stream")
 	w.Write(response)
@@ -113,9 +113,9 @@ func TestSDKCall(t *testing.T) {
 }
 
 // The SDK raises a refusal as an error that shows the reason, after one call only.
-func TestSDKRefusal(t *testing.T) {
+func TestOpenAIRefusal(t *testing.T) {
 	refusal := llm.Refusal{DecisionID: "01J-7", Rule: "MODEL-001", Message: "The model \"x\" is\nnot <allowed>\xff\u2028here"}
-	client, sent := provider(t, func(w http.ResponseWriter, _ *http.Request) {
+	client, sent := openaiProvider(t, func(w http.ResponseWriter, _ *http.Request) {
 		status, contentType, body := openai.Refuse(refusal)
 		if !json.Valid(body) {
 			t.Errorf("no JSON: %s", body)
@@ -136,9 +136,9 @@ func TestSDKRefusal(t *testing.T) {
 			}
 		}
 	}
-	_, err := client.Chat.Completions.New(context.Background(), params())
+	_, err := client.Chat.Completions.New(context.Background(), openaiParams())
 	check(err)
-	stream := client.Chat.Completions.NewStreaming(context.Background(), params())
+	stream := client.Chat.Completions.NewStreaming(context.Background(), openaiParams())
 	stream.Next()
 	check(stream.Err())
 	if calls, _, _ := sent(); calls != 2 {

@@ -1,4 +1,4 @@
-package anthropic_test
+package sdkcheck_test
 
 import (
 	"context"
@@ -21,7 +21,7 @@ import (
 )
 
 // Every member that the official SDK can send is known, in its beta API too.
-func TestFieldsOfSDK(t *testing.T) {
+func TestAnthropicFields(t *testing.T) {
 	for _, params := range []reflect.Type{reflect.TypeFor[sdk.MessageNewParams](), reflect.TypeFor[sdk.BetaMessageNewParams]()} {
 		for i := range params.NumField() {
 			name, _, _ := strings.Cut(params.Field(i).Tag.Get("json"), ",")
@@ -37,7 +37,7 @@ func TestFieldsOfSDK(t *testing.T) {
 }
 
 // Every kind of block and of tool that the official SDK can send is known, and its members too.
-func TestBlocksOfSDK(t *testing.T) {
+func TestAnthropicBlocks(t *testing.T) {
 	for _, union := range []reflect.Type{reflect.TypeFor[sdk.ContentBlockParamUnion](), reflect.TypeFor[sdk.BetaContentBlockParamUnion]()} {
 		for i := range union.NumField() {
 			if !strings.HasPrefix(union.Field(i).Name, "Of") {
@@ -59,8 +59,8 @@ func TestBlocksOfSDK(t *testing.T) {
 	}
 }
 
-// provider answers a call of the SDK and keeps its body.
-func provider(t *testing.T, answer http.HandlerFunc) (sdk.Client, func() (calls int, contentType string, body []byte)) {
+// anthropicProvider answers a call of the SDK and keeps its body.
+func anthropicProvider(t *testing.T, answer http.HandlerFunc) (sdk.Client, func() (calls int, contentType string, body []byte)) {
 	var (
 		calls       int
 		contentType string
@@ -76,7 +76,7 @@ func provider(t *testing.T, answer http.HandlerFunc) (sdk.Client, func() (calls 
 	return sdk.NewClient(option.WithBaseURL(s.URL), option.WithAPIKey("k")), func() (int, string, []byte) { return calls, contentType, body }
 }
 
-func params() sdk.MessageNewParams {
+func anthropicParams() sdk.MessageNewParams {
 	return sdk.MessageNewParams{
 		Model:     "claude-opus-4-5",
 		MaxTokens: 1024,
@@ -99,13 +99,13 @@ func params() sdk.MessageNewParams {
 }
 
 // What the SDK sends is read without any objection, and what it understands of a response is what the watcher understands.
-func TestSDKCall(t *testing.T) {
-	response := golden.Files(t, "testdata/responses", "tool_use.sse")["tool_use"]
-	client, sent := provider(t, func(w http.ResponseWriter, _ *http.Request) {
+func TestAnthropicCall(t *testing.T) {
+	response := golden.Files(t, "../../anthropic/testdata/responses", "tool_use.sse")["tool_use"]
+	client, sent := anthropicProvider(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.Write(response)
 	})
-	stream := client.Messages.NewStreaming(context.Background(), params())
+	stream := client.Messages.NewStreaming(context.Background(), anthropicParams())
 	var model string
 	var usage sdk.MessageDeltaUsage
 	var start sdk.Usage
@@ -126,7 +126,7 @@ func TestSDKCall(t *testing.T) {
 	if len(call.Findings)+len(call.UnknownFields) > 0 {
 		t.Errorf("findings %+v and unknown fields %q in\n%s", call.Findings, call.UnknownFields, body)
 	}
-	golden.Call(t, "testdata/sdk_call.golden", call)
+	golden.Call(t, "testdata/anthropic_call.golden", call)
 
 	w := anthropic.Watch("text/event-stream")
 	w.Write(response)
@@ -137,9 +137,9 @@ func TestSDKCall(t *testing.T) {
 }
 
 // The SDK raises a refusal as an error that shows the reason, after one call only.
-func TestSDKRefusal(t *testing.T) {
+func TestAnthropicRefusal(t *testing.T) {
 	refusal := llm.Refusal{DecisionID: "01J-7", Rule: "MODEL-001", Message: "The model \"x\" is\nnot <allowed>\xff\u2028here"}
-	client, sent := provider(t, func(w http.ResponseWriter, _ *http.Request) {
+	client, sent := anthropicProvider(t, func(w http.ResponseWriter, _ *http.Request) {
 		status, contentType, body := anthropic.Refuse(refusal)
 		w.Header().Set("Content-Type", contentType)
 		w.WriteHeader(status)
@@ -164,9 +164,9 @@ func TestSDKRefusal(t *testing.T) {
 			}
 		}
 	}
-	_, err := client.Messages.New(context.Background(), params())
+	_, err := client.Messages.New(context.Background(), anthropicParams())
 	check(err)
-	stream := client.Messages.NewStreaming(context.Background(), params())
+	stream := client.Messages.NewStreaming(context.Background(), anthropicParams())
 	stream.Next()
 	check(stream.Err())
 	if calls, _, _ := sent(); calls != 2 {
