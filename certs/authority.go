@@ -151,3 +151,12 @@ func parseKey(b []byte) (crypto.Signer, error) {
 		return nil, fmt.Errorf("PEM block %q is no key", block.Type)
 	}
 }
+
+// ParseChain reads certificates from PEM.
+func ParseChain(chainPEM []byte) ([]*x509.Certificate, error) {
+	chain, err := parseCertificates(chainPEM)
+	if err != nil {
+		return nil, fmt.Errorf("parse chain: %w", err)
+	}
+	return chain, nil
+}
