@@ -1,0 +1,238 @@
+package detect
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sallyport.dev/sallyport/pkg/detector"
+	"sallyport.dev/sallyport/pkg/policy"
+	"sallyport.dev/sallyport/pkg/telemetry"
+)
+
+// trainOptions are the flags of train.
+type trainOptions struct {
+	in          []string
+	out         string
+	workload    string
+	budget      float64
+	minCalls    int
+	minSessions int
+	seed        uint64
+}
+
+// NewTrain returns the command "train".
+func NewTrain() *cobra.Command {
+	var o trainOptions
+	cmd := &cobra.Command{
+		Use:   "train --in FILE --out FILE",
+		Short: "Learn a detector's model from recorded decisions",
+		Long: `Learn a detector's model of one workload from decision records, as the sidecar logs them: one JSON
+object a line, records or whole log lines.
+
+Only calls that were released by decision are learned from: not those that were refused or that a setting
+released, that exceeded the threshold then in force, or that came in a conversation with such a call. The
+threshold is set so that of benign calls as those recorded a share of at most --budget exceeds it, by scores
+that each call gets from forests that have not seen its conversation. Where there are too few calls to say
+so, the threshold is the most cautious that they support, and the summary says that.`,
+		Example: `  kubectl logs deploy/support -c sallyport-proxy > decisions.jsonl
+  sallyport train --in decisions.jsonl --out support.model --budget 0.01`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !(o.budget >= 1e-6 && o.budget <= 0.5) {
+				return fmt.Errorf("--budget %v: accepted is 0.000001 to 0.5, the share of benign calls that may exceed the threshold", o.budget)
+			}
+			if o.minCalls < 0 || o.minSessions < 0 {
+				return errors.New("--min-calls and --min-sessions cannot be negative")
+			}
+			cmd.SilenceUsage = true
+			return train(cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&o.in, "in", nil, "file of decision records; may be repeated; - is standard input")
+	f.StringVar(&o.out, "out", "", "file to write the model to")
+	f.StringVar(&o.workload, "workload", "", "learn from this workload only: namespace/kind/name")
+	f.Float64Var(&o.budget, "budget", 0.01, "share of benign calls that may exceed the threshold")
+	f.IntVar(&o.minCalls, "min-calls", detector.DefaultMinCalls, "calls that there must be")
+	f.IntVar(&o.minSessions, "min-sessions", detector.DefaultMinSessions, "conversations that they must come from")
+	f.Uint64Var(&o.seed, "seed", 1, "the same records, flags and seed give the same model")
+	for _, name := range []string{"in", "out"} {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic("train: " + err.Error())
+		}
+	}
+	return cmd
+}
+
+// tally counts the records that were not learned from, by cause.
+type tally struct {
+	records, repeated, elsewhere, featureless, refused, exceeding, tainted int
+}
+
+func train(stdin io.Reader, out, progress io.Writer, o trainOptions) error {
+	rows, who, n, err := collect(stdin, progress, o)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(progress, "learning %s from %d calls\n", who, len(rows))
+	m, err := detector.Train(rows, detector.Options{
+		FalsePositivesPerMillion: int(math.Round(o.budget * 1e6)),
+		MinCalls:                 o.minCalls, MinSessions: o.minSessions, Seed: o.seed,
+	})
+	if err != nil {
+		return fmt.Errorf("%w (of %d records: %s)", err, n.records, n.causes())
+	}
+	b, err := m.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	if err := writeFile(o.out, b); err != nil {
+		return err
+	}
+
+	info := m.Info()
+	fmt.Fprintf(out, "workload   %s\n", who)
+	fmt.Fprintf(out, "records    %d: %d learned, %s\n", n.records, info.Calls, n.causes())
+	fmt.Fprintf(out, "sessions   %d\n", info.Sessions)
+	fmt.Fprintf(out, "schema     %s\n", info.Schema)
+	fmt.Fprintf(out, "threshold  %.4f for a budget of %g %%\n", info.Threshold, o.budget*100)
+	fmt.Fprintf(out, "model      %s, %d bytes, sha256 %s\n", o.out, len(b), m.Digest())
+	if !info.Supported {
+		fmt.Fprintf(out, "\nToo few calls for that budget: it takes about %.0f. The threshold is the largest score among\nthem, and one benign call in %d is expected to exceed it.\n",
+			math.Ceil(1/o.budget)-1, info.Calls+1)
+	}
+	return nil
+}
+
+// collect reads the rows of one workload.
+func collect(stdin io.Reader, progress io.Writer, o trainOptions) (rows []detector.Row, who string, n tally, err error) {
+	seen := map[string]bool{}
+	workloads := map[string]int{}
+	err = readAll(stdin, o.in, func(at string, r *telemetry.Record) error {
+		n.records++
+		if n.records%100_000 == 0 {
+			fmt.Fprintf(progress, "%d records read, now at %s\n", n.records, at)
+		}
+		if seen[r.ID] {
+			n.repeated++
+			return nil
+		}
+		seen[r.ID] = true
+		name := workloadName(r.Workload)
+		workloads[name]++
+		if o.workload != "" && !sameWorkload(o.workload, name) {
+			n.elsewhere++
+			return nil
+		}
+		row, a, err := detector.FromRecord(r)
+		switch {
+		case errors.Is(err, detector.ErrNoFeatures):
+			n.featureless++
+			return nil
+		case err != nil:
+			return err
+		}
+		switch {
+		case !a.Released:
+			n.refused++
+		case a.Exceeds:
+			n.exceeding++
+		case a.Tainted:
+			n.tainted++
+		default:
+			rows = append(rows, row)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, "", n, err
+	}
+	names := make([]string, 0, len(workloads))
+	matching := 0
+	for name := range workloads {
+		names = append(names, name)
+		if o.workload == "" || sameWorkload(o.workload, name) {
+			matching++
+			who = name
+		}
+	}
+	slices.Sort(names)
+	switch {
+	case len(names) == 0:
+		return nil, "", n, fmt.Errorf("no decision records in %s", strings.Join(o.in, ", "))
+	case matching == 0:
+		return nil, "", n, fmt.Errorf("no records of the workload %s; there are records of:%s", o.workload, list(names, workloads))
+	case matching > 1:
+		return nil, "", n, fmt.Errorf("records of %d workloads; name one with --workload:%s", matching, list(names, workloads))
+	}
+	return rows, who, n, nil
+}
+
+func (n tally) causes() string {
+	var out []string
+	for _, c := range []struct {
+		n    int
+		what string
+	}{
+		{n.refused, "not released by decision"}, {n.exceeding, "over the threshold"}, {n.tainted, "in tainted conversations"},
+		{n.featureless, "without features"}, {n.elsewhere, "of other workloads"}, {n.repeated, "repeated"},
+	} {
+		if c.n > 0 {
+			out = append(out, fmt.Sprintf("%d %s", c.n, c.what))
+		}
+	}
+	if len(out) == 0 {
+		return "none left out"
+	}
+	return strings.Join(out, ", ")
+}
+
+func list(names []string, counts map[string]int) string {
+	var b strings.Builder
+	for _, name := range names {
+		fmt.Fprintf(&b, "\n  %s (%d)", name, counts[name])
+	}
+	return b.String()
+}
+
+func workloadName(w policy.Workload) string { return clean(w.Namespace + "/" + w.Kind + "/" + w.Name) }
+
+// sameWorkload compares names; a kind's case does not matter, as with kubectl.
+func sameWorkload(a, b string) bool {
+	x, y := strings.SplitN(a, "/", 3), strings.SplitN(b, "/", 3)
+	return len(x) == 3 && len(y) == 3 && x[0] == y[0] && strings.EqualFold(x[1], y[1]) && x[2] == y[2]
+}
+
+// writeFile writes the file as a whole or not at all.
+func writeFile(name string, b []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), ".model-*")
+	if err != nil {
+		return fmt.Errorf("write model: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write model: %w", err)
+			_ = os.Remove(f.Name())
+		}
+	}()
+	if _, err = f.Write(b); err != nil {
+		_ = f.Close()
+		return err
+	}
+	if err = f.Chmod(0o644); err != nil {
+		_ = f.Close()
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
+}
