@@ -221,8 +221,9 @@ func Replies(t *testing.T, dir string, watch Watch) {
 				w.Write(body)
 				Compare(t, filepath.Join(dir, name+".golden"), w.Reply())
 				for cut := range len(body) {
-					CheckCuts(t, watch, contentType, body, w.Reply(), cut)
+					checkCut(t, watch, contentType, body, w.Reply(), func(left int) int { return max(1, cut-(len(body)-left)) })
 				}
+				CheckCuts(t, watch, contentType, body, w.Reply(), 1)
 				if pattern == "*.sse" {
 					for _, end := range []string{"\r\n", "\r"} {
 						other := bytes.ReplaceAll(body, []byte("\n"), []byte(end))
@@ -244,15 +245,23 @@ func CheckCuts(t *testing.T, watch Watch, contentType string, body []byte, want 
 		func(int) int { return 1 },
 		func(int) int { return 1 + random.IntN(17) },
 	} {
-		w := watch(contentType)
-		for rest := body; len(rest) > 0; {
-			n := min(len(rest), next(len(rest)))
-			w.Write(bytes.Clone(rest[:n]))
-			rest = rest[n:]
-		}
-		if got := w.Reply(); !reflect.DeepEqual(got, want) {
-			t.Fatalf("cut at %d: %+v, want %+v", cut, got, want)
-		}
+		checkCut(t, watch, contentType, body, want, next)
+	}
+}
+
+// checkCut writes a response in pieces, the length of each of which next says from what is left.
+func checkCut(t *testing.T, watch Watch, contentType string, body []byte, want llm.Reply, next func(left int) int) {
+	t.Helper()
+	w := watch(contentType)
+	var pieces []int
+	for rest := body; len(rest) > 0; {
+		n := min(len(rest), next(len(rest)))
+		w.Write(rest[:n:n])
+		rest = rest[n:]
+		pieces = append(pieces, n)
+	}
+	if got := w.Reply(); !reflect.DeepEqual(got, want) {
+		t.Fatalf("in pieces of %d bytes: %+v, want %+v", pieces, got, want)
 	}
 }
 
