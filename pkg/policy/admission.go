@@ -50,11 +50,17 @@ func newAdmission(dir string) (*admission, error) {
 	if err := json.Unmarshal(raw, &a.saved); err != nil {
 		return nil, fmt.Errorf("read the newest bundle's time of issue from %s: %w", a.path, err)
 	}
-	if _, err := time.Parse(issuedAtLayout, a.saved.IssuedAt); err != nil {
-		return nil, fmt.Errorf("read the newest bundle's time of issue from %s: %w", a.path, err)
+	if !isIssuedAt(a.saved.IssuedAt) {
+		return nil, fmt.Errorf("read the newest bundle's time of issue from %s: %q is none", a.path, a.saved.IssuedAt)
 	}
 	a.highest = a.saved
 	return a, nil
+}
+
+// isIssuedAt holds a time to the one way of writing it in which the order of texts is that of times. (Parsing alone would take T3 for T03.)
+func isIssuedAt(s string) bool {
+	t, err := time.Parse(issuedAtLayout, s)
+	return err == nil && t.Format(issuedAtLayout) == s
 }
 
 // activate checks a bundle whose signature is good, compiles it with the capabilities and readies it. Nothing comes into force
@@ -95,7 +101,7 @@ func (a *admission) inspect(b *bundle.Bundle) (mark, string, error) {
 	next := mark{Revision: b.Manifest.Revision}
 	next.IssuedAt, _ = b.Manifest.Metadata[metaIssuedAt].(string)
 	contentDigest, _ := b.Manifest.Metadata[metaDigest].(string)
-	if _, err := time.Parse(issuedAtLayout, next.IssuedAt); err != nil || next.Revision == "" || contentDigest == "" {
+	if !isIssuedAt(next.IssuedAt) || next.Revision == "" || contentDigest == "" {
 		return mark{}, "", errors.New("the bundle's manifest lacks revision, digest or time of issue")
 	}
 	if next.IssuedAt < a.highest.IssuedAt || next.IssuedAt == a.highest.IssuedAt && next.Revision != a.highest.Revision {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/util"
 )
 
@@ -186,6 +187,14 @@ func TestComposition(t *testing.T) {
 				t.Fatalf("%+v, want %s %v", d, tc.action, tc.rules)
 			}
 		})
+	}
+}
+
+func TestBaselineLeavesTunnelsAndColdDetectorsAlone(t *testing.T) {
+	for name, in := range map[string]*Input{"tunnel": tunnel(), "cold": with(func(in *Input) { in.Anomaly = Anomaly{} })} {
+		if d := baseline(t).Decide(t.Context(), in); d.Action != ActionAllow {
+			t.Errorf("%s: %+v", name, d)
+		}
 	}
 }
 
@@ -534,4 +543,30 @@ func BenchmarkDecide(b *testing.B) {
 			document(in)
 		}
 	})
+}
+
+// TestReleaseNeedsMoreThanSilence takes every system denial away and expects the same inputs refused: a release states what must hold, so that a
+// denial that does not fire opens nothing.
+func TestReleaseNeedsMoreThanSilence(t *testing.T) {
+	mute := ast.MustParseModuleWithOpts(systemModule, parserOptions())
+	mute.Rules = slices.DeleteFunc(mute.Rules, func(r *ast.Rule) bool { return r.Head.Name == "denials" })
+	mute.Rules = append(mute.Rules, &ast.Rule{Head: ast.NewHead("denials", nil, ast.SetTerm()), Body: ast.MustParseBody("true"), Module: mute})
+	mute.Annotations = nil
+	c := newCompiler()
+	c.Compile(map[string]*ast.Module{systemFile: mute, "all.rego": ast.MustParseModuleWithOpts(allowAll, parserOptions())})
+	if c.Failed() {
+		t.Fatal(c.Errors)
+	}
+	p, err := prepare(t.Context(), c, inmem.New(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := p.decide(t.Context(), ordinary(), time.Second); d.Action != ActionAllow {
+		t.Fatalf("%+v, want an allow", d)
+	}
+	for _, name := range []string{"finding", "surface", "other", "unknown", "kill switch", "version", "mode"} {
+		if d := p.decide(t.Context(), denied()[name], time.Second); d.Action != ActionDeny || d.Fault != FaultNone {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
 }

@@ -247,6 +247,7 @@ func TestEngineRefusesBadManifests(t *testing.T) {
 		"no revision":       `{"roots": ["sallyport"], "metadata": {"issued_at": "2026-01-02T03:04:05.000000000Z", "digest": "d"}}`,
 		"no digest":         `{"revision": "r", "roots": ["sallyport"], "metadata": {"issued_at": "2026-01-02T03:04:05.000000000Z"}}`,
 		"time as a number":  `{"revision": "r", "roots": ["sallyport"], "metadata": {"issued_at": 1767323045, "digest": "d"}}`,
+		"hour of one digit": `{"revision": "r", "roots": ["sallyport"], "metadata": {"issued_at": "2026-01-02T3:04:05.000000000Z", "digest": "d"}}`,
 		"time without zone": `{"revision": "r", "roots": ["sallyport"], "metadata": {"issued_at": "2026-01-02 03:04:05", "digest": "d"}}`,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -158,6 +158,27 @@ func TestRulesHaveIDs(t *testing.T) {
 	}
 }
 
+// TestReadmeExamplesPass checks every module that the library's documentation shows.
+func TestReadmeExamplesPass(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join(libraryDir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(raw), "```rego\n")[1:]
+	if len(blocks) == 0 {
+		t.Fatal("no example")
+	}
+	for _, b := range blocks {
+		module, _, _ := strings.Cut(b, "```")
+		if err := Check(Source{Name: "my-name", Modules: map[string]string{"readme.rego": module}}); err != nil {
+			t.Error(err)
+		}
+		if formatted, err := format.Source("readme.rego", []byte(module)); err != nil || string(formatted) != module {
+			t.Errorf("not formatted (%v); want\n%s", err, formatted)
+		}
+	}
+}
+
 func TestGoldenFiles(t *testing.T) {
 	caps := Capabilities()
 	for i, b := range caps.Builtins {
