@@ -570,3 +570,43 @@ func TestReleaseNeedsMoreThanSilence(t *testing.T) {
 		}
 	}
 }
+
+// TestMalformedInputIsDenied spoils each field that decisions rest on, under a policy that allows everything.
+func TestMalformedInputIsDenied(t *testing.T) {
+	p := static(t, allowAll).active.Load()
+	for _, path := range []string{
+		"version", "mode", "kill_switch", "workload.namespace", "destination.kind", "destination.host", "destination.provider",
+		"destination.method", "call.surface", "call.model", "call.stream", "call.roles", "call.tools", "call.server_tools",
+		"call.tool_calls", "call.findings", "call.max_tokens", "call.body_bytes", "session.tainted", "anomaly.ready",
+		"anomaly.exceeds", "anomaly.threshold", "anomaly.score", "anomaly.percentile",
+	} {
+		raw, err := json.Marshal(ordinary())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var doc map[string]any
+		if err := util.UnmarshalJSON(raw, &doc); err != nil {
+			t.Fatal(err)
+		}
+		node, name := doc, path
+		if parent, child, ok := strings.Cut(path, "."); ok {
+			node, name = doc[parent].(map[string]any), child
+		}
+		delete(node, name)
+		for i, v := range []any{nil, nil, map[string]any{}, []any{map[string]any{}}} {
+			if i > 0 {
+				node[name] = v
+			}
+			if _, isList := v.([]any); isList && slices.Contains([]string{"call.roles", "call.tools", "call.server_tools", "call.tool_calls"}, path) {
+				continue // an array is the right type for some; what it holds is the bundles' to judge
+			}
+			value, err := ast.InterfaceToValue(doc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := p.evaluate(t.Context(), value, time.Second); d.Action != ActionDeny {
+				t.Errorf("%s: %v %+v", path, v, d)
+			}
+		}
+	}
+}
