@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"sallyport.dev/sallyport/certs"
-	"sallyport.dev/sallyport/pkg/api/v1alpha1"
+	"sallyport.dev/sallyport/pkg/contract"
 	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/features"
 	"sallyport.dev/sallyport/pkg/gate"
@@ -197,7 +197,7 @@ func ignore(err, expected error) error {
 
 func listenCapture(address string) (net.Listener, error) {
 	if address == "" {
-		return capture.Listen(uint16(v1alpha1.CapturePort))
+		return capture.Listen(uint16(contract.CapturePort))
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {

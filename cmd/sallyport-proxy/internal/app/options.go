@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"sallyport.dev/sallyport/pkg/api/v1alpha1"
+	"sallyport.dev/sallyport/pkg/contract"
 )
 
 // runOptions are what the sidecar is started with. The webhook writes the environment; the flags have defaults that
@@ -45,23 +45,23 @@ func (o *runOptions) commonName() string { return "sallyport sidecar " + o.node(
 // parseRun reads flags and environment, and says all that is missing at once.
 func parseRun(args []string, getenv func(string) string, out io.Writer) (*runOptions, error) {
 	o := &runOptions{
-		discoveryAddress: getenv(v1alpha1.EnvDiscoveryAddress),
-		bundleURL:        getenv(v1alpha1.EnvBundleURL),
-		trustAnchors:     []byte(getenv(v1alpha1.EnvTrustAnchors)),
-		bundleKeys:       []byte(getenv(v1alpha1.EnvBundleKeys)),
-		workload:         getenv(v1alpha1.EnvWorkload),
-		podName:          getenv(v1alpha1.EnvPodName),
-		podNamespace:     getenv(v1alpha1.EnvPodNamespace),
-		podUID:           getenv(v1alpha1.EnvPodUID),
-		serviceAccount:   getenv(v1alpha1.EnvServiceAccount),
+		discoveryAddress: getenv(contract.EnvDiscoveryAddress),
+		bundleURL:        getenv(contract.EnvBundleURL),
+		trustAnchors:     []byte(getenv(contract.EnvTrustAnchors)),
+		bundleKeys:       []byte(getenv(contract.EnvBundleKeys)),
+		workload:         getenv(contract.EnvWorkload),
+		podName:          getenv(contract.EnvPodName),
+		podNamespace:     getenv(contract.EnvPodNamespace),
+		podUID:           getenv(contract.EnvPodUID),
+		serviceAccount:   getenv(contract.EnvServiceAccount),
 	}
 	f := flag.NewFlagSet("sallyport-proxy run", flag.ContinueOnError)
 	f.SetOutput(out)
-	f.StringVar(&o.tokenPath, "token", v1alpha1.TokenPath, "file with the ServiceAccount token")
-	f.StringVar(&o.stateDir, "state-dir", v1alpha1.StatePath, "directory for the last good of everything")
-	f.StringVar(&o.trustDir, "trust-dir", v1alpha1.TrustPath, "directory for the agent's trust files")
+	f.StringVar(&o.tokenPath, "token", contract.TokenPath, "file with the ServiceAccount token")
+	f.StringVar(&o.stateDir, "state-dir", contract.StatePath, "directory for the last good of everything")
+	f.StringVar(&o.trustDir, "trust-dir", contract.TrustPath, "directory for the agent's trust files")
 	f.StringVar(&o.captureListen, "capture-listen", "", "address for captured connections; by default the capture port on all addresses of both families")
-	f.StringVar(&o.healthListen, "health-listen", fmt.Sprintf(":%d", v1alpha1.HealthPort), "address for probes and metrics")
+	f.StringVar(&o.healthListen, "health-listen", fmt.Sprintf(":%d", contract.HealthPort), "address for probes and metrics")
 	f.DurationVar(&o.drain, "drain", 25*time.Second, "how long calls in flight may take to end after SIGTERM")
 	f.TextVar(&o.logLevel, "log-level", zap.InfoLevel, "least level that is logged; decisions are info")
 	if err := f.Parse(args); err != nil {
@@ -72,12 +72,12 @@ func parseRun(args []string, getenv func(string) string, out io.Writer) (*runOpt
 	}
 	var missing []string
 	for name, value := range map[string]string{
-		v1alpha1.EnvDiscoveryAddress: o.discoveryAddress,
-		v1alpha1.EnvBundleURL:        o.bundleURL,
-		v1alpha1.EnvTrustAnchors:     string(o.trustAnchors),
-		v1alpha1.EnvBundleKeys:       string(o.bundleKeys),
-		v1alpha1.EnvPodName:          o.podName,
-		v1alpha1.EnvPodNamespace:     o.podNamespace,
+		contract.EnvDiscoveryAddress: o.discoveryAddress,
+		contract.EnvBundleURL:        o.bundleURL,
+		contract.EnvTrustAnchors:     string(o.trustAnchors),
+		contract.EnvBundleKeys:       string(o.bundleKeys),
+		contract.EnvPodName:          o.podName,
+		contract.EnvPodNamespace:     o.podNamespace,
 	} {
 		if strings.TrimSpace(value) == "" {
 			missing = append(missing, name)
@@ -101,8 +101,8 @@ func parseInit(args []string, out io.Writer) (*initOptions, error) {
 	f := flag.NewFlagSet("sallyport-proxy init", flag.ContinueOnError)
 	f.SetOutput(out)
 	f.StringVar(&o.resolvConf, "resolv-conf", "/etc/resolv.conf", "file that names the pod's resolvers")
-	f.UintVar(&o.port, "port", uint(v1alpha1.CapturePort), "port that connections are redirected to")
-	f.UintVar(&o.uid, "uid", uint(v1alpha1.ProxyUID), "user whose own connections are not captured")
+	f.UintVar(&o.port, "port", uint(contract.CapturePort), "port that connections are redirected to")
+	f.UintVar(&o.uid, "uid", uint(contract.ProxyUID), "user whose own connections are not captured")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
