@@ -18,14 +18,14 @@ import (
 // markFile holds the high-water mark in an engine's directory.
 const markFile = "issued.json"
 
-// ErrRollback is the refusal of a bundle that is older than one accepted before, or another one of the same time.
-var ErrRollback = errors.New("the bundle is older than one that was accepted before")
+// ErrRollback is the refusal of a bundle that is not newer than the newest one accepted before, and has other content.
+var ErrRollback = errors.New("the bundle is no newer than one that was accepted before")
 
 // mark is the newest bundle accepted. It is kept across restarts, because a signature does not expire: without it, an old bundle
 // could be served again after the one that mended it.
 type mark struct {
 	IssuedAt string `json:"issued_at"`
-	Revision string `json:"revision"`
+	Digest   string `json:"digest"`
 }
 
 // admission is what a bundle with a good signature must still pass. It is used under the bundle plugin's lock.
@@ -71,7 +71,7 @@ func (a *admission) activate(o *bundle.ActivateOpts) error {
 		return fmt.Errorf("%d bundles at once, want 1", len(o.Bundles))
 	}
 	for _, b := range o.Bundles {
-		next, contentDigest, err := a.inspect(b)
+		next, err := a.inspect(b)
 		if err != nil {
 			return err
 		}
@@ -83,7 +83,7 @@ func (a *admission) activate(o *bundle.ActivateOpts) error {
 		if err != nil {
 			return err
 		}
-		p.revision, p.digest = next.Revision, contentDigest
+		p.revision, p.digest = b.Manifest.Revision, next.Digest
 		a.pending, a.issued = p, next
 	}
 	return nil
@@ -91,29 +91,33 @@ func (a *admission) activate(o *bundle.ActivateOpts) error {
 
 // inspect reads the manifest and parses the modules anew: OPA's reader drops annotations from a bundle that it finds on disk, and knows
 // no capabilities.
-func (a *admission) inspect(b *bundle.Bundle) (mark, string, error) {
+func (a *admission) inspect(b *bundle.Bundle) (mark, error) {
 	if b.Type() != bundle.SnapshotBundleType || len(b.WasmModules)+len(b.PlanModules) > 0 {
-		return mark{}, "", errors.New("a bundle holds Rego modules and data only")
+		return mark{}, errors.New("a bundle holds Rego modules and data only")
 	}
 	if b.Manifest.Roots == nil || !slices.Equal(*b.Manifest.Roots, []string{bundleRoot}) {
-		return mark{}, "", fmt.Errorf("the bundle's roots are not [%s]", bundleRoot)
+		return mark{}, fmt.Errorf("the bundle's roots are not [%s]", bundleRoot)
 	}
-	next := mark{Revision: b.Manifest.Revision}
+	var next mark
 	next.IssuedAt, _ = b.Manifest.Metadata[metaIssuedAt].(string)
-	contentDigest, _ := b.Manifest.Metadata[metaDigest].(string)
-	if !isIssuedAt(next.IssuedAt) || next.Revision == "" || contentDigest == "" {
-		return mark{}, "", errors.New("the bundle's manifest lacks revision, digest or time of issue")
+	next.Digest, _ = b.Manifest.Metadata[metaDigest].(string)
+	if !isIssuedAt(next.IssuedAt) || next.Digest == "" || b.Manifest.Revision == "" {
+		return mark{}, errors.New("the bundle's manifest lacks revision, digest or time of issue")
 	}
-	if next.IssuedAt < a.highest.IssuedAt || next.IssuedAt == a.highest.IssuedAt && next.Revision != a.highest.Revision {
-		return mark{}, "", fmt.Errorf("%w: issued %s (revision %s), accepted %s (revision %s)",
-			ErrRollback, next.IssuedAt, next.Revision, a.highest.IssuedAt, a.highest.Revision)
+	switch {
+	case next.IssuedAt > a.highest.IssuedAt:
+	case next.Digest == a.highest.Digest:
+		next.IssuedAt = a.highest.IssuedAt // the same content, signed by another replica or once more: no way back
+	default:
+		return mark{}, fmt.Errorf("%w: issued %s (digest %s), accepted %s (digest %s)",
+			ErrRollback, next.IssuedAt, next.Digest, a.highest.IssuedAt, a.highest.Digest)
 	}
 	for i := range b.Modules {
 		file := &b.Modules[i]
 		name := strings.TrimPrefix(file.Path, "/")
 		m, err := ast.ParseModuleWithOpts(name, string(file.Raw), parserOptions())
 		if err != nil {
-			return mark{}, "", fmt.Errorf("parse %s: %w", name, err)
+			return mark{}, fmt.Errorf("parse %s: %w", name, err)
 		}
 		if bundled, below := bundleOf(m); bundled != "" {
 			err = checkRules(m, below)
@@ -121,11 +125,11 @@ func (a *admission) inspect(b *bundle.Bundle) (mark, string, error) {
 			err = fmt.Errorf("%s: package must be %s.<name>", m.Package.Location, bundlePackage)
 		}
 		if err != nil {
-			return mark{}, "", err
+			return mark{}, err
 		}
 		file.Parsed = m
 	}
-	return next, contentDigest, nil
+	return next, nil
 }
 
 // admitted returns the program whose transaction has just committed, once, and raises the mark.

@@ -83,9 +83,9 @@ type SignOptions struct {
 	KeyID string
 	// Scope is the namespace that the bundle is for. An Engine of another scope refuses it.
 	Scope string
-	// IssuedAt orders bundles of a scope: an Engine refuses one that is older than any it has accepted, and another one of the same
-	// time. Whoever signs sees to it that it never goes back, and that it is not far ahead: until that time has come, nothing
-	// newer can be signed. A bundle that has not changed may keep its time.
+	// IssuedAt orders bundles of a scope: an Engine refuses one that is not newer than the newest it has accepted, unless its content is
+	// the same. Whoever signs sees to it that it never goes back, and that it is not far ahead: until that time has come, nothing
+	// newer can be signed.
 	IssuedAt time.Time
 }
 

@@ -15,7 +15,7 @@
 //
 // An Engine is OPA's plugin manager with its bundle and status plugins: long polling with ETags, a signature (ES256) by
 // one of the configured keys for the configured scope, the last good bundle kept on disk, and status reports to the service. On top of
-// that, a bundle is admitted only if it was issued no earlier than any admitted before, holds nothing but package
+// that, a bundle is admitted only if it is newer than any admitted before or the same, holds nothing but package
 // sallyport and packages sallyport.bundle.<name>, and compiles strictly without the built-ins that Capabilities leaves
 // out. A bundle that is not admitted leaves the one in force as it is, and the status says why.
 //

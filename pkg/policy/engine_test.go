@@ -361,6 +361,29 @@ func replace(t *testing.T, path string, content []byte) {
 	}
 }
 
+// TestEngineTakesTheSameContentAgain has two replicas of the control plane sign the same bundle at different times.
+func TestEngineTakesTheSameContentAgain(t *testing.T) {
+	s, key := newService(t), newKey(t)
+	c := s.config(t, key)
+	s.serve(signed(t, key, 10, models("one", "two")))
+	l := load(t, c)
+	l.awaitReady(t)
+	l.told(t, "the first", func(s Status) bool { return s.Revision != "" })
+	s.serve(signed(t, key, 7, models("one", "two")))
+	if st := l.told(t, "the second", func(Status) bool { return true }); st.Error != "" || !st.IssuedAt.Equal(epoch.Add(10*time.Second)) {
+		t.Errorf("%+v: the same content is refused, or takes the mark back", st)
+	}
+	s.serve(signed(t, key, 8, models("two", "one")))
+	l.told(t, "rollback", func(s Status) bool { return strings.Contains(s.Error, ErrRollback.Error()) })
+	l.Close(t.Context())
+
+	s.serve(signed(t, key, 7, models("one", "two")))
+	again := load(t, c)
+	if st := again.told(t, "after a restart", func(Status) bool { return true }); st.Error != "" || !st.IssuedAt.Equal(epoch.Add(10*time.Second)) {
+		t.Errorf("%+v", st)
+	}
+}
+
 func TestEngineNeverReady(t *testing.T) {
 	key := newKey(t)
 	for _, tc := range []struct {
@@ -461,7 +484,7 @@ func TestNewRefusesABadConfig(t *testing.T) {
 			if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			raw, err := json.Marshal(mark{Revision: "r"})
+			raw, err := json.Marshal(mark{Digest: "d"})
 			if err != nil {
 				t.Fatal(err)
 			}
