@@ -116,10 +116,14 @@ func run(ctx context.Context, o *runOptions, log *zap.Logger) (err error) {
 	}
 	defer engine.Close(context.WithoutCancel(ctx))
 
+	kept := filepath.Join(o.stateDir, "discovery")
+	if err := os.MkdirAll(kept, 0o700); err != nil {
+		return fmt.Errorf("make the state directory: %w", err)
+	}
 	s := &sidecar{log: log}
 	client, err := xds.Dial(xds.ClientConfig{
 		Address: o.discoveryAddress, TrustAnchors: o.trustAnchors, TokenPath: o.tokenPath,
-		StateDir: filepath.Join(o.stateDir, "discovery"), NodeID: o.node(), OnSnapshot: s.apply, Log: log.Named("discovery"),
+		StateDir: kept, NodeID: o.node(), OnSnapshot: s.apply, Log: log.Named("discovery"),
 	})
 	if err != nil {
 		return err
