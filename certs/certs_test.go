@@ -494,8 +494,8 @@ func TestWriteTrust(t *testing.T) {
 		t.Errorf("second write: %v", err)
 	}
 	left, err := os.ReadDir(out)
-	if err != nil || len(left) != 2 {
-		t.Errorf("%d files left (%v), want 2", len(left), err)
+	if err != nil || len(left) != 3 {
+		t.Errorf("%d files left (%v), want 3", len(left), err)
 	}
 	for name, b := range map[string][]byte{"nothing": nil, "no certificate": []byte("-----BEGIN KEY-----\n-----END KEY-----\n")} {
 		if err := WriteTrust(out, b); err == nil {

@@ -27,8 +27,8 @@ var systemRootFiles = []string{
 }
 
 // WriteTrust writes what an agent trusts to dir: ca.crt with the given roots alone, for settings that add to a runtime's own,
-// and bundle.crt with the image's system roots and the given ones, for settings that replace them. Each file is replaced
-// atomically and readable by all. An image without system roots gets a bundle of the given ones alone.
+// and bundle.crt with the image's system roots and the given ones, for settings that replace them; and trust.p12 with the same,
+// for Java. Each file is replaced atomically and readable by all. An image without system roots gets a bundle of the given ones alone.
 func WriteTrust(dir string, rootPEM []byte) error {
 	return writeTrust(dir, rootPEM, systemRootFiles)
 }
@@ -64,6 +64,13 @@ func writeTrust(dir string, rootPEM []byte, systemFiles []string) error {
 		return fmt.Errorf("write trust: %w", err)
 	}
 	if err := writeFile(filepath.Join(dir, bundleFile), bundle); err != nil {
+		return fmt.Errorf("write trust: %w", err)
+	}
+	store, err := TrustStore(bundle)
+	if err != nil {
+		return fmt.Errorf("write trust: %w", err)
+	}
+	if err := writeFile(filepath.Join(dir, TrustStoreFile), store); err != nil {
 		return fmt.Errorf("write trust: %w", err)
 	}
 	return nil

@@ -33,6 +33,10 @@ var capabilitiesRefused = []string{
 	"ALL", "BPF", "DAC_READ_SEARCH", "NET_ADMIN", "NET_RAW", "PERFMON", "SYS_ADMIN", "SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO",
 }
 
+// CapabilitiesRefused returns the capabilities that no container of a guarded pod may add, sorted. The
+// ValidatingAdmissionPolicy of deploy/base must refuse the same.
+func CapabilitiesRefused() []string { return slices.Clone(capabilitiesRefused) }
+
 // check returns everything that keeps the pod from being guarded. It does not look at our own containers of an
 // earlier injection, because they are rendered anew.
 func check(pod *corev1.Pod) []Finding {
