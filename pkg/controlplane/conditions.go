@@ -72,14 +72,15 @@ func setReady(conditions *[]metav1.Condition, generation int64) {
 	setCondition(conditions, generation, v1alpha1.ConditionReady, true, reasonReady, "")
 }
 
-// writeStatus patches an object's status where change changes it. The spec is never written.
+// writeStatus writes an object's status where change changes it. The spec is never written. The whole status is sent: a merge patch would leave out
+// a count that is zero before and after, which the schema requires.
 func (p *Plane) writeStatus(ctx context.Context, object client.Object, change func()) error {
 	before := object.DeepCopyObject().(client.Object)
 	change()
 	if equality.Semantic.DeepEqual(before, object) {
 		return nil
 	}
-	return client.IgnoreNotFound(p.client.Status().Patch(ctx, object, client.MergeFrom(before)))
+	return client.IgnoreNotFound(p.client.Status().Update(ctx, object))
 }
 
 // bounded is a name that Kubernetes accepts: what is too long ends in a digest of the whole.

@@ -26,6 +26,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -36,7 +37,10 @@ import (
 	"sallyport.dev/sallyport/pkg/xds"
 )
 
-func TestMain(m *testing.M) { os.Exit(apiservertest.Main(m)) }
+func TestMain(m *testing.M) {
+	logf.SetLogger(logr.Discard())
+	os.Exit(apiservertest.Main(m))
+}
 
 const patience = 60 * time.Second
 
