@@ -50,6 +50,8 @@ type Info struct {
 	Threshold float64
 	// FalsePositivesPerMillion is the budget asked for.
 	FalsePositivesPerMillion int
+	// SpentPerMillion is the part of the budget that calls left out of training had spent; see Options.Trimmed.
+	SpentPerMillion int
 	// Supported says that there were enough calls to find a threshold for the budget. If there were not, the threshold is the largest
 	// score that any of the calls got out of fold: one in Calls+1 benign calls is expected to exceed it, which is more than the budget
 	// allows and the fewest that can be vouched for.
@@ -60,7 +62,7 @@ type Info struct {
 //
 //	magic "SPDM", version (1 byte)
 //	length of the schema (1 byte), schema
-//	calls, sessions, false positives per million: uvarint
+//	calls, sessions, false positives and spent per million: uvarint
 //	length of the forest: uvarint, the forest as iforest writes it
 //	length of the calibration: uvarint, the calibration as iforest writes it
 //	CRC-32C of all that (4 bytes, little-endian)
@@ -75,7 +77,10 @@ const (
 // newModel completes a model from its parts.
 func newModel(forest *iforest.Forest, calibration *iforest.Calibration, info Info) (*Model, error) {
 	m := &Model{forest: forest, calibration: calibration, info: info}
-	m.threshold, m.info.Supported = calibration.Threshold(float64(info.FalsePositivesPerMillion) / 1e6)
+	budget, spent := float64(info.FalsePositivesPerMillion)/1e6, float64(info.SpentPerMillion)/1e6
+	_, m.info.Supported = calibration.Threshold(budget)
+	// Of a million calls, those that spent some of the budget are not among the scores; the rest of it is for those that are.
+	m.threshold, _ = calibration.Threshold((budget - spent) / (1 - spent))
 	m.info.Threshold = m.threshold
 
 	f, err := forest.MarshalBinary()
@@ -91,6 +96,7 @@ func newModel(forest *iforest.Forest, calibration *iforest.Calibration, info Inf
 	b = binary.AppendUvarint(b, uint64(info.Calls))
 	b = binary.AppendUvarint(b, uint64(info.Sessions))
 	b = binary.AppendUvarint(b, uint64(info.FalsePositivesPerMillion))
+	b = binary.AppendUvarint(b, uint64(info.SpentPerMillion))
 	b = binary.AppendUvarint(b, uint64(len(f)))
 	b = append(b, f...)
 	b = binary.AppendUvarint(b, uint64(len(c)))
@@ -115,7 +121,8 @@ func Load(b []byte) (*Model, error) {
 	info := Info{Schema: string(r.bytes(uint64(r.byte())))}
 	info.Calls = r.count(math.MaxInt32)
 	info.Sessions = r.count(math.MaxInt32)
-	info.FalsePositivesPerMillion = r.count(1e6)
+	info.FalsePositivesPerMillion = r.count(maxBudget)
+	info.SpentPerMillion = r.count(info.FalsePositivesPerMillion)
 	f := r.bytes(r.uvarint())
 	c := r.bytes(r.uvarint())
 	if err := r.end(); err != nil {

@@ -278,6 +278,11 @@ func TestTrainRefuses(t *testing.T) {
 			t.Errorf("budget %d: %v", budget, err)
 		}
 	}
+	for _, trimmed := range []float64{-0.1, 1.1, math.NaN()} {
+		if _, err := detector.Train(rows, detector.Options{Trimmed: trimmed}); err == nil {
+			t.Errorf("a share of %v was accepted", trimmed)
+		}
+	}
 	rows[17].Vector[3] = float32(math.NaN())
 	if _, err := detector.Train(rows, detector.Options{}); err == nil || !strings.Contains(err.Error(), features.Schema[3].Name) {
 		t.Errorf("trained on what is no number: %v", err)
@@ -323,6 +328,43 @@ func TestBudget(t *testing.T) {
 		previous = i.Threshold
 		if i.Calls != len(rows) || i.Sessions < 8 || i.Schema != features.SchemaID {
 			t.Errorf("info %+v", i)
+		}
+	}
+}
+
+// A model learned from what earlier models let pass, again and again, lets as much pass as the first one: the ratchet does not turn.
+func TestLearningFromWhatPassed(t *testing.T) {
+	all := detectortest.Rows(1, 2000)
+	exceed := func(m *detector.Model) (rest []detector.Row, share float64) {
+		for _, r := range all {
+			if !m.Judge(&r.Vector).Exceeds {
+				rest = append(rest, r)
+			}
+		}
+		return rest, 1 - float64(len(rest))/float64(len(all))
+	}
+	generations := func(told bool) float64 {
+		rows, share := all, 0.0
+		for range 5 {
+			o := detector.Options{FalsePositivesPerMillion: 50_000, SampleSize: 256}
+			if told {
+				o.Trimmed = share
+			}
+			m, err := detector.Train(rows, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows, share = exceed(m)
+		}
+		return share
+	}
+	if told, untold := generations(true), generations(false); told > 0.08 || untold < told+0.03 {
+		t.Errorf("after five models %.3f of the calls exceed a budget of 0.05; untold, %.3f", told, untold)
+	}
+
+	for _, tc := range []struct{ exceeded, seen, want float64 }{{0, 0, 0}, {0, 9, 0}, {1, 99, 0.01}, {5, 0, 1}} {
+		if got := (detector.Counts{Exceeded: uint64(tc.exceeded), Seen: uint64(tc.seen)}).Trimmed(); got != tc.want {
+			t.Errorf("trimmed of %v: %v", tc, got)
 		}
 	}
 }

@@ -23,6 +23,7 @@ type Reservoir struct {
 	rng      *rand.PCG
 	seen     uint64 // admissible calls offered
 	refused  uint64 // calls turned away
+	exceeded uint64 // of those, such as were turned away for that alone
 	rows     []Row
 	sessions map[string]*held
 }
@@ -71,6 +72,9 @@ func (r *Reservoir) perSession() int { return max(4, r.capacity/shares) }
 func (r *Reservoir) Add(row Row, a Admission) bool {
 	if !a.Released || a.Exceeds || a.Tainted || row.Session == "" || len(row.Session) > maxSession || !finite(&row.Vector) {
 		r.refused++
+		if a.Exceeds && !a.Tainted {
+			r.exceeded++
+		}
 		return false
 	}
 	r.seen++
@@ -133,18 +137,27 @@ type Counts struct {
 	Calls, Sessions int    // held
 	Seen            uint64 // admissible calls offered
 	Refused         uint64 // calls turned away for their admission, or as no session or no numbers came with them
+	Exceeded        uint64 // of those, calls that exceeded in a session that was not tainted
+}
+
+// Trimmed is the share of the workload's calls that are missing from the sample because they exceeded: what Options.Trimmed wants.
+func (c Counts) Trimmed() float64 {
+	if c.Exceeded == 0 {
+		return 0
+	}
+	return float64(c.Exceeded) / (float64(c.Seen) + float64(c.Exceeded))
 }
 
 // Counts says what the reservoir holds and has seen.
 func (r *Reservoir) Counts() Counts {
-	return Counts{Calls: len(r.rows), Sessions: len(r.sessions), Seen: r.seen, Refused: r.refused}
+	return Counts{Calls: len(r.rows), Sessions: len(r.sessions), Seen: r.seen, Refused: r.refused, Exceeded: r.exceeded}
 }
 
 // A reservoir is encoded as
 //
 //	magic "SPRV", version (1 byte)
 //	length of the schema (1 byte), schema
-//	capacity, seen, refused: uvarint
+//	capacity, seen, refused, exceeded: uvarint
 //	length of the generator's state (1 byte), state
 //	rows: uvarint, and each: length of the session (1 byte), session, the session's seen (uvarint) where it is the session's first,
 //	  features.Size × float32
@@ -171,6 +184,7 @@ func (r *Reservoir) MarshalBinary() ([]byte, error) {
 	b = binary.AppendUvarint(b, uint64(r.capacity))
 	b = binary.AppendUvarint(b, r.seen)
 	b = binary.AppendUvarint(b, r.refused)
+	b = binary.AppendUvarint(b, r.exceeded)
 	b = append(b, byte(len(state)))
 	b = append(b, state...)
 	b = binary.AppendUvarint(b, uint64(len(r.rows)))
@@ -207,13 +221,14 @@ func (r *Reservoir) UnmarshalBinary(b []byte) error {
 	n.capacity = d.count(maxCapacity)
 	n.seen = d.uvarint()
 	n.refused = d.uvarint()
+	n.exceeded = d.uvarint()
 	state := d.bytes(uint64(d.byte()))
 	rows := d.count(n.capacity)
 	if d.err == nil {
 		if err := n.rng.UnmarshalBinary(state); err != nil {
 			d.fail("state of the generator")
 		}
-		if n.capacity < minCapacity || uint64(rows) > n.seen {
+		if n.capacity < minCapacity || uint64(rows) > n.seen || n.exceeded > n.refused {
 			d.fail("counts that cannot be")
 		}
 	}

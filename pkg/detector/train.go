@@ -29,6 +29,9 @@ const (
 	DefaultMinSessions              = 8
 )
 
+// maxBudget is the largest budget accepted, in calls per million.
+const maxBudget = 999_999
+
 // folds is how many parts the sessions are dealt to for calibration: each part is scored by a forest that has learned the others.
 const folds = 5
 
@@ -40,6 +43,10 @@ const rangeExtension = 1
 type Options struct {
 	// FalsePositivesPerMillion is the budget: how many of a million benign calls may exceed the threshold, 1 to 999,999. 0 means 10,000 (1 %).
 	FalsePositivesPerMillion int
+	// Trimmed is the share of the workload's calls that are not among the rows because they exceeded the threshold of an earlier model, 0
+	// to 1; Counts.Trimmed tells it. They count as spent budget, and at most all of it. Without that, each model learned from what an
+	// earlier one let pass would be stricter than the one before.
+	Trimmed float64
 	// MinCalls and MinSessions are how many calls, of how many sessions, there must be. 0 means 256 and 8; less than 16 and 2 is taken for
 	// 16 and 2.
 	MinCalls, MinSessions int
@@ -89,8 +96,11 @@ func (o Options) withDefaults() Options {
 // the most cautious that the calls support, and Info().Supported is false.
 func Train(rows []Row, o Options) (*Model, error) {
 	o = o.withDefaults()
-	if o.FalsePositivesPerMillion < 1 || o.FalsePositivesPerMillion > 999_999 {
-		return nil, fmt.Errorf("train: %d false positives per million; accepted is 1 to 999999", o.FalsePositivesPerMillion)
+	if o.FalsePositivesPerMillion < 1 || o.FalsePositivesPerMillion > maxBudget {
+		return nil, fmt.Errorf("train: %d false positives per million; accepted is 1 to %d", o.FalsePositivesPerMillion, maxBudget)
+	}
+	if !(o.Trimmed >= 0 && o.Trimmed <= 1) {
+		return nil, fmt.Errorf("train: a share of %v of the calls trimmed; accepted is 0 to 1", o.Trimmed)
 	}
 	groups := make([]string, len(rows))
 	vectors := make([][]float32, len(rows))
@@ -123,6 +133,7 @@ func Train(rows []Row, o Options) (*Model, error) {
 	}
 	m, err := newModel(forest, iforest.Calibrate(scores), Info{
 		Schema: features.SchemaID, Calls: len(rows), Sessions: len(sessions), FalsePositivesPerMillion: o.FalsePositivesPerMillion,
+		SpentPerMillion: min(o.FalsePositivesPerMillion, int(math.Round(o.Trimmed*1e6))),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("train: %w", err)

@@ -85,6 +85,7 @@ func train(stdin io.Reader, out, progress io.Writer, o trainOptions) error {
 	fmt.Fprintf(progress, "learning %s from %d calls\n", who, len(rows))
 	m, err := detector.Train(rows, detector.Options{
 		FalsePositivesPerMillion: int(math.Round(o.budget * 1e6)),
+		Trimmed:                  detector.Counts{Seen: uint64(len(rows)), Exceeded: uint64(n.exceeding)}.Trimmed(),
 		MinCalls:                 o.minCalls, MinSessions: o.minSessions, Seed: o.seed,
 	})
 	if err != nil {
@@ -141,12 +142,12 @@ func collect(stdin io.Reader, progress io.Writer, o trainOptions) (rows []detect
 			return err
 		}
 		switch {
-		case !a.Released:
-			n.refused++
-		case a.Exceeds:
-			n.exceeding++
 		case a.Tainted:
 			n.tainted++
+		case a.Exceeds:
+			n.exceeding++
+		case !a.Released:
+			n.refused++
 		default:
 			rows = append(rows, row)
 		}
