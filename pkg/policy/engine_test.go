@@ -400,7 +400,7 @@ func TestEngineNeverReady(t *testing.T) {
 		{"empty token", func(t *testing.T, s *service, c *Config) { replace(t, c.TokenPath, []byte("\n")) }, "token"},
 		{"redirected", func(t *testing.T, s *service, c *Config) {
 			s.set(func() { s.bundle, s.status = []byte{}, http.StatusFound })
-		}, "Found"},
+		}, "replied with Found"},
 		{"server of another root", func(t *testing.T, s *service, c *Config) {
 			c.TrustAnchors = otherRoot(t)
 		}, "certificate"},
