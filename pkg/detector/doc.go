@@ -24,6 +24,8 @@
 //	found where 1 % are, classic forest      0.56     0.13
 //
 // The figures are those of TestRecordedAgents, which runs where the recordings are. They rest on few benign tasks and on attacks that were not made
-// with this detector in mind. The lexicon of package features carries most of the weight, and the plainest attack, one
-// sentence that says to ignore what came before, is found least often.
+// with this detector in mind, nine tenths of them long and loud. The plainest, one sentence that says to ignore what came before, is found by the
+// threshold in one case of seven. The lexicon of package features carries all of it: without those features hardly any injection is found, so
+// that one in another language, or in the words of the workload's own documents, passes this door. Novelty against a workload's
+// own vocabulary is what would change that, and is not built.
 package detector
