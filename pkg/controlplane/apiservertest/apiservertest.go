@@ -62,6 +62,17 @@ func Config(t testing.TB) *rest.Config {
 	return rest.CopyConfig(shared.config)
 }
 
+// Kubeconfig returns the path of an administrator's kubeconfig for the package's API server, for programs that a test starts.
+func Kubeconfig(t testing.TB) string {
+	t.Helper()
+	Config(t)
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(path, shared.env.KubeConfig, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // Program returns the path of a program in the cache, such as "etcd" or "certmanager".
 func Program(name string) (string, error) {
 	cache := os.Getenv(EnvCache)
