@@ -306,11 +306,12 @@ func telemetryTrace(traceparent string) string {
 	return ""
 }
 
-// dropHopByHop takes off what belongs to the connection: the fixed headers and those that Connection names.
+// dropHopByHop takes off what belongs to the connection: the fixed headers and those that Connection names, but for those that say how the
+// body is to be read. Without them it would be another call than the one that was judged.
 func dropHopByHop(h http.Header) {
 	for _, v := range h.Values("Connection") {
 		for name := range strings.SplitSeq(v, ",") {
-			if name = strings.TrimSpace(name); httpguts.ValidHeaderFieldName(name) {
+			if name = strings.TrimSpace(name); httpguts.ValidHeaderFieldName(name) && !strings.HasPrefix(strings.ToLower(name), "content-") {
 				h.Del(name)
 			}
 		}

@@ -419,14 +419,14 @@ func TestHeadersOfTheHop(t *testing.T) {
 	r := newRig(t)
 	seen := make(chan http.Header, 1)
 	r.provider(t, false, func(_ http.ResponseWriter, req *http.Request) { seen <- req.Header })
-	r.raw(t, "GET /v1/models HTTP/1.1\r\nHost: "+modelHost+"\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nTe: trailers\r\nUpgrade: websocket\r\nProxy-Authorization: x\r\nX-Kept: 1\r\nX-Kept: 2\r\nCookie: session=caller\r\n\r\n")
+	r.raw(t, "GET /v1/models HTTP/1.1\r\nHost: "+modelHost+"\r\nConnection: close, X-Hop, Content-Type\r\nContent-Type: application/json\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nTe: trailers\r\nUpgrade: websocket\r\nProxy-Authorization: x\r\nX-Kept: 1\r\nX-Kept: 2\r\nCookie: session=caller\r\n\r\n")
 	h := <-seen
 	for _, name := range []string{"X-Hop", "Keep-Alive", "Te", "Upgrade", "Proxy-Authorization", "Connection", "Cookie", "User-Agent", "Accept-Encoding"} {
 		if v, ok := h[name]; ok {
 			t.Errorf("%s: %q went on", name, v)
 		}
 	}
-	if fmt.Sprint(h["X-Kept"]) != "[1 2]" || h.Get("Authorization") != "Bearer "+apiKey {
+	if fmt.Sprint(h["X-Kept"]) != "[1 2]" || h.Get("Content-Type") != "application/json" || h.Get("Authorization") != "Bearer "+apiKey {
 		t.Errorf("headers %v", h)
 	}
 }

@@ -385,6 +385,7 @@ type destinationKey struct{}
 //	TLS       a provider's, its port model: TLS is ended here
 //	HTTP      a provider's           unknown: a provider is not spoken to in the clear
 //	any       passthrough by name    passthrough, to the name
+//	any       none, provider's port  unknown: it may be a provider that is not named
 //	any       any, passthrough CIDR  passthrough, to the address
 //	any       another                other, to the name
 //	any       none                   unknown
@@ -406,6 +407,7 @@ func destine(v *view, pk peeked, orig netip.AddrPort) *destination {
 	case pk.protocol == protocolHTTP && v.isProviderHost(d.host):
 	case v.byName(d.host, orig.Port()):
 		d.byName, d.kind = true, policy.DestinationPassthrough
+	case d.host == "" && v.isProviderPort(orig.Port()):
 	case v.byAddress(orig):
 		d.kind = policy.DestinationPassthrough
 	case d.host != "":

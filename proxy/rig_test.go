@@ -234,7 +234,7 @@ func newRig(t testing.TB, change ...func(*Options)) *rig {
 		Mode:        "enforce",
 		Providers:   []Provider{{Name: "model", API: "openai", Hosts: []string{modelHost}, Port: 443, Credential: "key", CABundle: r.world.pem()}},
 		Credentials: map[string][]byte{"key": []byte(apiKey + "\n")},
-		Passthrough: []Passthrough{{Host: tunnelHost}, {CIDR: "198.51.100.0/24", Ports: []uint16{5432}}},
+		Passthrough: []Passthrough{{Host: tunnelHost}, {CIDR: "198.51.100.0/24", Ports: []uint16{5432}}, {CIDR: "198.51.101.200/32"}},
 	}
 	must(t, p.Update(r.snap))
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -161,6 +161,7 @@ func TestRefusedTunnels(t *testing.T) {
 		"silence":                     {worldAddr + ":3306", "", policy.DestinationUnknown, "tcp", worldAddr, ""},
 		"half a ClientHello":          {worldAddr + ":443", hello(modelHost)[:40], policy.DestinationUnknown, "tcp", worldAddr, ""},
 		"address rule, other port":    {"198.51.100.7:5433", "", policy.DestinationUnknown, "tcp", "198.51.100.7", ""},
+		"no name in a ruled network":  {"198.51.101.200:443", hello(""), policy.DestinationUnknown, "tls", "198.51.101.200", alert},
 		"address rule, other network": {"198.51.101.7:5432", "", policy.DestinationUnknown, "tcp", "198.51.101.7", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

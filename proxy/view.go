@@ -212,11 +212,14 @@ func (v *view) byAddress(a netip.AddrPort) bool {
 
 // unread says whether a connection is tunnelled by its address alone, so that there is nothing to wait for: protocols in which the
 // server speaks first need that. Ports of providers are always read.
-func (v *view) unread(a netip.AddrPort) bool {
+func (v *view) unread(a netip.AddrPort) bool { return !v.isProviderPort(a.Port()) && v.byAddress(a) }
+
+// isProviderPort says whether any provider has the port, whatever the host.
+func (v *view) isProviderPort(port uint16) bool {
 	for e := range v.providers {
-		if e.port == a.Port() {
-			return false
+		if e.port == port {
+			return true
 		}
 	}
-	return v.byAddress(a)
+	return false
 }
