@@ -81,7 +81,7 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 		KillSwitch:  r.KillSwitch,
 		Workload:    r.Workload,
 		Destination: r.Destination,
-		Call:        policy.Call{Roles: []string{}, Tools: []string{}, ServerTools: []string{}, ToolCalls: []string{}, UnknownFields: []string{}, Findings: []string{}, MaxTokens: -1, Temperature: -1},
+		Call:        policy.Call{Roles: []string{}, Tools: []string{}, ServerTools: []string{}, ToolCalls: []string{}, OtherModels: []string{}, UnknownFields: []string{}, Findings: []string{}, MaxTokens: -1, Temperature: -1},
 		Anomaly:     policy.Anomaly{TopFeatures: []policy.Feature{}},
 	}
 	rec := &telemetry.Record{

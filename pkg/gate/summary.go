@@ -25,6 +25,7 @@ func summarise(c *llm.Call, turn *features.Turn) policy.Call {
 		Temperature:   -1,
 		BodyBytes:     c.BodyBytes,
 		URLs:          len(c.URLs),
+		OtherModels:   append([]string{}, c.OtherModels...),
 		UnknownFields: append([]string{}, c.UnknownFields...),
 		Findings:      make([]string, 0, len(c.Findings)),
 	}

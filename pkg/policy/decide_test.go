@@ -36,7 +36,7 @@ func ordinary() *Input {
 			Surface: "openai.chat_completions", Operation: "chat", Model: "gpt-4o", Stream: true,
 			Messages: 6, Roles: []string{"assistant", "tool"}, Tools: []string{"get_ticket", "list_tickets", "search_docs", "send_mail"},
 			ServerTools: []string{}, ToolCalls: []string{"get_ticket"}, MaxTokens: 1024, Temperature: 0.2, BodyBytes: 9137,
-			UnknownFields: []string{}, Findings: []string{},
+			OtherModels: []string{}, UnknownFields: []string{}, Findings: []string{},
 		},
 		Session: Session{ID: "s-1", Calls: 3, MaxPercentile: 0.41},
 		Anomaly: Anomaly{

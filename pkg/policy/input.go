@@ -66,6 +66,7 @@ type Call struct {
 	BodyBytes     int      `json:"body_bytes"`
 	URLs          int      `json:"urls"`
 	Attachments   int      `json:"attachments"`
+	OtherModels   []string `json:"other_models"` // that the provider may use besides: fallbacks, advisors
 	UnknownFields []string `json:"unknown_fields"`
 	Findings      []string `json:"findings"` // codes, sorted, each once
 }

@@ -36,6 +36,7 @@ var (
 	keyMaxTokens, keyTemperature            = key("max_tokens"), key("temperature")
 	keyBodyBytes, keyURLs, keyAttachments   = key("body_bytes"), key("urls"), key("attachments")
 	keyUnknownFields, keyFindings           = key("unknown_fields"), key("findings")
+	keyOtherModels                          = key("other_models")
 	keyCalls, keyMaxPercentile, keyTainted  = key("calls"), key("max_percentile"), key("tainted")
 	keyReady, keyScore, keyPercentile       = key("ready"), key("score"), key("percentile")
 	keyThreshold, keyExceeds                = key("threshold"), key("exceeds")
@@ -89,6 +90,7 @@ func document(in *Input) ast.Value {
 			field(keyBodyBytes, integer(int64(c.BodyBytes))),
 			field(keyURLs, integer(int64(c.URLs))),
 			field(keyAttachments, integer(int64(c.Attachments))),
+			field(keyOtherModels, texts(c.OtherModels)),
 			field(keyUnknownFields, texts(c.UnknownFields)),
 			field(keyFindings, texts(c.Findings)),
 		)),

@@ -30,7 +30,7 @@ func full() *telemetry.Record {
 		Workload:    policy.Workload{Namespace: "agents", Kind: "Deployment", Name: "agent", Pod: "agent-1", ServiceAccount: "default"},
 		Destination: policy.Destination{Kind: policy.DestinationModel, Provider: "openai", Scheme: "https", Host: "api.openai.com", Port: 443, Method: "POST", Path: "/v1/chat/completions", Address: "10.0.0.1"},
 		Call: policy.Call{Surface: "openai.chat_completions", Operation: "chat", Model: "gpt", Stream: true, Messages: 3, Roles: []string{"user"}, Tools: []string{"read"},
-			ServerTools: []string{"web_search"}, ToolCalls: []string{"read"}, MaxTokens: 10, Temperature: 0.5, BodyBytes: 100, URLs: 1, Attachments: 1, UnknownFields: []string{"x"}, Findings: []string{"depth"}},
+			ServerTools: []string{"web_search"}, ToolCalls: []string{"read"}, MaxTokens: 10, Temperature: 0.5, BodyBytes: 100, URLs: 1, Attachments: 1, OtherModels: []string{"o"}, UnknownFields: []string{"x"}, Findings: []string{"depth"}},
 		Session:  policy.Session{ID: "s-1", Calls: 2, MaxPercentile: 0.9, Tainted: true},
 		Anomaly:  policy.Anomaly{Ready: true, Score: 0.6, Percentile: 0.99, Threshold: 0.59, Exceeds: true, ModelDigest: "abc", TopFeatures: []policy.Feature{{Name: "f", Value: 1, Contribution: 2}}},
 		Schema:   "s/v1",

@@ -36,6 +36,8 @@ reading := {"count", "describe", "find", "get", "list", "lookup", "read", "searc
 allow if {
 	input.destination.kind == "model"
 	model_allowed
+	is_array(input.call.other_models)
+	every model in input.call.other_models { listed(model) }
 	is_array(input.call.server_tools)
 	count(input.call.server_tools) == 0
 	is_number(input.call.max_tokens)
@@ -54,6 +56,18 @@ deny contains {"rule": "MODEL-001", "message": message} if {
 	input.destination.kind == "model"
 	not model_allowed
 	message := sprintf("The model %q of the provider %q is not on the list.", [input.call.model, input.destination.provider])
+}
+
+# METADATA
+# title: Other model not allowed
+# description: A model that the provider may turn to besides (a fallback, an advisor) is not on the list either.
+# labels:
+#   rule: MODEL-002
+deny contains {"rule": "MODEL-002", "message": message} if {
+	input.destination.kind == "model"
+	some model in input.call.other_models
+	not listed(model)
+	message := sprintf("The model %q that the provider %q may use besides is not on the list.", [model, input.destination.provider])
 }
 
 # METADATA
@@ -100,9 +114,11 @@ deny contains {"rule": "COST-001", "message": message} if {
 	message := sprintf("The call asks for %v output tokens, more than %v.", [input.call.max_tokens, max_tokens])
 }
 
-model_allowed if {
+model_allowed if listed(input.call.model)
+
+listed(name) if {
 	some model in models[input.destination.provider]
-	is_model(input.call.model, model)
+	is_model(name, model)
 }
 
 # A snapshot is the model's name and a date, as both providers write them: gpt-4o-2024-08-06, claude-sonnet-4-5-20250929.

@@ -18,7 +18,7 @@ call := {
 		"surface": "openai.chat_completions", "operation": "chat", "model": "gpt-4o", "stream": true,
 		"messages": 2, "roles": ["system", "user"], "tools": ["get_ticket", "send_mail"], "server_tools": [],
 		"tool_calls": [], "max_tokens": 1024, "temperature": 0.2, "body_bytes": 2048, "urls": 0, "attachments": 0,
-		"unknown_fields": [], "findings": [],
+		"other_models": [], "unknown_fields": [], "findings": [],
 	},
 	"session": {"id": "s1", "calls": 3, "max_percentile": 0.4, "tainted": false},
 	"anomaly": {
@@ -45,6 +45,7 @@ test_allows[name] if {
 			{"op": "replace", "path": "/destination/provider", "value": "anthropic"},
 			{"op": "replace", "path": "/call/model", "value": "claude-sonnet-4-5-20250929"},
 		]),
+		"fallback on the list": with_field("/call/other_models", ["gpt-4o-mini"]),
 		"no limit on output": with_field("/call/max_tokens", -1),
 		"limit on output reached": with_field("/call/max_tokens", 16384),
 		"unknown top-level fields": with_field("/call/unknown_fields", ["store"]),
@@ -69,6 +70,7 @@ test_denies[name] if {
 		"model of another provider": {"rule": "MODEL-001", "input": with_field("/call/model", "claude-sonnet-4-5")},
 		"provider of no list": {"rule": "MODEL-001", "input": with_field("/destination/provider", "other")},
 		"model with something appended": {"rule": "MODEL-001", "input": with_field("/call/model", "gpt-4o-evil")},
+		"fallback of no list": {"rule": "MODEL-002", "input": with_field("/call/other_models", ["gpt-4o-mini", "gpt-3.5-turbo"])},
 		"score over the threshold": {"rule": "ANOM-001", "input": with_field("/anomaly/exceeds", true)},
 		"tainted session, writing tool": {"rule": "ANOM-002", "input": json.patch(call, [
 			{"op": "replace", "path": "/session/tainted", "value": true},
@@ -96,6 +98,8 @@ test_does_not_allow[name] if {
 		"null taint": with_field("/session/tainted", null),
 		"null max_tokens": with_field("/call/max_tokens", null),
 		"max_tokens below -1": with_field("/call/max_tokens", -2),
+		"null other_models": with_field("/call/other_models", null),
+		"missing other_models": without("/call/other_models"),
 		"null server_tools": with_field("/call/server_tools", null),
 		"missing server_tools": without("/call/server_tools"),
 		"null model": with_field("/call/model", null),
