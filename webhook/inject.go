@@ -51,6 +51,7 @@ func Inject(pod *corev1.Pod, target Target, config *Config) (*corev1.Pod, Report
 	placeVolumes(&out.Spec, ours.volumes)
 	eachForeign(&out.Spec, func(_ string, c *corev1.Container) {
 		report.Warnings = append(report.Warnings, addTrust(c)...)
+		addKeyPlaceholders(c)
 		dropRawSockets(c)
 	})
 	eachForeign(&out.Spec, func(field string, c *corev1.Container) {

@@ -111,7 +111,7 @@ func (p *patch) initContainers(before, after []corev1.Container) {
 	}
 }
 
-// container adds what addTrust and dropRawSockets have added.
+// container adds what addTrust, addKeyPlaceholders and dropRawSockets have added.
 func (p *patch) container(path string, before, after *corev1.Container) {
 	grow(p, path+"/env", before.Env, after.Env, func(string, *corev1.EnvVar, *corev1.EnvVar) {})
 	grow(p, path+"/volumeMounts", before.VolumeMounts, after.VolumeMounts, func(string, *corev1.VolumeMount, *corev1.VolumeMount) {})
