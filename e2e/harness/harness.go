@@ -218,6 +218,25 @@ patches:
 	return dir, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o644)
 }
 
+// KillContainer ends a container's process, as a crash would, and leaves it to the kubelet to start it again. It works on the project's own
+// cluster, whose node is this machine.
+func (e *Env) KillContainer(ctx context.Context, ns, pod, container string) error {
+	if !e.own {
+		return errors.New("killing a container takes the node, and the node of another cluster is not at hand")
+	}
+	id := e.Kubectl(ctx, nil, "-n", ns, "get", "pod", pod, "-o",
+		`jsonpath={.status.initContainerStatuses[?(@.name=="`+container+`")].containerID}{.status.containerStatuses[?(@.name=="`+container+`")].containerID}`)
+	if id.Err != nil {
+		return id.Err
+	}
+	socket := filepath.Join(filepath.Dir(e.Kubeconfig), "run", "containerd.sock")
+	_, err := e.output(ctx, e.Root, nil, "ctr", "--address", socket, "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", strings.TrimPrefix(id.Out, "containerd://"))
+	return err
+}
+
+// Own says whether the cluster is the project's own, whose node is this machine.
+func (e *Env) Own() bool { return e.own }
+
 // Result is what kubectl said.
 type Result struct {
 	Out string
