@@ -25,6 +25,7 @@ func (p *Plane) setupBaselines(mgr manager.Manager) error {
 	return builder.ControllerManagedBy(mgr).Named("baseline").
 		For(&v1alpha1.Baseline{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WatchesRawSource(p.baselinesChanged.source(p.everyBaseline)).
+		WatchesRawSource(p.callsCounted.source(p.everyBaseline)).
 		Complete(p.gated(p.reconcileBaseline))
 }
 

@@ -110,7 +110,9 @@ type running struct {
 }
 
 // start starts a controller and waits until it serves.
-func (l *lab) start() *running {
+func (l *lab) start() *running { l.t.Helper(); return l.startAt("127.0.0.1:0", "127.0.0.1:0") }
+
+func (l *lab) startAt(discoveryAddress, bundleAddress string) *running {
 	l.t.Helper()
 	none := true
 	timeout := 20 * time.Second
@@ -124,7 +126,7 @@ func (l *lab) start() *running {
 	plane, err := New(mgr, Config{
 		Namespace: l.namespace, Issuer: "root", BundleKey: l.key,
 		GetCertificate:   func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &l.leaf, nil },
-		DiscoveryAddress: "127.0.0.1:0", BundleAddress: "127.0.0.1:0",
+		DiscoveryAddress: discoveryAddress, BundleAddress: bundleAddress,
 	})
 	must(l.t, err)
 	ctx, cancel := context.WithCancel(l.ctx)

@@ -36,7 +36,8 @@ type Learner struct {
 	publish func(xds.Workload, *xdsv1.DetectorModel) error
 	keeper  *keeper
 	now     func() time.Time
-	changed func()
+	changed func() // a model came or went
+	counted func() // a call was counted
 	metrics *metrics
 	report  func(error, string)
 
@@ -72,9 +73,9 @@ type LearnedState struct {
 	TrainedAt time.Time
 }
 
-func newLearner(publish func(xds.Workload, *xdsv1.DetectorModel) error, k *keeper, now func() time.Time, changed func(), m *metrics, report func(error, string)) *Learner {
+func newLearner(publish func(xds.Workload, *xdsv1.DetectorModel) error, k *keeper, now func() time.Time, changed, counted func(), m *metrics, report func(error, string)) *Learner {
 	return &Learner{
-		publish: publish, keeper: k, now: now, changed: changed, metrics: m, report: report,
+		publish: publish, keeper: k, now: now, changed: changed, counted: counted, metrics: m, report: report,
 		wake:      make(chan struct{}, 1),
 		workloads: map[xds.Workload]*learned{},
 		settings:  map[string]v1alpha1.DetectorSpec{},
@@ -142,7 +143,7 @@ func (l *Learner) Record(id xds.Identity, record []byte) {
 		default:
 		}
 	}
-	l.changed()
+	l.counted()
 }
 
 // due says whether a workload's model should be trained now: for the first time when there is enough to learn from, then whenever the number of admitted

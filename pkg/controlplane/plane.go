@@ -33,6 +33,8 @@ import (
 const (
 	statusDelay   = 300 * time.Millisecond
 	baselineDelay = time.Second
+	// Counts of calls change all the time; each workload that calls costs a write in this time.
+	countDelay = 5 * time.Second
 )
 
 // Config is what a Plane needs to know.
@@ -78,7 +80,8 @@ type Plane struct {
 
 	policyChanged    *notifier // a sidecar's policy, or which sidecars there are
 	providersChanged *notifier // what a sidecar acknowledged
-	baselinesChanged *notifier // what was learned, or which workloads there are
+	baselinesChanged *notifier // which models and workloads there are
+	callsCounted     *notifier // how much was learned
 	sourcesChanged   *notifier // what is in force
 
 	mu        sync.Mutex
@@ -132,6 +135,7 @@ func New(mgr manager.Manager, config Config) (*Plane, error) {
 		policyChanged:    newNotifier(statusDelay),
 		providersChanged: newNotifier(statusDelay),
 		baselinesChanged: newNotifier(baselineDelay),
+		callsCounted:     newNotifier(countDelay),
 		sourcesChanged:   newNotifier(0),
 		hosts:            map[string][]string{},
 		workloads:        map[types.NamespacedName]xds.Workload{},
@@ -172,7 +176,7 @@ func New(mgr manager.Manager, config Config) (*Plane, error) {
 	}); err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
 	}
-	p.learner = newLearner(p.discovery.SetModel, k, config.Now, p.baselinesChanged.poke, p.metrics, p.report)
+	p.learner = newLearner(p.discovery.SetModel, k, config.Now, p.baselinesChanged.poke, p.callsCounted.poke, p.metrics, p.report)
 
 	if config.Registerer != nil {
 		sidecars := func() float64 { return float64(len(p.discovery.Sidecars())) }
@@ -221,7 +225,7 @@ func (p *Plane) Start(ctx context.Context) error {
 	g.Go(func() error { return p.learner.run(ctx) })
 	g.Go(func() error { p.signer.sweep(ctx, p.report); return nil })
 	g.Go(func() error { p.clock.run(ctx, p.report); return nil })
-	for _, n := range []*notifier{p.policyChanged, p.providersChanged, p.baselinesChanged, p.sourcesChanged} {
+	for _, n := range []*notifier{p.policyChanged, p.providersChanged, p.baselinesChanged, p.callsCounted, p.sourcesChanged} {
 		g.Go(func() error { n.run(ctx); return nil })
 	}
 	return g.Wait()

@@ -108,6 +108,42 @@ func TestABrokenBundleKeepsTheLastGood(t *testing.T) {
 	})
 }
 
+func TestSidecarsStayThroughARestart(t *testing.T) {
+	l := newLab(t)
+	namespace := l.agents(nil)
+	bundle := policyBundle("rules", map[string]string{"rules.rego": allowing("rules", "chat")})
+	l.create(bundle)
+	provider := modelProvider("model", []string{"api.model.test"}, nil, "")
+	l.create(provider)
+	r := l.start()
+	s := l.sidecar(r, l.pod(namespace, "agent"), "")
+	e := l.engine(r, s, namespace)
+	current := func() bool {
+		l.get(bundle)
+		l.get(provider)
+		one := v1alpha1.SidecarCounts{Total: 1, Current: 1}
+		return bundle.Status.Sidecars == one && provider.Status.Sidecars == one
+	}
+	l.until("it runs what is in force", current)
+	s.next(t, "anything", func(xds.Snapshot) bool { return true })
+	r.stop()
+	// Gone, and changed while the controller was gone.
+	l.update(bundle, func() { bundle.Spec.Modules = map[string]string{"rules.rego": allowing("rules", "responses")} })
+	before, _ := e.Active()
+	again := l.startAt(r.discovery, strings.TrimPrefix(r.bundles, "https://"))
+	l.until("it runs what is in force now", func() bool {
+		now, _ := e.Active()
+		return now != before && current() && bundle.Status.Digest == policy.SourceDigest(policy.Source{Name: "rules", Modules: bundle.Spec.Modules})
+	})
+	again.stop()
+	before, _ = e.Active()
+	l.startAt(r.discovery, strings.TrimPrefix(r.bundles, "https://"))
+	l.until("it is known to run what has not changed", func() bool { return len(s.snapshots) == 0 && current() })
+	if now, _ := e.Active(); now != before {
+		t.Errorf("runs %s, not %s", now, before)
+	}
+}
+
 func TestModulesFromConfigMaps(t *testing.T) {
 	l := newLab(t)
 	l.create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: "shared"}, Data: map[string]string{"shared.rego": allowing("mixed", "chat")}})
@@ -377,6 +413,40 @@ func TestAModelIsLearnedAndSurvivesARestart(t *testing.T) {
 	l.until("learning begins anew", func() bool {
 		return l.client.Get(l.ctx, client.ObjectKeyFromObject(baseline), baseline) == nil && baseline.Status.Phase == v1alpha1.BaselineLearning && baseline.Status.Calls == 0
 	})
+}
+
+// TestAFullBaselineIsKept holds the largest baseline that there is against what the API takes.
+func TestAFullBaselineIsKept(t *testing.T) {
+	l := newLab(t)
+	w := xds.Workload{Namespace: "agents", Kind: "Deployment", Name: "web"}
+	have := &learned{reservoir: detector.NewReservoir(reservoirCapacity, seed(w)), trainedAt: time.Now().UTC().Truncate(time.Second), admitted: 2048}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 2 * reservoirCapacity {
+		row := detector.Row{Session: fmt.Sprintf("session-%d", i%400)}
+		for f := range row.Vector {
+			row.Vector[f] = float32(random.NormFloat64())
+		}
+		have.reservoir.Add(row, detector.Admission{Released: true})
+	}
+	model, err := detector.Train(have.reservoir.Rows(), detector.Options{})
+	must(t, err)
+	have.model = model
+	content, err := encodeLearned(w, have)
+	must(t, err)
+	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
+	must(t, k.save(l.ctx, keptBaseline, workloadName(w), content))
+	all, unusable, err := k.load(l.ctx, keptBaseline)
+	must(t, err)
+	if len(all) != 1 || len(unusable) != 0 {
+		t.Fatalf("found %d, unusable %v", len(all), unusable)
+	}
+	gotW, got, err := decodeLearned(all[0].content)
+	must(t, err)
+	if gotW != w || got.model.Digest() != model.Digest() || got.reservoir.Counts() != have.reservoir.Counts() || !got.trainedAt.Equal(have.trainedAt) || got.admitted != have.admitted {
+		t.Errorf("kept %+v, found %+v", have, got)
+	}
+	encoded, _ := model.MarshalBinary()
+	t.Logf("model %d bytes, baseline %d bytes", len(encoded), len(content))
 }
 
 func TestWhatIsKeptInPieces(t *testing.T) {

@@ -1,0 +1,113 @@
+package controlplane
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sallyport.dev/sallyport/pkg/api/v1alpha1"
+)
+
+// verdictIs compares an error with the part of its text that is wanted; "" wants none.
+func verdictIs(t *testing.T, err error, want string) {
+	t.Helper()
+	switch {
+	case want == "" && err != nil:
+		t.Errorf("refused: %v", err)
+	case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+		t.Errorf("got %v, want %q", err, want)
+	case err != nil && !isUnusable(err):
+		t.Errorf("%v is not for the author of the spec", err)
+	}
+}
+
+func TestCheckProvider(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*v1alpha1.ModelProviderSpec)
+		want   string
+	}{
+		{"right", func(*v1alpha1.ModelProviderSpec) {}, ""},
+		{"unknown API", func(s *v1alpha1.ModelProviderSpec) { s.API = "smtp" }, "none of openai, anthropic"},
+		{"no host", func(s *v1alpha1.ModelProviderSpec) { s.Hosts = nil }, "no host"},
+		{"upper case", func(s *v1alpha1.ModelProviderSpec) { s.Hosts = []string{"API.model.test"} }, "no exact DNS name"},
+		{"with port", func(s *v1alpha1.ModelProviderSpec) { s.Hosts = []string{"api.model.test:443"} }, "no exact DNS name"},
+		{"wildcard", func(s *v1alpha1.ModelProviderSpec) { s.Hosts = []string{"*.model.test"} }, "no exact DNS name"},
+		{"trailing dot", func(s *v1alpha1.ModelProviderSpec) { s.Hosts = []string{"api.model.test."} }, "no exact DNS name"},
+		{"address", func(s *v1alpha1.ModelProviderSpec) { s.Hosts = []string{"10.0.0.1"} }, "is an address"},
+		{"twice", func(s *v1alpha1.ModelProviderSpec) { s.Hosts = []string{"a.test", "a.test"} }, "given twice"},
+		{"port", func(s *v1alpha1.ModelProviderSpec) { s.Port = 70_000 }, "port 70000"},
+		{"selector", func(s *v1alpha1.ModelProviderSpec) {
+			s.NamespaceSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Like"}}}
+		}, "namespaceSelector"},
+		{"credential without key", func(s *v1alpha1.ModelProviderSpec) {
+			s.Credential = &v1alpha1.ProviderCredential{SecretRef: corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "n"}}}
+		}, "needs a name and a key"},
+		{"roots that are none", func(s *v1alpha1.ModelProviderSpec) { s.CABundle = "hello" }, "no PEM"},
+		{"a private key among the roots", func(s *v1alpha1.ModelProviderSpec) {
+			s.CABundle = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n"
+		}, "want CERTIFICATE"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			spec := v1alpha1.ModelProviderSpec{API: v1alpha1.APIOpenAI, Hosts: []string{"api.model.test"}}
+			tt.change(&spec)
+			verdictIs(t, checkProvider(&spec), tt.want)
+		})
+	}
+}
+
+func TestCheckProfile(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		spec v1alpha1.EgressProfileSpec
+		want string
+	}{
+		{"the zero value", v1alpha1.EgressProfileSpec{}, ""},
+		{"mode", v1alpha1.EgressProfileSpec{Mode: "off"}, "enforce is in force"},
+		{"neither host nor cidr", v1alpha1.EgressProfileSpec{Passthrough: []v1alpha1.PassthroughRule{{}}}, "passthrough[0]: exactly one"},
+		{"cidr", v1alpha1.EgressProfileSpec{Passthrough: []v1alpha1.PassthroughRule{{CIDR: "10.0.0.0/8"}, {CIDR: "10.0.0.0"}}}, "passthrough[1]: cidr"},
+		{"cidr with bits beyond", v1alpha1.EgressProfileSpec{Passthrough: []v1alpha1.PassthroughRule{{CIDR: "10.0.0.1/8"}}}, "10.0.0.0/8 was meant"},
+		{"address as host", v1alpha1.EgressProfileSpec{Passthrough: []v1alpha1.PassthroughRule{{Host: "169.254.169.254"}}}, "is an address"},
+		{"port", v1alpha1.EgressProfileSpec{Passthrough: []v1alpha1.PassthroughRule{{Host: "a.test", Ports: []int32{0}}}}, "port 0"},
+		{"size", v1alpha1.EgressProfileSpec{MaxRequestBytes: -1}, "maxRequestBytes"},
+		{"budget", v1alpha1.EgressProfileSpec{Detector: v1alpha1.DetectorSpec{FalsePositivesPerMillion: 1_000_000}}, "falsePositivesPerMillion"},
+	} {
+		t.Run(tt.name, func(t *testing.T) { verdictIs(t, checkProfile(&tt.spec), tt.want) })
+	}
+}
+
+func TestParseStatus(t *testing.T) {
+	for _, tt := range []struct {
+		name, body string
+		want       PolicyState
+		bad        bool
+	}{
+		{name: "running", body: `{"labels":{"id":"x"},"bundles":{"policy":{"name":"policy","active_revision":"r1"}}}`, want: PolicyState{Revision: "r1"}},
+		{name: "nothing loaded yet", body: `{"bundles":{}}`},
+		{
+			name: "refused", body: `{"bundles":{"policy":{"active_revision":"r1","code":"bundle_error","message":"scope mismatch"}}}`,
+			want: PolicyState{Revision: "r1", Error: "scope mismatch"},
+		},
+		{name: "two bundles that disagree", body: `{"bundles":{"a":{"active_revision":"r1"},"b":{"active_revision":"r2"}}}`},
+		{name: "not json", body: `hello`, bad: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := parseStatus([]byte(tt.body))
+			if got != tt.want || (err != nil) != tt.bad {
+				t.Errorf("got %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestBoundedNames(t *testing.T) {
+	long := strings.Repeat("x", 300)
+	if got := bounded(long + "a"); len(got) != 253 || got == bounded(long+"b") {
+		t.Errorf("%d characters, or two names become one", len(got))
+	}
+	if got := bounded("deployment-web"); got != "deployment-web" {
+		t.Errorf("got %s", got)
+	}
+}
