@@ -65,10 +65,10 @@ type Client struct {
 	conn   *grpc.ClientConn
 	queue  *queue
 
-	// accepted and staged belong to the goroutine of Run. accepted is what OnSnapshot took; staged what came before
-	// everything was there.
+	// accepted and sent belong to the goroutine of Run. accepted is what OnSnapshot took; sent is all that the server has sent, as far as
+	// the server knows what the client has: it will not send again what came together with something that was refused.
 	accepted resources
-	staged   resources
+	sent     resources
 
 	mu    sync.Mutex
 	stats Stats
@@ -234,7 +234,7 @@ func (c *Client) stream(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.staged = nil
+	c.sent = c.accepted
 	for _, typeURL := range subscriptions {
 		if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{
 			Node:                    &corev3.Node{Id: c.config.NodeID},
@@ -288,29 +288,36 @@ func (c *Client) ended(stream discoveryv3.AggregatedDiscoveryService_DeltaAggreg
 // have not been answered for the first time.
 func (c *Client) take(resp *discoveryv3.DeltaDiscoveryResponse) (verdicts map[string]error, waits bool) {
 	typeURL := resp.GetTypeUrl()
-	if c.accepted.complete() {
-		if len(resp.GetResources()) == 0 && len(resp.GetRemovedResources()) == 0 {
-			return nil, false
-		}
-		return map[string]error{typeURL: c.offer(c.accepted.with(resp))}, false
-	}
-	c.staged = c.staged.with(resp)
-	if !c.staged.complete() {
+	c.sent = c.sent.with(resp)
+	switch {
+	case !c.sent.complete():
 		return nil, true
-	}
-	err := c.offer(c.staged)
-	if err == nil {
+	case !c.accepted.complete():
+		return c.takeFirst(), false
+	case len(resp.GetResources()) == 0 && len(resp.GetRemovedResources()) == 0:
 		return nil, false
 	}
+	if err := c.offer(c.accepted.replaced(typeURL, c.sent)); err != nil {
+		return map[string]error{typeURL: err}, false
+	}
+	return nil, false
+}
+
+// takeFirst offers everything at once.
+func (c *Client) takeFirst() (verdicts map[string]error) {
+	err := c.offer(c.sent)
+	if err == nil {
+		return nil
+	}
 	// A model that this sidecar cannot run must not keep it from the rest.
-	if c.staged[TypeModel][Self] != nil && c.offer(c.staged.without(TypeModel)) == nil {
-		return map[string]error{TypeModel: err}, false
+	if c.sent[TypeModel][Self] != nil && c.offer(c.sent.replaced(TypeModel, resources{TypeModel: {}})) == nil {
+		return map[string]error{TypeModel: err}
 	}
 	verdicts = map[string]error{}
 	for _, typeURL := range subscriptions {
 		verdicts[typeURL] = err
 	}
-	return verdicts, false
+	return verdicts
 }
 
 // offer has a state accepted, and keeps it.

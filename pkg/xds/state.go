@@ -54,10 +54,10 @@ func (r resources) with(resp *discoveryv3.DeltaDiscoveryResponse) resources {
 	return next
 }
 
-// without is the state with nothing of one type.
-func (r resources) without(typeURL string) resources {
+// replaced is the state with one type as another state has it.
+func (r resources) replaced(typeURL string, by resources) resources {
 	next := maps.Clone(r)
-	next[typeURL] = map[string]*discoveryv3.Resource{}
+	next[typeURL] = by[typeURL]
 	return next
 }
 

@@ -467,6 +467,18 @@ func TestARefusalIsVisibleAndChangesNothing(t *testing.T) {
 		all := s.Sidecars()
 		return len(all) == 1 && all[0].Types[TypeProvider].Nack != ""
 	})
+	// What came together with the refused resource is not lost when that alone is put right.
+	r.Providers = append(r.Providers, provider("good", "good.test", ""))
+	must(t, s.SetNamespace("team-a", r))
+	eventually(t, "the new one sent with the bad", ch, func() bool {
+		all := s.Sidecars()
+		return len(all) == 1 && all[0].Types[TypeProvider].Nack != "" && client.Stats().Nacks >= 3
+	})
+	r.Providers = []*xdsv1.ModelProvider{r.Providers[0], r.Providers[2]}
+	must(t, s.SetNamespace("team-a", r))
+	if got := <-accepted; len(got.Providers) != 2 || got.Providers[1].GetName() != "good" {
+		t.Errorf("got %v", got.Providers)
+	}
 	must(t, s.SetNamespace("team-a", resourcesOf("alpha", "key")))
 	eventually(t, "no refusal", ch, func() bool {
 		all := s.Sidecars()
