@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"debug/elf"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -98,6 +99,31 @@ func TestNoKubernetesClient(t *testing.T) {
 			if strings.HasPrefix(pkg, banned) {
 				t.Errorf("the sidecar imports %s", pkg)
 			}
+		}
+	}
+}
+
+// maxBinary is how large the sidecar's program may be, in bytes: it is pulled by every node.
+const maxBinary = 40_000_000
+
+func TestBinary(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sallyport-proxy")
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "netgo,osusergo,opa_no_oci,grpcnotrace", "-ldflags", "-s -w", "-o", path, "sallyport.dev/sallyport/cmd/sallyport-proxy")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	st, err := os.Stat(path)
+	must(t, err)
+	if st.Size() > maxBinary {
+		t.Errorf("%d bytes, want at most %d", st.Size(), maxBinary)
+	}
+	f, err := elf.Open(path)
+	must(t, err)
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			t.Error("the program is linked dynamically")
 		}
 	}
 }
