@@ -138,22 +138,19 @@ func (l *Learner) Record(id xds.Identity, record []byte) {
 	have.reservoir.Add(row, admission)
 	have.dirty = true
 	if l.due(w, have) {
-		select {
-		case l.wake <- struct{}{}:
-		default:
-		}
+		l.tell()
 	}
 	l.counted()
 }
 
 // due says whether a workload's model should be trained now: for the first time when there is enough to learn from, then whenever the number of admitted
-// calls has doubled, and from retrainEvery on after that many. The lock is held by the caller.
+// calls has doubled, and from retrainEvery on after that many; and when the budget has changed. The lock is held by the caller.
 func (l *Learner) due(w xds.Workload, have *learned) bool {
-	if have.training || l.frozen[w] {
+	settings, known := l.settings[w.Namespace]
+	if have.training || l.frozen[w] || !known {
 		return false
 	}
 	counts := have.reservoir.Counts()
-	settings := l.settings[w.Namespace]
 	minCalls, minSessions := int(settings.MinCalls), int(settings.MinSessions)
 	if minCalls == 0 {
 		minCalls = detector.DefaultMinCalls
@@ -168,7 +165,11 @@ func (l *Learner) due(w xds.Workload, have *learned) bool {
 	if have.model == nil {
 		return counts.Calls >= minCalls && counts.Sessions >= minSessions
 	}
-	return admitted >= have.admitted+min(have.admitted, retrainEvery)
+	budget := int(settings.FalsePositivesPerMillion)
+	if budget == 0 {
+		budget = detector.DefaultFalsePositivesPerMillion
+	}
+	return have.model.Info().FalsePositivesPerMillion != budget || admitted >= have.admitted+min(have.admitted, retrainEvery)
 }
 
 // run trains and keeps until ctx is done, then keeps what is not kept yet.
@@ -393,7 +394,24 @@ func (l *Learner) restore(ctx context.Context) error {
 func (l *Learner) configure(namespace string, s v1alpha1.DetectorSpec) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if old, ok := l.settings[namespace]; ok && old == s {
+		return
+	}
 	l.settings[namespace] = s
+	for w, have := range l.workloads {
+		if w.Namespace == namespace {
+			have.failed = 0
+		}
+	}
+	l.tell()
+}
+
+// tell wakes run.
+func (l *Learner) tell() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
 }
 
 // freeze stops learning of a workload, or takes it up again.

@@ -386,6 +386,15 @@ func TestAModelIsLearnedAndSurvivesARestart(t *testing.T) {
 		t.Errorf("learned of %v", known)
 	}
 
+	// Another budget sets another threshold.
+	profile := &v1alpha1.EgressProfile{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultProfile}}
+	l.get(profile)
+	l.update(profile, func() { profile.Spec.Detector.FalsePositivesPerMillion = 200_000 })
+	got = s.next(t, "a model for the new budget", func(s xds.Snapshot) bool { return s.Model.GetDigest() != model.Digest() })
+	if model, err = detector.Load(got.Model.GetModel()); err != nil || model.Info().FalsePositivesPerMillion != 200_000 {
+		t.Fatalf("budget %d, %v", model.Info().FalsePositivesPerMillion, err)
+	}
+
 	// While it is frozen nothing is learned.
 	l.update(baseline, func() { baseline.Spec.Freeze = true })
 	l.until("the Baseline is frozen", func() bool { l.get(baseline); return baseline.Status.Phase == v1alpha1.BaselineFrozen })
