@@ -23,7 +23,7 @@ import (
 	"sallyport.dev/sallyport/pkg/telemetry"
 )
 
-// decisionHeader is the header of a refusal that holds its decision id.
+// decisionHeader is the header of every response, of a refusal and of a provider's, that holds the decision's id.
 const decisionHeader = "Sallyport-Decision-Id"
 
 // What the proxy itself objects to, beside what decoding finds. No setting relaxes these.
@@ -329,6 +329,7 @@ func (c *call) begin(res *http.Response) map[string]bool {
 	for name, values := range res.Header {
 		h[name] = slices.Clone(values)
 	}
+	h.Set(decisionHeader, c.verdict.Record.ID)
 	if _, ok := h["Date"]; !ok {
 		h["Date"] = nil // not ours to add
 	}

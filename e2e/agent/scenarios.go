@@ -160,7 +160,9 @@ func outcome(text string, err error) result {
 		r.Status = http.StatusOK
 		return r
 	case errors.As(err, &oe):
-		r.Status = oe.StatusCode
+		// This SDK's Error() leaves out what the API said; the error has it.
+		r.Status, r.Error = oe.StatusCode, fmt.Sprintf("%s: %s", err, oe.Message)
+		return r
 	case errors.As(err, &ae):
 		r.Status = ae.StatusCode
 	}

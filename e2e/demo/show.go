@@ -82,11 +82,11 @@ func (s *show) try(what, ns string, want expectation, scenario ...string) error 
 	if ns == agents {
 		d, err := s.decision(r, begun)
 		switch {
-		case errors.Is(err, harness.ErrNoDecision):
+		case strings.Contains(r.Error, "operation not permitted"):
 			out.rule = "capture"
-			fmt.Println("      stopped by the capture rules, before the proxy")
+			fmt.Println("      refused by the capture rules in the pod's network namespace, before the proxy: there is no decision to record")
 		case err != nil:
-			return err
+			return fmt.Errorf("%s: %w", what, err)
 		default:
 			out.rule, out.id = d.Rule, d.ID
 			out.score = describe(d)
