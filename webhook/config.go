@@ -19,7 +19,8 @@ import (
 type Config struct {
 	// ProxyImage is the image of both containers. An EgressProfile may name another.
 	ProxyImage string
-	// ImagePullPolicy of both containers. Empty means IfNotPresent.
+	// ImagePullPolicy of both containers. Empty means what Kubernetes makes of the image's name: Always for the tag latest or
+	// none, else IfNotPresent.
 	ImagePullPolicy corev1.PullPolicy
 	// DiscoveryAddress is host:port of the controller's gRPC service.
 	DiscoveryAddress string
@@ -109,11 +110,18 @@ func (c *Config) image(profile *v1alpha1.EgressProfile) string {
 	return c.ProxyImage
 }
 
-func (c *Config) pullPolicy() corev1.PullPolicy {
-	if c.ImagePullPolicy == "" {
+func (c *Config) pullPolicy(image string) corev1.PullPolicy {
+	switch {
+	case c.ImagePullPolicy != "":
+		return c.ImagePullPolicy
+	case strings.Contains(image, "@"):
 		return corev1.PullIfNotPresent
 	}
-	return c.ImagePullPolicy
+	name := image[strings.LastIndex(image, "/")+1:] // a colon before is that of the registry's port
+	if _, tag, tagged := strings.Cut(name, ":"); !tagged || tag == "latest" {
+		return corev1.PullAlways
+	}
+	return corev1.PullIfNotPresent
 }
 
 func (c *Config) version() string {

@@ -47,7 +47,7 @@ func initContainer(config *Config, profile *v1alpha1.EgressProfile, resources co
 	return corev1.Container{
 		Name:                     v1alpha1.InitContainerName,
 		Image:                    config.image(profile),
-		ImagePullPolicy:          config.pullPolicy(),
+		ImagePullPolicy:          config.pullPolicy(config.image(profile)),
 		Args:                     []string{"init"},
 		Resources:                resources,
 		TerminationMessagePath:   corev1.TerminationMessagePathDefault,
@@ -69,7 +69,7 @@ func proxyContainer(config *Config, profile *v1alpha1.EgressProfile, resources c
 	return corev1.Container{
 		Name:            v1alpha1.ProxyContainerName,
 		Image:           config.image(profile),
-		ImagePullPolicy: config.pullPolicy(),
+		ImagePullPolicy: config.pullPolicy(config.image(profile)),
 		RestartPolicy:   new(corev1.ContainerRestartPolicyAlways),
 		Ports: []corev1.ContainerPort{
 			{Name: "sp-capture", ContainerPort: v1alpha1.CapturePort, Protocol: corev1.ProtocolTCP},

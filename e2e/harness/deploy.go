@@ -88,10 +88,11 @@ data:
   standin.override: |
 %[9]s
 `, ProviderNamespace, openAIKey, anthropicKey, b64(cert), b64(key), b64(ca), e.Registry, ProvidersService, e.rewrites())
+	existed := e.exists(ctx, ProviderNamespace, "deployment/providers")
 	if err := e.Apply(ctx, manifest); err != nil {
 		return err
 	}
-	if err := e.Rollout(ctx, ProviderNamespace, "deployment/providers"); err != nil {
+	if err := e.roll(ctx, ProviderNamespace, "deployment/providers", existed); err != nil {
 		return err
 	}
 	return e.Apply(ctx, fmt.Sprintf(`
@@ -185,6 +186,7 @@ func (e *Env) Agent(ctx context.Context, ns string, labelled bool, replicas int,
 	if err != nil {
 		return err
 	}
+	existed := e.exists(ctx, ns, "deployment/agent")
 	label := ""
 	if labelled {
 		label = "sallyport.dev/inject: enabled"
@@ -221,7 +223,7 @@ spec:
 `, ns, label, indent(string(ca), "    "), replicas, e.Registry, pause)); err != nil {
 		return err
 	}
-	return e.Rollout(ctx, ns, "deployment/agent")
+	return e.roll(ctx, ns, "deployment/agent", existed)
 }
 
 // Scenario is what came of a scenario of the agent; see e2e/agent.

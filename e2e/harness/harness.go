@@ -158,19 +158,14 @@ func (e *Env) Install(ctx context.Context) error {
 			return err
 		}
 	}
-	existed := e.Kubectl(ctx, nil, "-n", SystemNamespace, "get", "deployment", "sallyport-controller").Err == nil
+	existed := e.exists(ctx, SystemNamespace, "deployment/sallyport-controller")
 	// The first apply makes the definitions that later objects are instances of, so it is repeated until they are served.
 	if err := e.Eventually(ctx, 2*time.Minute, "apply -k "+overlay, func() error {
 		return e.Kubectl(ctx, nil, "apply", "--server-side", "--force-conflicts", "-k", overlay).Err
 	}); err != nil {
 		return err
 	}
-	if existed { // a newer image under the same tag
-		if err := e.Kubectl(ctx, nil, "-n", SystemNamespace, "rollout", "restart", "deployment/sallyport-controller").Err; err != nil {
-			return err
-		}
-	}
-	if err := e.Rollout(ctx, SystemNamespace, "deployment/sallyport-controller"); err != nil {
+	if err := e.roll(ctx, SystemNamespace, "deployment/sallyport-controller", existed); err != nil {
 		return err
 	}
 	return e.Eventually(ctx, time.Minute, "CA injection into the webhook configuration", func() error {
@@ -264,6 +259,20 @@ func (e *Env) Get(ctx context.Context, v any, args ...string) error {
 		return fmt.Errorf("read kubectl get %s: %w", strings.Join(args, " "), err)
 	}
 	return nil
+}
+
+func (e *Env) exists(ctx context.Context, ns, what string) bool {
+	return e.Kubectl(ctx, nil, "-n", ns, "get", what).Err == nil
+}
+
+// roll waits until a workload has rolled out. One that existed before is restarted, for there may be a newer image under the same tag.
+func (e *Env) roll(ctx context.Context, ns, what string, existed bool) error {
+	if existed {
+		if err := e.Kubectl(ctx, nil, "-n", ns, "rollout", "restart", what).Err; err != nil {
+			return err
+		}
+	}
+	return e.Rollout(ctx, ns, what)
 }
 
 // Rollout waits until a workload has rolled out, and says what is wrong when it has not.
