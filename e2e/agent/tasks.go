@@ -16,10 +16,11 @@ var (
 
 // taskFor is the n-th task of the agent's working day. The tasks repeat in kind and vary in detail.
 func taskFor(n int) string {
-	c, p, l := customers[n%len(customers)], products[(n/3)%len(products)], places[(n/5)%len(places)]
+	k := spread(fmt.Sprint("task ", n))
+	c, p, l := customers[k%len(customers)], products[k/16%len(products)], places[k/256%len(places)]
 	switch n % 6 {
 	case 0:
-		return fmt.Sprintf("Customer %s from %s asks when order %d for the %s will arrive.", c, l, 41000+n*7%900, p)
+		return fmt.Sprintf("Customer %s from %s asks when order %d for the %s will arrive.", c, l, 41000+k%900, p)
 	case 1:
 		return fmt.Sprintf("Please check whether the %s is in stock in the %s store and what it costs.", p, l)
 	case 2:
@@ -29,7 +30,7 @@ func taskFor(n int) string {
 	case 4:
 		return fmt.Sprintf("Summarise the care instructions of the %s for %s.", p, c)
 	default:
-		return fmt.Sprintf("Which deliveries to %s are planned for day %d, and is one of them a %s?", l, 1+n%28, p)
+		return fmt.Sprintf("Which deliveries to %s are planned for day %d, and is one of them a %s?", l, 1+k%28, p)
 	}
 }
 

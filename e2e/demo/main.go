@@ -40,7 +40,11 @@ func main() {
 
 // remove takes down the demo's own cluster, or what the demo made in another one.
 func remove(ctx context.Context) error {
-	if os.Getenv("KUBECONFIG") != "" && os.Getenv("IMAGE_REGISTRY") != "" {
+	named, err := harness.Named(ctx)
+	if err != nil {
+		return err
+	}
+	if named {
 		e, err := harness.Connect(ctx, os.Stdout)
 		if err != nil {
 			return err

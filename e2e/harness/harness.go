@@ -57,14 +57,14 @@ func Connect(ctx context.Context, out io.Writer) (*Env, error) {
 		return nil, err
 	}
 	e := &Env{Root: root, Kubeconfig: os.Getenv("KUBECONFIG"), Registry: os.Getenv("IMAGE_REGISTRY"), out: out}
-	switch {
-	case e.Kubeconfig != "" && e.Registry != "":
+	switch named, err := Named(ctx); {
+	case err != nil:
+		return nil, err
+	case named:
 		if e.kubectl, err = exec.LookPath("kubectl"); err != nil {
 			return nil, errors.New("KUBECONFIG and IMAGE_REGISTRY name a cluster, but there is no kubectl on the PATH")
 		}
 		return e, nil
-	case e.Kubeconfig != "" || e.Registry != "":
-		return nil, errors.New("set both KUBECONFIG and IMAGE_REGISTRY to use a cluster of your own, or neither to have one made here")
 	}
 	for _, verb := range []string{"deps", "up"} {
 		if err := e.run(ctx, e.clusterTool(), "go", "run", ".", verb); err != nil {
@@ -96,6 +96,31 @@ func Connect(ctx context.Context, out io.Writer) (*Env, error) {
 	}
 	e.own = true
 	return e, nil
+}
+
+// Named says whether KUBECONFIG and IMAGE_REGISTRY name another cluster than the project's own, which a shell that works with the latter has in
+// its environment too.
+func Named(ctx context.Context) (bool, error) {
+	config, registry := os.Getenv("KUBECONFIG"), os.Getenv("IMAGE_REGISTRY")
+	if config == "" && registry == "" {
+		return false, nil
+	}
+	root, err := Root()
+	if err != nil {
+		return false, err
+	}
+	e := &Env{Root: root}
+	own, err := e.output(ctx, e.clusterTool(), nil, "go", "run", ".", "kubeconfig")
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case config == strings.TrimSpace(own):
+		return false, nil
+	case config == "" || registry == "":
+		return false, errors.New("set both KUBECONFIG and IMAGE_REGISTRY to use a cluster of your own, or neither to have one made here")
+	}
+	return true, nil
 }
 
 func (e *Env) clusterTool() string { return filepath.Join(e.Root, "e2e", "cluster") }

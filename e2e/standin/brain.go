@@ -47,8 +47,17 @@ func think(t turn) reply {
 	if len(t.tools) > 0 && len(t.toolResults) < steps {
 		// A task names the tool it wants first; what follows varies with the task.
 		pick := t.tools[hash(fmt.Sprint(t.task, len(t.toolResults)))%uint32(len(t.tools))]
-		if pick.name == "send_message" && !strings.Contains(t.task, "message") {
-			pick = t.tools[0]
+		for i, tl := range t.tools {
+			if tl.name != "send_message" {
+				continue
+			}
+			// What a task asks to be sent is sent in the end, and nothing else is.
+			switch last := len(t.toolResults) == steps-1; {
+			case last && strings.Contains(t.task, "message"):
+				pick = tl
+			case pick.name == tl.name:
+				pick = t.tools[(i+1)%len(t.tools)]
+			}
 		}
 		return reply{toolName: pick.name, toolArgs: arguments(pick, t.task)}
 	}

@@ -212,13 +212,15 @@ func (l *Learner) trainOne(ctx context.Context) bool {
 	}
 	have.training = true
 	rows := append([]detector.Row(nil), have.reservoir.Rows()...)
-	at := have.reservoir.Counts().Seen
+	counts := have.reservoir.Counts()
+	at := counts.Seen
 	s := l.settings[w.Namespace]
 	l.mu.Unlock()
 
 	began := l.now()
 	model, err := detector.Train(rows, detector.Options{
 		FalsePositivesPerMillion: int(s.FalsePositivesPerMillion), MinCalls: int(s.MinCalls), MinSessions: int(s.MinSessions), Seed: seed(w),
+		Trimmed: counts.Trimmed(),
 	})
 	l.metrics.trainingSeconds.Observe(l.now().Sub(began).Seconds())
 
