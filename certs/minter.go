@@ -88,7 +88,7 @@ func (m *Minter) Leaf(ctx context.Context, host string) (*tls.Certificate, error
 		if r.Err != nil {
 			return nil, fmt.Errorf("mint leaf for %q: %w", host, r.Err)
 		}
-		return r.Val.(*tls.Certificate), nil
+		return r.Val.(*tls.Certificate), nil //nolint:forcetypeassert // mint returns nothing else
 	case <-ctx.Done():
 		return nil, fmt.Errorf("mint leaf for %q: %w", host, context.Cause(ctx))
 	}

@@ -275,7 +275,7 @@ func TestPeekInPieces(t *testing.T) {
 			}
 		}
 	}
-	if _, err := peek(t.Context(), &script{end: io.EOF}, time.Time{}); err != io.EOF {
+	if _, err := peek(t.Context(), &script{end: io.EOF}, time.Time{}); !errors.Is(err, io.EOF) {
 		t.Errorf("a connection that ended at once: %v", err)
 	}
 	long := &script{pieces: [][]byte{[]byte("GET / HTTP/1.1\r\n" + strings.Repeat("X: y\r\n", 20_000))}, end: timeoutError{}}

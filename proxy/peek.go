@@ -102,7 +102,7 @@ func (r *recorder) gone() error {
 	if r.err == nil || errors.As(r.err, &ne) && ne.Timeout() {
 		return nil
 	}
-	if r.err == io.EOF && len(r.read) > 0 {
+	if errors.Is(r.err, io.EOF) && len(r.read) > 0 {
 		return nil // half closed: what was sent may still be answered
 	}
 	return r.err

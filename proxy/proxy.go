@@ -227,7 +227,7 @@ func (p *Proxy) Serve(l net.Listener) error {
 	go func() { served <- p.server.Serve(p.ended) }()
 
 	err := p.accept(l)
-	p.ended.Close()
+	_ = p.ended.Close()
 	if serr := <-served; err == nil && !errors.Is(serr, http.ErrServerClosed) && !errors.Is(serr, net.ErrClosed) {
 		err = serr
 	}
@@ -470,13 +470,21 @@ func (p *Proxy) SelfTest(ctx context.Context) error {
 	if err := selfTest(ctx, capture.Probe4, p.probed4); err != nil {
 		return err
 	}
-	// Connecting a datagram socket looks up the route and sends nothing.
-	c, err := net.Dial("udp6", capture.Probe6.String())
-	if err != nil {
+	if !routed(ctx, capture.Probe6) {
 		return nil
 	}
-	_ = c.Close()
 	return selfTest(ctx, capture.Probe6, p.probed6)
+}
+
+// routed says whether there is a route to addr. Connecting a datagram socket looks it up and sends nothing. It does not wait either: that
+// ctx is done must not pass for having no route.
+func routed(ctx context.Context, addr netip.AddrPort) bool {
+	c, err := (&net.Dialer{}).DialContext(context.WithoutCancel(ctx), "udp", addr.String())
+	if err != nil {
+		return false
+	}
+	_ = c.Close()
+	return true
 }
 
 func selfTest(ctx context.Context, probe netip.AddrPort, back <-chan struct{}) error {
@@ -508,7 +516,7 @@ func (p *Proxy) Drain(ctx context.Context) error {
 	if l != nil {
 		_ = l.Close()
 	}
-	p.ended.Close()
+	_ = p.ended.Close()
 	err := p.server.Shutdown(ctx)
 	done := make(chan struct{})
 	go func() {

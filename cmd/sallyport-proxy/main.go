@@ -18,8 +18,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	if err := app.Main(ctx, os.Args[1:], os.Getenv, os.Stdout); err != nil {
+	err := app.Main(ctx, os.Args[1:], os.Getenv, os.Stdout)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "sallyport-proxy:", err)
 		os.Exit(1)
 	}

@@ -128,7 +128,7 @@ func (b *openAI) step(ctx context.Context, params openai.ChatCompletionNewParams
 	}
 	params.StreamOptions = openai.ChatCompletionStreamOptionsParam{IncludeUsage: openai.Bool(true)}
 	stream := b.client.Chat.Completions.NewStreaming(ctx, params, opts...)
-	defer stream.Close()
+	defer func() { _ = stream.Close() }()
 	var acc openai.ChatCompletionAccumulator
 	for stream.Next() {
 		chunk := stream.Current()
@@ -160,7 +160,7 @@ func (b *claude) do(ctx context.Context, task string, o options) (string, error)
 		Messages:  []anthropic.MessageParam{anthropic.NewUserMessage(anthropic.NewTextBlock(task))},
 	}
 	if o.model != "" {
-		params.Model = anthropic.Model(o.model)
+		params.Model = o.model
 	}
 	for _, t := range tools {
 		params.Tools = append(params.Tools, anthropic.ToolUnionParam{OfTool: &anthropic.ToolParam{
@@ -200,7 +200,7 @@ func (b *claude) step(ctx context.Context, params anthropic.MessageNewParams, o 
 		return b.client.Messages.New(ctx, params, opts...)
 	}
 	stream := b.client.Messages.NewStreaming(ctx, params, opts...)
-	defer stream.Close()
+	defer func() { _ = stream.Close() }()
 	var message anthropic.Message
 	for stream.Next() {
 		event := stream.Current()

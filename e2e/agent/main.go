@@ -20,8 +20,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "agent:", err)
 		os.Exit(1)
 	}
@@ -63,7 +64,7 @@ func work(ctx context.Context, pause time.Duration, tasks int) error {
 	for n := 0; tasks == 0 || n < tasks; n++ {
 		if _, err := backends[n%2].do(ctx, taskFor(n), options{stream: n%3 == 0}); err != nil {
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // to be stopped is no failure
 			}
 			failed++
 			fmt.Fprintf(os.Stderr, "task %d: %v\n", n, err)

@@ -191,7 +191,7 @@ func fetch(ctx context.Context, method, url string, body []byte, edit func(*http
 	if err != nil {
 		return result{Error: err.Error()}
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	r := result{OK: err == nil && resp.StatusCode < 400, Status: resp.StatusCode, Text: string(text), DecisionID: resp.Header.Get("Sallyport-Decision-Id")}
 	if err != nil {
@@ -209,7 +209,7 @@ func dial(ctx context.Context, network, address string) result {
 	if err != nil {
 		return result{Error: err.Error()}
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if _, err := fmt.Fprint(conn, "\x00hello\n"); err != nil {
 		return result{Error: err.Error()}
 	}

@@ -53,8 +53,9 @@ func main() {
 	seconds := flag.Int("seconds", 6, "length of each measurement")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if err := bench(ctx, time.Duration(*seconds)*time.Second); err != nil {
+	err := bench(ctx, time.Duration(*seconds)*time.Second)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -114,7 +115,7 @@ func bench(ctx context.Context, each time.Duration) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return err
 	}

@@ -204,7 +204,7 @@ func provider(ctx context.Context, dir string) error {
 	})
 	// HTTP/1.1 alone, so that floor and gate speak the same protocol upstream.
 	server := &http.Server{Handler: handler, TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}}
-	l, err := net.Listen("tcp", webIP+":"+providerPort)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", webIP+":"+providerPort)
 	if err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ func floor(ctx context.Context, dir string) error {
 		TLSConfig: &tls.Config{GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) { return minter.Leaf(h.Context(), h.ServerName) }},
 	}
 	// The namespace has capture rules; what the floor dials must not be captured.
-	l, err := net.Listen("tcp", floorAddress)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", floorAddress)
 	if err != nil {
 		return err
 	}

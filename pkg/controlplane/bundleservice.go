@@ -107,7 +107,9 @@ func (s *BundleService) Serve(ctx context.Context, listener net.Listener, getCer
 	if err := server.Shutdown(stop); err != nil {
 		_ = server.Close()
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve bundles: %w", err)
+	}
 	return nil
 }
 

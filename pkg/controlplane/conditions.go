@@ -75,7 +75,7 @@ func setReady(conditions *[]metav1.Condition, generation int64) {
 // writeStatus writes an object's status where change changes it. The spec is never written. The whole status is sent: a merge patch would leave out
 // a count that is zero before and after, which the schema requires.
 func (p *Plane) writeStatus(ctx context.Context, object client.Object, change func()) error {
-	before := object.DeepCopyObject().(client.Object)
+	before := object.DeepCopyObject().(client.Object) //nolint:forcetypeassert // a copy is of the type of the original
 	change()
 	if equality.Semantic.DeepEqual(before, object) {
 		return nil

@@ -63,13 +63,6 @@ func (r *reader) byte() byte {
 	return 0
 }
 
-func (r *reader) uint64() uint64 {
-	if b := r.bytes(8); b != nil {
-		return binary.LittleEndian.Uint64(b)
-	}
-	return 0
-}
-
 func (r *reader) float32() float32 {
 	if b := r.bytes(4); b != nil {
 		return math.Float32frombits(binary.LittleEndian.Uint32(b))

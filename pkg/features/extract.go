@@ -13,7 +13,7 @@ import (
 //
 // In the steady state it does not allocate.
 func Extract(dst *Vector, call *llm.Call, t *Turn, now time.Time) {
-	s := pool.Get().(*scan)
+	s := pool.Get().(*scan) //nolint:forcetypeassert // the pool holds nothing else
 	s.begin()
 	extract(dst, s, call, t)
 	pool.Put(s)

@@ -13,9 +13,6 @@ const (
 	maxHistory = 256 << 10 // bytes of earlier text that arguments of tool calls are compared with, the latest first
 )
 
-// peakWindow is how many words in a row the peaks look at; they are the bits of a uint32.
-const peakWindow = 32
-
 // overrideReach is how many words after one for setting aside a word for instructions makes a phrase with it.
 const overrideReach = 8
 

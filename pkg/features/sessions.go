@@ -219,7 +219,7 @@ func (s *Sessions) Settle(t *Turn, percentile float64, released, taint bool, now
 		s.recent.MoveToFront(c.place)
 	}
 	for s.recent.Len() > s.max || s.held > maxPoints && s.recent.Len() > 1 {
-		s.forget(s.recent.Back().Value.(*session))
+		s.forget(s.recent.Back().Value.(*session)) //nolint:forcetypeassert // the list holds nothing else
 	}
 }
 
@@ -251,7 +251,7 @@ func (s *Sessions) Len() int {
 // work is bounded by what it forgets.
 func (s *Sessions) expire(now time.Time) {
 	for e := s.recent.Back(); e != nil; e = s.recent.Back() {
-		c := e.Value.(*session)
+		c := e.Value.(*session) //nolint:forcetypeassert // the list holds nothing else
 		if now.Sub(c.used) <= s.idle {
 			return
 		}

@@ -64,7 +64,7 @@ func (c *credentials) Prepare(req *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("read the bundle service's token: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	token, err := io.ReadAll(io.LimitReader(f, maxTokenBytes+1))
 	token = bytes.TrimSpace(token)
 	if err != nil {
@@ -95,7 +95,7 @@ func (t boundedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil || req.Method != http.MethodGet || resp.StatusCode != http.StatusOK {
 		return resp, err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	packed, err := io.ReadAll(io.LimitReader(resp.Body, maxPackedBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("read bundle: %w", err)

@@ -314,7 +314,7 @@ type activator struct{}
 
 func (activator) Activate(o *bundle.ActivateOpts) error {
 	if a, ok := engines.Load(o.Store); ok {
-		return a.(*admission).activate(o)
+		return a.(*admission).activate(o) //nolint:forcetypeassert // the map holds nothing else
 	}
 	return new(bundle.DefaultActivator).Activate(o)
 }

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"maps"
 	"math/big"
@@ -114,7 +115,7 @@ func repack(t *testing.T, raw []byte, change func(files map[string]string)) []by
 	files := map[string]string{}
 	for tape := tar.NewReader(zip); ; {
 		h, err := tape.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

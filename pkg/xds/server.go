@@ -227,7 +227,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		g.Stop()
 		<-graceful
 	}
-	<-served
+	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve discovery: %w", err)
+	}
 	return nil
 }
 

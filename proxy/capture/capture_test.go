@@ -262,7 +262,7 @@ func TestCapture(t *testing.T) {
 				}
 			}
 			_ = c.(*net.TCPConn).CloseWrite()
-			if n, err := far.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			if n, err := far.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 				t.Errorf("read %d, %v at the end", n, err)
 			}
 		})
@@ -318,8 +318,11 @@ func refused(c net.Conn) error {
 		_ = c.SetReadDeadline(time.Now().Add(patience))
 		_, err = c.Read(make([]byte, 1))
 	}
-	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("not refused: %v", err)
+	if err == nil {
+		return errors.New("not refused")
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("not refused: %w", err)
 	}
 	return nil
 }

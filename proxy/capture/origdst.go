@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -77,13 +78,14 @@ func original6(fd int) (netip.AddrPort, error) {
 
 // Listen listens for redirected connections of both families, or of IPv4 alone where the pod has no IPv6.
 func Listen(port uint16) (*net.TCPListener, error) {
+	var config net.ListenConfig
 	p := strconv.Itoa(int(port))
-	l, err := net.Listen("tcp", net.JoinHostPort("::", p))
+	l, err := config.Listen(context.Background(), "tcp", net.JoinHostPort("::", p))
 	if err != nil {
 		var err4 error
-		if l, err4 = net.Listen("tcp4", net.JoinHostPort("0.0.0.0", p)); err4 != nil {
+		if l, err4 = config.Listen(context.Background(), "tcp4", net.JoinHostPort("0.0.0.0", p)); err4 != nil {
 			return nil, fmt.Errorf("listen for captured connections: %w", errors.Join(err, err4))
 		}
 	}
-	return l.(*net.TCPListener), nil
+	return l.(*net.TCPListener), nil //nolint:forcetypeassert // what Listen returns for TCP
 }

@@ -29,8 +29,9 @@ func main() {
 		os.Exit(1)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if err := run(ctx, log, os.Args[1:]); err != nil {
+	err = run(ctx, log, os.Args[1:])
+	stop()
+	if err != nil {
 		log.Fatal("standind", zap.Error(err))
 	}
 }
@@ -76,7 +77,7 @@ func run(ctx context.Context, log *zap.Logger, args []string) error {
 	serve(*plainListen, server, (*http.Server).ListenAndServe)
 	serve(*adminListen, admin, (*http.Server).ListenAndServe)
 
-	udp, err := net.ListenPacket("udp", *udpListen)
+	udp, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp", *udpListen)
 	if err != nil {
 		return fmt.Errorf("listen on udp %s: %w", *udpListen, err)
 	}

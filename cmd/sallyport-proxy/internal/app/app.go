@@ -149,11 +149,11 @@ func run(ctx context.Context, o *runOptions, log *zap.Logger) (err error) {
 	}
 	registerGauges(reg, client, minter)
 
-	captured, err := listenCapture(o.captureListen)
+	captured, err := listenCapture(ctx, o.captureListen)
 	if err != nil {
 		return err
 	}
-	probes, err := net.Listen("tcp", o.healthListen)
+	probes, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.healthListen)
 	if err != nil {
 		_ = captured.Close()
 		return fmt.Errorf("listen for probes: %w", err)
@@ -199,11 +199,11 @@ func ignore(err, expected error) error {
 	return err
 }
 
-func listenCapture(address string) (net.Listener, error) {
+func listenCapture(ctx context.Context, address string) (net.Listener, error) {
 	if address == "" {
 		return capture.Listen(uint16(contract.CapturePort))
 	}
-	l, err := net.Listen("tcp", address)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for captured connections: %w", err)
 	}

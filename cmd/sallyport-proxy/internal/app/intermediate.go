@@ -124,7 +124,7 @@ func (i *intermediate) run(ctx context.Context) error {
 				continue
 			}
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // to be stopped is no failure
 			}
 			i.log.Warn("no intermediate", zap.Error(err), zap.Duration("again_in", retry))
 			wait, retry = retry, min(2*retry, maxRetry)

@@ -42,7 +42,7 @@ func readFile(stdin io.Reader, name string, each func(at string, r *telemetry.Re
 		if err != nil {
 			return err // names the file
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		in = f
 	}
 	lines := bufio.NewScanner(in)

@@ -2,7 +2,6 @@ package inject
 
 import (
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -50,13 +49,13 @@ why, nothing is written, and the exit code is 1.`,
 				return err
 			}
 			options.Config = &config
-			var in io.Reader = cmd.InOrStdin()
+			in := cmd.InOrStdin()
 			if file != "-" {
 				f, err := os.Open(file)
 				if err != nil {
 					return err
 				}
-				defer f.Close()
+				defer func() { _ = f.Close() }()
 				in = f
 			}
 			cmd.SilenceUsage = true

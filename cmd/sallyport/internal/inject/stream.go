@@ -169,7 +169,7 @@ func (s *stream) learn(object json.RawMessage) error {
 	case h.APIVersion == "v1" && h.Kind == "Namespace":
 		var ns corev1.Namespace
 		if err := json.Unmarshal(object, &ns); err != nil {
-			return fmt.Errorf("Namespace %s: %w", h.Metadata.Name, err)
+			return fmt.Errorf("Namespace %s: %w", h.Metadata.Name, err) //nolint:staticcheck // the name of the kind
 		}
 		s.namespaces[ns.Name] = ns.Labels
 	case h.APIVersion == v1alpha1.GroupVersion.String() && h.Kind == "EgressProfile":

@@ -112,7 +112,7 @@ func TestAnthropicCall(t *testing.T) {
 	for stream.Next() {
 		switch e := stream.Current().AsAny().(type) {
 		case sdk.MessageStartEvent:
-			model, start = string(e.Message.Model), e.Message.Usage
+			model, start = e.Message.Model, e.Message.Usage
 		case sdk.MessageDeltaEvent:
 			usage = e.Usage
 		}

@@ -55,7 +55,7 @@ func openaiProvider(t *testing.T, answer http.HandlerFunc) (sdk.Client, func() (
 
 func openaiParams() sdk.ChatCompletionNewParams {
 	return sdk.ChatCompletionNewParams{
-		Model: shared.ChatModelGPT4o,
+		Model: "gpt-4o",
 		Messages: []sdk.ChatCompletionMessageParamUnion{
 			sdk.DeveloperMessage("You are a coding agent."),
 			sdk.UserMessage([]sdk.ChatCompletionContentPartUnionParam{

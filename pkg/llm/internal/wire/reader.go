@@ -31,7 +31,7 @@ var readers = sync.Pool{New: func() any { return &Reader{digest: newDigester()} 
 // Open begins to read a body into call. Whatever is wrong with the body as JSON is among the call's findings afterwards; the root is
 // absent when there is nothing to read. The Reader is reused after Close.
 func Open(call *llm.Call, contentType string, body []byte, lim llm.Limits) *Reader {
-	r := readers.Get().(*Reader)
+	r := readers.Get().(*Reader) //nolint:forcetypeassert // the pool holds nothing else
 	r.call, r.lim = call, lim.WithDefaults()
 	call.BodyBytes = len(body)
 	if !isJSON(contentType) {
