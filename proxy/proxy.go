@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"sallyport.dev/sallyport/pkg/gate"
 	"sallyport.dev/sallyport/pkg/policy"
@@ -481,7 +482,12 @@ func (p *Proxy) SelfTest(ctx context.Context) error {
 func routed(ctx context.Context, addr netip.AddrPort) bool {
 	c, err := (&net.Dialer{}).DialContext(context.WithoutCancel(ctx), "udp", addr.String())
 	if err != nil {
-		return false
+		for _, none := range []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EADDRNOTAVAIL, unix.EAFNOSUPPORT} {
+			if errors.Is(err, none) {
+				return false
+			}
+		}
+		return true // anything else does not say that there is no way out, so the way is tested
 	}
 	_ = c.Close()
 	return true

@@ -78,7 +78,7 @@ func Connect(ctx context.Context, out io.Writer) (*Env, error) {
 	path := os.Getenv("PATH")
 	for line := range strings.Lines(env) {
 		name, value, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
-		value = strings.Trim(value, `"'`)
+		value = strings.NewReplacer(`"`, "", `'`, "").Replace(value)
 		switch name {
 		case "KUBECONFIG":
 			e.Kubeconfig = value

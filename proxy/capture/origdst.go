@@ -78,14 +78,20 @@ func original6(fd int) (netip.AddrPort, error) {
 
 // Listen listens for redirected connections of both families, or of IPv4 alone where the pod has no IPv6.
 func Listen(port uint16) (*net.TCPListener, error) {
+	// A socket of Multipath TCP does not say where a connection was to go; a caller that speaks it falls back to TCP.
 	var config net.ListenConfig
+	config.SetMultipathTCP(false)
 	p := strconv.Itoa(int(port))
 	l, err := config.Listen(context.Background(), "tcp", net.JoinHostPort("::", p))
-	if err != nil {
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) { // no IPv6 here
 		var err4 error
 		if l, err4 = config.Listen(context.Background(), "tcp4", net.JoinHostPort("0.0.0.0", p)); err4 != nil {
 			return nil, fmt.Errorf("listen for captured connections: %w", errors.Join(err, err4))
 		}
+		err = nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen for captured connections: %w", err)
 	}
 	return l.(*net.TCPListener), nil //nolint:forcetypeassert // what Listen returns for TCP
 }
