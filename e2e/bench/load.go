@@ -34,6 +34,7 @@ type load struct {
 type result struct {
 	Calls     int
 	Errors    int
+	LastError string
 	PerSecond float64
 	P50, P99  time.Duration
 	FirstP50  time.Duration // time to the first byte of the body
@@ -154,9 +155,7 @@ func loadRole(ctx context.Context, dir, address string, l load) error {
 	if l.For > 0 {
 		r.PerSecond = float64(len(totals)) / l.For.Seconds()
 	}
-	if r.Errors > 0 {
-		fmt.Fprintf(os.Stderr, "%d errors, the last: %v\n", r.Errors, lastErr.Load())
-	}
+	r.LastError, _ = lastErr.Load().(string)
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 

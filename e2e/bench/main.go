@@ -184,6 +184,9 @@ func bench(ctx context.Context, each time.Duration) error {
 			if results[i], err = runLoad(ctx, dir, s, m.load); err != nil {
 				return fmt.Errorf("%s, %s: %w", m.name, s.name, err)
 			}
+			if results[i].Errors > 0 {
+				fmt.Fprintf(os.Stderr, "%d errors, the last: %s\n", results[i].Errors, results[i].LastError)
+			}
 			errs += results[i].Errors
 		}
 		for _, f := range m.figures {

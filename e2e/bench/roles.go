@@ -357,13 +357,16 @@ func gateRole(ctx context.Context, dir string) error {
 // learn trains a model on calls like those of the load.
 func learn(ctx context.Context, g *gate.Gate) (*detector.Model, error) {
 	var rows []detector.Row
-	sizes := []int{1 << 10, 900 << 10} // those of the load
 	now := time.Unix(1_767_225_600, 0)
-	for i := range 512 {
+	for i := range 2048 {
+		size := 1 << 10 // those of the load
+		if i%16 < 2 {
+			size = 900 << 10
+		}
 		v := g.Judge(ctx, &gate.Request{
 			ID: fmt.Sprint("learn-", i), Time: now.Add(time.Duration(i) * time.Minute), Mode: "enforce",
 			Destination: policy.Destination{Kind: policy.DestinationModel, Provider: "openai", Scheme: "https", Host: modelHost, Port: 443, Method: "POST", Path: "/v1/chat/completions"},
-			API:         "openai", ContentType: "application/json", Body: body(sizes[i%len(sizes)], i%4 < 2, i),
+			API:         "openai", ContentType: "application/json", Body: body(size, i%2 == 0, i*7919), // over all that the load says
 		})
 		if !v.Release {
 			return nil, fmt.Errorf("an ordinary call was refused while learning: %v", v.Record.Reasons)
