@@ -78,7 +78,7 @@ deny contains {"rule": "MODEL-002", "message": message} if {
 deny contains {"rule": "ANOM-001", "message": message} if {
 	input.destination.kind == "model"
 	input.anomaly.exceeds
-	message := sprintf("The call is unlike this workload's calls: more so than %v %% of its baseline.", [round(input.anomaly.percentile * 1000) / 10])
+	message := sprintf("The call is unlike this workload's calls: more so than %v %% of its baseline.", [floor(input.anomaly.percentile * 1000) / 10])
 }
 
 # METADATA
