@@ -30,7 +30,7 @@ func testConfig(t testing.TB) *Config {
 		ProxyImage:       "registry.example.com/sallyport-proxy:1",
 		DiscoveryAddress: "sallyport-controller.sallyport-system.svc:15012",
 		BundleURL:        "https://sallyport-controller.sallyport-system.svc:15013",
-		TrustAnchors:     read("root.pem"),
+		TrustAnchors:     read("trust-anchors.txt"),
 		BundleKeys:       read("bundle.pub"),
 		Version:          "v0.0.0-test",
 	}

@@ -30,7 +30,7 @@ func testConfig(t testing.TB) *webhook.Config {
 		ProxyImage:       "registry.example.com/sallyport-proxy:1",
 		DiscoveryAddress: "sallyport-controller.sallyport-system.svc:15012",
 		BundleURL:        "https://sallyport-controller.sallyport-system.svc:15013",
-		TrustAnchors:     read("root.pem"),
+		TrustAnchors:     read("trust-anchors.txt"),
 		BundleKeys:       read("bundle.pub"),
 		Version:          "v0.0.0-test",
 	}
@@ -136,7 +136,7 @@ func TestRunErrors(t *testing.T) {
 
 func TestCommand(t *testing.T) {
 	pod := "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: agent, image: \"example.com/agent:1\"}]}\n"
-	root, keys := filepath.Join(goldens, "root.pem"), filepath.Join(goldens, "bundle.pub")
+	root, keys := filepath.Join(goldens, "trust-anchors.txt"), filepath.Join(goldens, "bundle.pub")
 	tests := []struct {
 		name, in    string
 		args        []string
