@@ -198,6 +198,10 @@ spec: {containers: [{name: agent, image: "%s/agent:latest"}]}
 			t.Error("a pod was admitted while the webhook is gone")
 		}
 	})
+	t.Run("a new controller learns what the sidecars run", func(t *testing.T) {
+		scaleController(t, 1)
+		waitProgrammed(t, "baseline")
+	})
 }
 
 // A pod that was injected but starts while the controller cannot be reached waits: its agent does not run before the gate does.

@@ -48,11 +48,11 @@ var scenarios = map[string]func(ctx context.Context, args []string) result{
 	// task BACKEND [plain|stream] [MODEL]: one of the agent's ordinary tasks.
 	"task": func(ctx context.Context, args []string) result {
 		o := options{stream: arg(args, 1) == "stream", model: arg(args, 2)}
-		return outcome(backendFor(arg(args, 0)).do(ctx, taskFor(2), o))
+		return outcome(backendFor(arg(args, 0)).do(ctx, someTask(returnPolicy), o))
 	},
 	// hijack BACKEND: a task whose first tool result carries an attacker's instructions.
 	"hijack": func(ctx context.Context, args []string) result {
-		return outcome(backendFor(arg(args, 0)).do(ctx, taskFor(4), options{poison: hijack}))
+		return outcome(backendFor(arg(args, 0)).do(ctx, someTask(careInstructions), options{poison: hijack}))
 	},
 	// stamps BACKEND N GAP: a stream of N events, GAP apart, each stamped by its sender.
 	"stamps": func(ctx context.Context, args []string) result {
@@ -64,7 +64,7 @@ var scenarios = map[string]func(ctx context.Context, args []string) result{
 				stamps = append(stamps, stamped{Sent: sent, Arrived: at.UnixNano()})
 			}
 		}}
-		r := outcome(backendFor(arg(args, 0)).do(ctx, taskFor(2), o))
+		r := outcome(backendFor(arg(args, 0)).do(ctx, someTask(returnPolicy), o))
 		r.Stream = stamps
 		return r
 	},
@@ -73,7 +73,7 @@ var scenarios = map[string]func(ctx context.Context, args []string) result{
 		ctx, cancel := context.WithCancel(ctx)
 		o := options{stream: true, header: map[string]string{"X-Standin-Events": "1000", "X-Standin-Gap": "50ms"},
 			onText: func(string, time.Time) { cancel() }}
-		return outcome(backendFor(arg(args, 0)).do(ctx, taskFor(2), o))
+		return outcome(backendFor(arg(args, 0)).do(ctx, someTask(returnPolicy), o))
 	},
 	// exact: a body that no library would write, byte for byte.
 	"exact": func(ctx context.Context, _ []string) result {

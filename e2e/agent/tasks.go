@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 )
 
@@ -14,11 +15,21 @@ var (
 	states    = []string{"packed", "with the carrier", "delivered", "waiting for payment", "returned", "being assembled"}
 )
 
+// Kinds of tasks that the scenarios take.
+const (
+	returnPolicy     = 2
+	careInstructions = 4
+	kinds            = 6
+)
+
+// someTask is a task of one kind, another one each time: the same conversation twice would be a repetition and not another day's work.
+func someTask(kind int) string { return taskFor(kinds*rand.IntN(100_000) + kind) }
+
 // taskFor is the n-th task of the agent's working day. The tasks repeat in kind and vary in detail.
 func taskFor(n int) string {
 	k := spread(fmt.Sprint("task ", n))
 	c, p, l := customers[k%len(customers)], products[k/16%len(products)], places[k/256%len(places)]
-	switch n % 6 {
+	switch n % kinds {
 	case 0:
 		return fmt.Sprintf("Customer %s from %s asks when order %d for the %s will arrive.", c, l, 41000+k%900, p)
 	case 1:

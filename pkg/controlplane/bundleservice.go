@@ -169,6 +169,9 @@ func (s *BundleService) bundle(w http.ResponseWriter, r *http.Request, id xds.Id
 			_, _ = w.Write(b.Tarball)
 			return
 		}
+		// OPA names the ETag of a bundle that it has activated, and forgets it when an activation fails. So this is a report too, and the one
+		// that comes by itself after a restart of this service, which OPA's status plugin knows nothing of.
+		s.note(id, PolicyState{Revision: b.Revision})
 		if expired {
 			w.WriteHeader(http.StatusNotModified)
 			return
@@ -235,6 +238,12 @@ func (s *BundleService) status(w http.ResponseWriter, r *http.Request, id xds.Id
 		refuse(w, http.StatusBadRequest, "not a status report")
 		return
 	}
+	s.note(id, state)
+	w.WriteHeader(http.StatusOK)
+}
+
+// note keeps what a sidecar runs, and tells when that is news.
+func (s *BundleService) note(id xds.Identity, state PolicyState) {
 	state.At = s.now()
 	s.mu.Lock()
 	old, known := s.reports.Get(id.PodUID)
@@ -243,7 +252,6 @@ func (s *BundleService) status(w http.ResponseWriter, r *http.Request, id xds.Id
 	if !known || old.Revision != state.Revision || old.Error != state.Error {
 		s.changed()
 	}
-	w.WriteHeader(http.StatusOK)
 }
 
 // parseStatus reads a report. A sidecar has one bundle; of several, all must run one revision to count as running it.
