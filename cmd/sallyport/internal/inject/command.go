@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -38,15 +39,25 @@ why, nothing is written, and the exit code is 1.`,
 			default:
 				return fmt.Errorf("--report %q: accepted are text and json", format)
 			}
-			var err error
-			if config.TrustAnchors, err = readFile(anchors); err != nil {
-				return fmt.Errorf("--trust-anchors-file: %w", err)
-			}
-			if config.BundleKeys, err = readFile(keys); err != nil {
-				return fmt.Errorf("--bundle-keys-file: %w", err)
-			}
-			if err := config.Validate(); err != nil {
-				return err
+			switch {
+			case anchors == "" && keys == "":
+				config.TrustAnchors, config.BundleKeys = preview, preview
+				if _, err := fmt.Fprintln(cmd.ErrOrStderr(), "This is a preview: a sidecar without --trust-anchors-file and --bundle-keys-file trusts nobody and does not start. Give both to apply it."); err != nil {
+					return err
+				}
+			case anchors == "" || keys == "":
+				return errors.New("--trust-anchors-file and --bundle-keys-file go together: give both, or neither for a preview")
+			default:
+				var err error
+				if config.TrustAnchors, err = readFile(anchors); err != nil {
+					return fmt.Errorf("--trust-anchors-file: %w", err)
+				}
+				if config.BundleKeys, err = readFile(keys); err != nil {
+					return fmt.Errorf("--bundle-keys-file: %w", err)
+				}
+				if err := config.Validate(); err != nil {
+					return err
+				}
 			}
 			options.Config = &config
 			in := cmd.InOrStdin()
@@ -69,15 +80,16 @@ why, nothing is written, and the exit code is 1.`,
 	f.StringVar(&config.ProxyImage, "proxy-image", "sallyport-proxy:latest", "image of the sidecar")
 	f.StringVar(&config.DiscoveryAddress, "discovery-address", "sallyport-controller.sallyport-system.svc:15012", "host:port of the controller's gRPC service")
 	f.StringVar(&config.BundleURL, "bundle-url", "https://sallyport-controller.sallyport-system.svc:15013", "base URL of the controller's bundle service")
-	f.StringVar(&anchors, "trust-anchors-file", "", "PEM file with the cluster's root certificate: ca.crt of the secret sallyport-serving")
+	f.StringVar(&anchors, "trust-anchors-file", "", "PEM file with the cluster's root certificate: ca.crt of the secret sallyport-serving; without it and the next, the output is a preview")
 	f.StringVar(&keys, "bundle-keys-file", "", "PEM file with the public keys that may sign policy bundles")
-	for _, name := range []string{"filename", "trust-anchors-file", "bundle-keys-file"} {
-		if err := cmd.MarkFlagRequired(name); err != nil {
-			panic("inject: " + err.Error())
-		}
+	if err := cmd.MarkFlagRequired("filename"); err != nil {
+		panic("inject: " + err.Error())
 	}
 	return cmd
 }
+
+// preview stands where a preview has no trust anchors and no keys. It is no PEM, so that a sidecar that gets it does not start.
+const preview = "(preview: see sallyport inject --help)"
 
 func readFile(name string) (string, error) {
 	b, err := os.ReadFile(name)

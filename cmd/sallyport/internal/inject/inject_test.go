@@ -149,6 +149,8 @@ func TestCommand(t *testing.T) {
 		{"keys in place of anchors", pod, []string{"-f", "-", "--trust-anchors-file", keys, "--bundle-keys-file", keys}, "trust anchors", "", ""},
 		{"anchors missing", pod, []string{"-f", "-", "--trust-anchors-file", "nowhere.pem", "--bundle-keys-file", keys}, "nowhere.pem", "", ""},
 		{"unknown report", pod, []string{"-f", "-", "--report", "xml", "--trust-anchors-file", root, "--bundle-keys-file", keys}, "xml", "", ""},
+		{"preview", pod, []string{"-f", "-"}, "", "(preview: see", "This is a preview"},
+		{"one of two that go together", pod, []string{"-f", "-", "--bundle-keys-file", keys}, "go together", "", ""},
 		{"no file", pod, []string{}, "required flag", "", ""},
 	}
 	for _, tt := range tests {
