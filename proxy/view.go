@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"sallyport.dev/sallyport/pkg/gate"
 	"sallyport.dev/sallyport/pkg/policy"
 )
 
@@ -94,10 +95,8 @@ func closed() *view {
 	return &view{mode: modeEnforce, killSwitch: true, maxBytes: DefaultMaxRequestBytes}
 }
 
-const (
-	modeEnforce = "enforce"
-	modeObserve = "observe"
-)
+// modeEnforce is every mode but gate.ModeObserve.
+const modeEnforce = "enforce"
 
 // compile checks a snapshot. Upstreams of the view before are taken over where the roots are the same, with their connections.
 func compile(s *Snapshot, before *view, make func(roots *x509.CertPool) *upstream) (*view, error) {
@@ -105,8 +104,8 @@ func compile(s *Snapshot, before *view, make func(roots *x509.CertPool) *upstrea
 		workload: s.Workload, mode: modeEnforce, killSwitch: s.KillSwitch, maxBytes: cmp.Or(s.MaxRequestBytes, DefaultMaxRequestBytes),
 		providers: map[endpoint]*provider{}, upstreams: map[[sha256.Size]byte]*upstream{},
 	}
-	if s.Mode == modeObserve {
-		v.mode = modeObserve
+	if s.Mode == gate.ModeObserve {
+		v.mode = gate.ModeObserve
 	}
 	if v.maxBytes < 0 {
 		return nil, fmt.Errorf("the largest request is %d bytes", v.maxBytes)

@@ -314,11 +314,6 @@ func (e *Env) Rollout(ctx context.Context, ns, what string) error {
 
 // Eventually repeats a check until it passes, and returns what it last said when it does not within the limit.
 func (e *Env) Eventually(ctx context.Context, limit time.Duration, what string, check func() error) error {
-	return Eventually(ctx, limit, what, check)
-}
-
-// Eventually repeats a check until it passes, and returns what it last said when it does not within the limit.
-func Eventually(ctx context.Context, limit time.Duration, what string, check func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tick := time.NewTicker(250 * time.Millisecond)
