@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -45,6 +46,7 @@ type call struct {
 	dest     *destination
 	provider *provider
 	path     string
+	query    string
 	trace    telemetry.TraceContext
 
 	verdict *gate.Verdict // nil until it was judged
@@ -75,7 +77,10 @@ func (c *call) finish() {
 	rec := c.verdict.Record
 	if c.watch != nil {
 		reply := c.watch.reply()
-		rec.Usage, rec.ResponseToolCalls = reply.Usage, reply.ToolCalls
+		rec.Usage = reply.Usage
+		for _, t := range reply.ToolCalls {
+			rec.ResponseToolCalls = append(rec.ResponseToolCalls, t.Name)
+		}
 	}
 	if rec.UpstreamError != "" {
 		c.p.metrics.upstream.WithLabelValues(rec.UpstreamError).Inc()
@@ -98,12 +103,12 @@ func (c *call) serve() {
 		c.reject(http.StatusMisdirectedRequest, FindingHostMismatch, "The request's host is not the one that the connection was made to.")
 		return
 	}
-	path, _, err := canonicalTarget(c.r.RequestURI)
+	path, query, err := canonicalTarget(c.r.RequestURI)
 	if err != nil {
 		c.reject(http.StatusBadRequest, FindingTarget, "The request's target is refused: "+err.Error()+".")
 		return
 	}
-	c.path = path
+	c.path, c.query = path, query
 
 	body, oversize, err := c.readBody()
 	if err != nil {
@@ -162,6 +167,7 @@ func (c *call) request(body []byte) *gate.Request {
 	req.Destination.Method = c.r.Method
 	req.Destination.Path = c.path
 	req.API = c.provider.api
+	req.Query, req.Header = c.query, c.r.Header
 	req.ContentType = strings.Join(c.r.Header.Values("Content-Type"), ", ")
 	req.ContentEncoding = strings.Join(c.r.Header.Values("Content-Encoding"), ", ")
 	req.Body = body
@@ -180,26 +186,27 @@ func (c *call) reject(status int, code llm.FindingCode, message string) {
 
 // refuse answers in the provider's dialect. A status that is not 0 takes the dialect's place.
 func (c *call) refuse(status int) {
-	spec := c.verdict.Spec
-	if spec == nil || spec.Refuse == nil {
-		spec = surface.Lookup(c.provider.api, "", "")
+	row := c.verdict.Row
+	if row == nil {
+		row = surface.Lookup(c.provider.api, "", "").Row
 	}
-	s, contentType, body := spec.Refuse(c.verdict.Refusal)
+	a := row.Refuse(c.verdict.Refusal)
 	if status != 0 {
-		s = status
+		a.Status = status
 	}
-	c.answer(s, contentType, body)
+	c.answer(a)
 }
 
 // answer is a whole response of the proxy's own.
-func (c *call) answer(status int, contentType string, body []byte) {
-	c.verdict.Record.Status = status
+func (c *call) answer(a llm.Answer) {
+	c.verdict.Record.Status = a.Status
 	h := c.w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	maps.Copy(h, a.Header)
+	h.Set("Content-Type", a.ContentType)
+	h.Set("Content-Length", strconv.Itoa(len(a.Body)))
 	h.Set(decisionHeader, c.verdict.Record.ID)
-	c.w.WriteHeader(status)
-	_, _ = c.w.Write(body)
+	c.w.WriteHeader(a.Status)
+	_, _ = c.w.Write(a.Body)
 }
 
 // fail tells the caller that the provider could not be reached, in a form that the SDKs of all providers read. They may try again.
@@ -213,8 +220,8 @@ func (c *call) fail(err error) {
 	if strings.HasSuffix(class, "timeout") {
 		status = http.StatusGatewayTimeout
 	}
-	c.answer(status, "application/json", fmt.Appendf(nil,
-		`{"type":"error","error":{"type":"api_error","code":"upstream_%s","message":"The model provider could not be reached (%s)."}}`, class, class))
+	c.answer(llm.Answer{Status: status, ContentType: "application/json", Body: fmt.Appendf(nil,
+		`{"type":"error","error":{"type":"api_error","code":"upstream_%s","message":"The model provider could not be reached (%s)."}}`, class, class)})
 }
 
 // forward sends exactly what was judged and streams the response back.
@@ -238,8 +245,8 @@ func (c *call) forward(body []byte) {
 	rec := c.verdict.Record
 	rec.FirstByteMicros = c.p.now().Sub(c.start).Microseconds()
 	rec.Status = res.StatusCode
-	if c.verdict.Spec != nil {
-		c.watch = watch(c.verdict.Spec, res.Header)
+	if c.verdict.Row != nil {
+		c.watch = watch(c.verdict.Row, res.Header)
 	}
 
 	trailers := c.begin(res)

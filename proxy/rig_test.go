@@ -134,7 +134,7 @@ func (g *stubGate) Judge(_ context.Context, r *gate.Request) *gate.Verdict {
 	}
 	v := &gate.Verdict{Release: g.decide == nil || g.decide(r), Record: rec}
 	if r.Destination.Method != "" {
-		v.Spec = surface.Lookup(r.API, r.Destination.Method, r.Destination.Path)
+		v.Row = surface.Lookup(r.API, r.Destination.Method, r.Destination.Path).Row
 	}
 	if !v.Release {
 		rec.Outcome, rec.Action, rec.Rule = telemetry.OutcomeRefused, policy.ActionDeny, decidedRule

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"sallyport.dev/sallyport/pkg/llm"
-	"sallyport.dev/sallyport/pkg/llm/surface"
 )
 
 // maxWatched is how much of a decoded response is read on the side: enough for any answer, and a bound for what a small compressed one
@@ -22,11 +21,8 @@ type sideReader struct {
 }
 
 // watch returns a reader for a response, or nil where its content coding is not known here.
-func watch(spec *surface.Spec, h http.Header) *sideReader {
-	if spec.Watch == nil {
-		return nil
-	}
-	s := &sideReader{watcher: spec.Watch(h.Get("Content-Type"))}
+func watch(row *llm.Row, h http.Header) *sideReader {
+	s := &sideReader{watcher: row.Watch(llm.WatchOptions{ContentType: h.Get("Content-Type")})}
 	switch strings.ToLower(strings.TrimSpace(h.Get("Content-Encoding"))) {
 	case "", "identity":
 		return s

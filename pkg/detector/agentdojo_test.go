@@ -161,7 +161,7 @@ func recordedSamples(t *testing.T, n uint32) []recorded {
 			if err != nil {
 				t.Fatal(err)
 			}
-			call := openai.Decode("application/json", body, llm.DefaultLimits())
+			call := openai.Decode(&llm.Request{ContentType: "application/json", Body: body}, llm.DefaultLimits())
 			if len(call.Messages) != q.N {
 				t.Fatalf("%s: %d of %d messages: %v", r.Session, len(call.Messages), q.N, call.Findings)
 			}

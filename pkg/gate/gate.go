@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -46,7 +47,13 @@ type Request struct {
 	Workload    policy.Workload
 	Destination policy.Destination // Method and Path are "" for a tunnel
 	// API is the wire format of the destination's provider; "" for a tunnel.
-	API             string
+	API string
+	// BasePath is the path under which the provider has the API's own paths, such as "/openai"; "" for the root.
+	BasePath string
+	// Query is the query as sent, without the question mark.
+	Query string
+	// Header is the request's header, read only.
+	Header          http.Header
 	ContentType     string
 	ContentEncoding string
 	// Body is the whole body as sent. The gate keeps no reference to it.
@@ -62,8 +69,8 @@ type Verdict struct {
 	Release bool
 	// Refusal is what to tell a refused caller; zero when Release.
 	Refusal llm.Refusal
-	// Spec is the surface of a model call, for the refusal's dialect and the response's watcher; nil for a tunnel.
-	Spec *surface.Spec
+	// Row is the surface of a model call, for the refusal's dialect and the response's watcher; nil for a tunnel.
+	Row *llm.Row
 	// Record is the decision record up to here. The caller fills in what follows and emits it.
 	Record *telemetry.Record
 }
@@ -93,8 +100,9 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 
 	var turn *features.Turn
 	if r.Destination.Kind == policy.DestinationModel && r.Destination.Method != "" {
-		v.Spec = surface.Lookup(r.API, r.Destination.Method, r.Destination.Path)
-		call := g.decode(v.Spec, r)
+		match := surface.Lookup(r.API, r.Destination.Method, strings.TrimPrefix(r.Destination.Path, r.BasePath))
+		v.Row = match.Row
+		call := g.decode(match, r)
 		rec.DecodeMicros = watch.lap()
 
 		if len(call.Messages) > 0 {
@@ -140,15 +148,18 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 }
 
 // decode reads the body, unless its reader already found that it cannot be judged.
-func (g *Gate) decode(spec *surface.Spec, r *Request) *llm.Call {
+func (g *Gate) decode(m surface.Match, r *Request) *llm.Call {
 	findings := slices.Clone(r.Findings)
 	if e := strings.ToLower(strings.TrimSpace(r.ContentEncoding)); e != "" && e != "identity" {
 		findings = append(findings, llm.Finding{Code: llm.FindingContentEncoding, Detail: "content coding " + quoted(e) + " is not decoded"})
 	}
 	if len(findings) > 0 {
-		return &llm.Call{Provider: r.API, Surface: spec.Surface, Operation: llm.OperationUnknown, BodyBytes: len(r.Body), Findings: findings}
+		return &llm.Call{Provider: r.API, Surface: m.Surface, Class: m.Class, Operation: m.Operation, BodyBytes: len(r.Body), Findings: findings}
 	}
-	return spec.Decode(r.ContentType, r.Body, g.Limits)
+	return m.Decode(&llm.Request{
+		Method: r.Destination.Method, Path: strings.TrimPrefix(r.Destination.Path, r.BasePath), Query: r.Query, Vars: m.Vars,
+		ContentType: r.ContentType, Header: r.Header, Body: r.Body,
+	}, g.Limits)
 }
 
 // quoted bounds what a header may put into a record.

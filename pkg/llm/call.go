@@ -1,23 +1,67 @@
 package llm
 
-// Operation is what a call asks of a model: gen_ai.operation.name of the OpenTelemetry GenAI conventions.
+// Operation is what a call asks for: gen_ai.operation.name of the OpenTelemetry GenAI conventions where they have a name for it.
 type Operation string
 
-// The operations known so far.
+// The operations.
 const (
-	OperationChat    Operation = "chat"
-	OperationUnknown Operation = "unknown"
+	OperationChat           Operation = "chat"
+	OperationTextCompletion Operation = "text_completion"
+	OperationEmbeddings     Operation = "embeddings"
+	OperationGenerate       Operation = "generate_content"
+	OperationExecuteTool    Operation = "execute_tool"
+	OperationInvokeAgent    Operation = "invoke_agent"
+	OperationImage          Operation = "image_generation"
+	OperationSpeech         Operation = "speech"
+	OperationTranscription  Operation = "transcription"
+	OperationRealtime       Operation = "realtime"
+	OperationModeration     Operation = "moderation"
+	OperationRerank         Operation = "rerank"
+	OperationCountTokens    Operation = "count_tokens"
+	OperationList           Operation = "list"     // reads what the provider has: models, tools
+	OperationRetrieve       Operation = "retrieve" // reads one thing that was stored before
+	OperationStore          Operation = "store"    // leaves something at the provider
+	OperationDelete         Operation = "delete"
+	OperationUnknown        Operation = "unknown"
 )
 
-// Surface names one API shape of one provider, such as "openai.chat_completions".
+// Class is what kind of thing a surface is to somebody who guards it.
+type Class string
+
+// The classes. Policy denies all but ClassModel and ClassAuxiliary unless a bundle allows them by name, and ClassUnknown always.
+const (
+	// ClassModel asks a model: text, images or sound in, text, images or sound out.
+	ClassModel Class = "model"
+	// ClassAuxiliary neither asks a model to write nor leaves anything behind: counting tokens, listing models, moderation.
+	ClassAuxiliary Class = "auxiliary"
+	// ClassDeadDrop leaves something at the provider that somebody else can fetch later, or fetches it: files, batches, fine-tuning, vector
+	// stores, stored conversations.
+	ClassDeadDrop Class = "dead_drop"
+	// ClassTool speaks to a tool server or another agent: MCP, A2A.
+	ClassTool Class = "tool"
+	// ClassUnknown is every path that no row of the table matches.
+	ClassUnknown Class = "unknown"
+)
+
+// Surface names one API shape of one provider, such as "openai.chat_completions". Each codec names its own.
 type Surface string
 
-// The surfaces known so far. SurfaceUnknown is the class of every path on a provider's host that no row of
-// the table matches; policy denies it by default.
+// SurfaceUnknown is the surface of every path on a provider's host that no row of the table matches.
+const SurfaceUnknown Surface = "unknown"
+
+// ServerTool is the class of a tool that the provider carries out.
+type ServerTool string
+
+// The classes of server-side tools.
 const (
-	SurfaceOpenAIChatCompletions Surface = "openai.chat_completions"
-	SurfaceAnthropicMessages     Surface = "anthropic.messages"
-	SurfaceUnknown               Surface = "unknown"
+	ServerToolWebSearch       ServerTool = "web_search"
+	ServerToolWebFetch        ServerTool = "web_fetch"
+	ServerToolCodeExecution   ServerTool = "code_execution"
+	ServerToolComputerUse     ServerTool = "computer_use"
+	ServerToolRemoteMCP       ServerTool = "remote_mcp"
+	ServerToolFileSearch      ServerTool = "file_search"
+	ServerToolImageGeneration ServerTool = "image_generation"
+	ServerToolOther           ServerTool = "other"
 )
 
 // Role is who speaks in a message.
@@ -56,6 +100,7 @@ type Digest [16]byte
 type Call struct {
 	Provider  string    // gen_ai.provider.name: "openai", "anthropic"
 	Surface   Surface   // the row of the table that matched
+	Class     Class     // of the surface; the body may make it stricter, as a response that is to be stored does
 	Operation Operation // what is asked
 	Model     string    // as the caller wrote it; "" when absent
 	Stream    bool      // the caller asks for a streamed response
@@ -72,13 +117,17 @@ type Call struct {
 	MaxTokens   *int64   // the output limit asked for; nil when absent
 	Temperature *float64 // nil when absent
 
+	// RPCMethod is the JSON-RPC method of MCP and A2A, such as "tools/call", or the type of a WebSocket client event, such as "response.create".
+	RPCMethod string
+
 	// URLs that the provider is asked to fetch (images, files, remote servers).
 	URLs []string
-	// UnknownFields are top-level members that the codec does not know, by name, sorted.
+	// UnknownFields are top-level members that the codec does not know, by name, sorted. Query parameters that the row does not know are
+	// among them with a "?" before the name, parts of a form with a "&".
 	UnknownFields []string
 	// Findings are what a strict reader objects to; empty for a clean body.
 	Findings []Finding
-	// BodyBytes is the length of the body as sent.
+	// BodyBytes is the length of the body, its content coding taken off.
 	BodyBytes int
 }
 
@@ -116,6 +165,10 @@ type Tool struct {
 	Type string
 	// ServerSide says that the provider, not the caller, carries the tool out.
 	ServerSide bool
+	// Class of a server-side tool; "" for one that the caller carries out.
+	Class ServerTool
+	// URL of a remote server that the provider is to connect to, as sent.
+	URL string
 	// Digest is of the tool's definition as sent.
 	Digest Digest
 }
@@ -150,6 +203,9 @@ const (
 	FindingMissingField    FindingCode = "missing_field"     // a required member is absent
 	FindingUnknownRole     FindingCode = "unknown_role"      // a role that the normal form has no name for
 	FindingUnknownPart     FindingCode = "unknown_part"      // a part of a message of an unknown kind
+	FindingContentRatio    FindingCode = "content_ratio"     // a content coding that expands beyond the limit
+	FindingMultipart       FindingCode = "multipart"         // a form that two readers could read in two ways
+	FindingQuery           FindingCode = "query"             // a query that two readers could read in two ways
 	FindingTooMany         FindingCode = "too_many_findings" // more were found than are kept
 )
 
@@ -168,15 +224,22 @@ type Reply struct {
 	// FinishReason as the provider names it; "" when the response did not end well.
 	FinishReason string
 	Usage        Usage
-	// ToolCalls are the names of the tools that the model asked for, in order.
-	ToolCalls []string
+	// ToolCalls that the model asked for, in order.
+	ToolCalls []ToolCall
 }
 
-// Watcher reads a response on the side. Write never fails, never holds more than a bounded part of a line and never
-// delays the caller; Reply may be asked at any time.
-type Watcher interface {
-	Write(p []byte)
-	Reply() Reply
+// ToolCall is a tool call in a response.
+type ToolCall struct {
+	ID   string
+	Name string
+	// Arguments are the arguments, JSON as the model wrote it, as far as they were asked to be kept.
+	Arguments []byte
+	// Truncated says that the arguments are longer than was to be kept, or could not be read.
+	Truncated bool
+	// Done says that the call is complete: nothing that follows changes it.
+	Done bool
+	// ServerSide says that the provider carries it out itself.
+	ServerSide bool
 }
 
 // Refusal is what a refused caller is told.

@@ -126,7 +126,7 @@ func (g *Generator) conversation(hijacked bool) Conversation {
 	ask := func(gap time.Duration) {
 		body := object(map[string]any{"model": "gpt-5-mini", "messages": messages, "tools": toolSchemas, "max_completion_tokens": 1024})
 		c.Bodies = append(c.Bodies, body)
-		c.Calls = append(c.Calls, openai.Decode("application/json", body, llm.DefaultLimits()))
+		c.Calls = append(c.Calls, openai.Decode(&llm.Request{ContentType: "application/json", Body: body}, llm.DefaultLimits()))
 		c.Gaps = append(c.Gaps, gap)
 	}
 	step := func(tool string, args map[string]any, result string) {

@@ -48,9 +48,9 @@ var fields = wire.Fields{
 // may refer to the body, which must not change as long as the call is used.
 //
 // A user's message of nothing but results of tools is of llm.RoleTool in the normal form.
-func Decode(contentType string, body []byte, lim llm.Limits) *llm.Call {
-	call := &llm.Call{Provider: Provider, Surface: llm.SurfaceAnthropicMessages, Operation: llm.OperationChat}
-	r := wire.Open(call, contentType, body, lim)
+func Decode(req *llm.Request, lim llm.Limits) *llm.Call {
+	call := &llm.Call{Provider: Provider, Surface: Messages, Class: llm.ClassModel, Operation: llm.OperationChat}
+	r := wire.Open(call, req.ContentType, req.Body, lim)
 	defer r.Close()
 	d := decoder{r, call}
 	root := r.Root()

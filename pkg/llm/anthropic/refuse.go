@@ -18,9 +18,9 @@ type refusal struct {
 
 // Refuse returns the answer to a refused caller: 403 with Anthropic's error object, which the official SDKs raise as PermissionDeniedError
 // and do not retry.
-func Refuse(r llm.Refusal) (status int, contentType string, body []byte) {
+func Refuse(r llm.Refusal) llm.Answer {
 	e := refusal{Type: "error"}
 	e.Error.Type = "permission_error"
 	e.Error.Message = wire.Explain(r)
-	return http.StatusForbidden, wire.JSON, wire.Encode(e)
+	return llm.Answer{Status: http.StatusForbidden, ContentType: wire.JSON, Body: wire.Encode(e)}
 }

@@ -11,8 +11,8 @@ import (
 // Watch returns a reader of the response with the given content type: a stream of events from message_start to message_stop, or one
 // JSON text. The input tokens of its Reply's Usage include those written to and read from the cache, which Anthropic counts
 // apart, so that the numbers mean the same as for other providers.
-func Watch(contentType string) llm.Watcher {
-	return wire.Watch(contentType, response, &taker{})
+func Watch(o llm.WatchOptions) llm.Watcher {
+	return wire.Watch(o, response, &taker{})
 }
 
 // The values that are taken.
@@ -62,6 +62,7 @@ var response = func() *wire.Shape {
 
 type taker struct {
 	reply              llm.Reply
+	calls              wire.Calls
 	cacheRead, written int64
 	blockType, name    string // of the block that is being read
 	failed             bool
@@ -96,7 +97,7 @@ func (t *taker) End(id int) {
 	switch id {
 	case endBlock:
 		if strings.HasSuffix(t.blockType, "tool_use") {
-			wire.AddName(&t.reply.ToolCalls, t.name)
+			t.calls.Add().Name = t.name
 		}
 		t.blockType, t.name = "", ""
 	case endError:
@@ -104,12 +105,15 @@ func (t *taker) End(id int) {
 	}
 }
 
+// Close implements wire.Taker.
+func (t *taker) Close(llm.Framing, llm.Refusal) []byte { return nil }
+
 // Reply implements wire.Taker.
 func (t *taker) Reply() llm.Reply {
 	r := t.reply
 	r.Usage.InputTokens += t.cacheRead + t.written
 	r.Usage.CachedTokens = t.cacheRead
-	r.ToolCalls = append([]string(nil), r.ToolCalls...)
+	r.ToolCalls = t.calls.List()
 	if t.failed {
 		r.FinishReason = ""
 	}

@@ -60,7 +60,7 @@ func BenchmarkDecode(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {
-				if c := openai.Decode("application/json", body, llm.DefaultLimits()); len(c.Findings) > 0 || len(c.Messages) == 0 {
+				if c := openai.Decode(&llm.Request{ContentType: "application/json", Body: body}, llm.DefaultLimits()); len(c.Findings) > 0 || len(c.Messages) == 0 {
 					b.Fatalf("%+v", c.Findings)
 				}
 			}
@@ -89,7 +89,7 @@ func BenchmarkEncodingJSON(b *testing.B) {
 
 func BenchmarkWatch(b *testing.B) {
 	chunk := []byte(`data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"gpt-4o","choices":[{"index":0,"delta":{"content":" some words"},"logprobs":null,"finish_reason":null}]}` + "\n\n")
-	w := openai.Watch("text/event-stream")
+	w := openai.Watch(llm.WatchOptions{ContentType: "text/event-stream"})
 	b.ReportAllocs()
 	b.SetBytes(int64(len(chunk)))
 	for b.Loop() {

@@ -55,9 +55,9 @@ var fields = wire.Fields{
 
 // Decode reads the body of a chat completions request. It never fails: what is wrong with the body is among the call's findings. The call
 // may refer to the body, which must not change as long as the call is used.
-func Decode(contentType string, body []byte, lim llm.Limits) *llm.Call {
-	call := &llm.Call{Provider: Provider, Surface: llm.SurfaceOpenAIChatCompletions, Operation: llm.OperationChat}
-	r := wire.Open(call, contentType, body, lim)
+func Decode(req *llm.Request, lim llm.Limits) *llm.Call {
+	call := &llm.Call{Provider: Provider, Surface: ChatCompletions, Class: llm.ClassModel, Operation: llm.OperationChat}
+	r := wire.Open(call, req.ContentType, req.Body, lim)
 	defer r.Close()
 	d := decoder{r, call}
 	root := r.Root()

@@ -19,10 +19,10 @@ type refusal struct {
 
 // Refuse returns the answer to a refused caller: 403 with OpenAI's error object, which the official SDKs raise as PermissionDeniedError
 // and do not retry.
-func Refuse(r llm.Refusal) (status int, contentType string, body []byte) {
+func Refuse(r llm.Refusal) llm.Answer {
 	var e refusal
 	e.Error.Message = wire.Explain(r)
 	e.Error.Type = "permission_error"
 	e.Error.Code = wire.RefusalCode
-	return http.StatusForbidden, wire.JSON, wire.Encode(e)
+	return llm.Answer{Status: http.StatusForbidden, ContentType: wire.JSON, Body: wire.Encode(e)}
 }

@@ -9,8 +9,8 @@ import (
 // Watch returns a reader of the response with the given content type: a stream of chunks, which ends with "[DONE]", or one JSON text. What
 // a response says of tokens, with stream_options.include_usage also a stream, is in the Usage of its Reply;
 // the input tokens include the cached ones.
-func Watch(contentType string) llm.Watcher {
-	return wire.Watch(contentType, response, &taker{})
+func Watch(o llm.WatchOptions) llm.Watcher {
+	return wire.Watch(o, response, &taker{})
 }
 
 // The values that are taken.
@@ -49,6 +49,7 @@ var response = func() *wire.Shape {
 
 type taker struct {
 	reply  llm.Reply
+	calls  wire.Calls
 	failed bool
 }
 
@@ -60,7 +61,9 @@ func (t *taker) Take(id int, v strictjson.Value) {
 	case takeFinish:
 		wire.SetString(&t.reply.FinishReason, v)
 	case takeTool:
-		wire.AddName(&t.reply.ToolCalls, string(v.Text()))
+		if name := string(v.Text()); name != "" {
+			t.calls.Add().Name = name
+		}
 	case takeInput:
 		wire.SetTokens(&t.reply.Usage.InputTokens, v)
 	case takeOutput:
@@ -75,10 +78,13 @@ func (t *taker) Take(id int, v strictjson.Value) {
 // End implements wire.Taker.
 func (t *taker) End(id int) { t.failed = t.failed || id == takeError }
 
+// Close implements wire.Taker.
+func (t *taker) Close(llm.Framing, llm.Refusal) []byte { return nil }
+
 // Reply implements wire.Taker.
 func (t *taker) Reply() llm.Reply {
 	r := t.reply
-	r.ToolCalls = append([]string(nil), r.ToolCalls...)
+	r.ToolCalls = t.calls.List()
 	if t.failed {
 		r.FinishReason = ""
 	}

@@ -19,14 +19,14 @@ func TestConcurrentCalls(t *testing.T) {
 			spec := surface.Lookup(surface.APIOpenAI, "POST", "/v1/chat/completions")
 			for i := range 200 {
 				want := fmt.Sprintf("text %d\n%d", g, i)
-				call := spec.Decode("application/json", fmt.Appendf(nil, `{"model":"m%d","messages":[{"role":"user","content":%q}]}`, g, want), llm.DefaultLimits())
+				call := spec.Decode(&llm.Request{ContentType: "application/json", Body: fmt.Appendf(nil, `{"model":"m%d","messages":[{"role":"user","content":%q}]}`, g, want)}, llm.DefaultLimits())
 				if call.Model != fmt.Sprint("m", g) || len(call.Messages) != 1 || string(call.Messages[0].Parts[0].Text) != want || len(call.Findings) > 0 {
 					t.Errorf("call %+v, want %q", call, want)
 				}
 			}
 		}()
 	}
-	w := surface.Lookup(surface.APIAnthropic, "POST", "/v1/messages").Watch("text/event-stream")
+	w := surface.Lookup(surface.APIAnthropic, "POST", "/v1/messages").Watch(llm.WatchOptions{ContentType: "text/event-stream"})
 	wg.Add(1)
 	go func() {
 		defer wg.Done()
@@ -42,12 +42,12 @@ func TestConcurrentCalls(t *testing.T) {
 		}
 		last = r.Usage.OutputTokens
 		for i := range r.ToolCalls {
-			r.ToolCalls[i] = "changed by the caller"
+			r.ToolCalls[i].Name = "changed by the caller"
 		}
 	}
 	wg.Wait()
 	r := w.Reply()
-	if r.Usage.OutputTokens != 199 || len(r.ToolCalls) != 200 || r.ToolCalls[0] != "f" {
+	if r.Usage.OutputTokens != 199 || len(r.ToolCalls) != 200 || r.ToolCalls[0].Name != "f" {
 		t.Errorf("reply %+v", r)
 	}
 }

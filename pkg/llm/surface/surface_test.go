@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/anthropic"
+	"sallyport.dev/sallyport/pkg/llm/openai"
 	"sallyport.dev/sallyport/pkg/llm/surface"
 )
 
@@ -14,8 +16,8 @@ func TestLookup(t *testing.T) {
 		api, method, path string
 		want              llm.Surface
 	}{
-		{surface.APIOpenAI, "POST", "/v1/chat/completions", llm.SurfaceOpenAIChatCompletions},
-		{surface.APIAnthropic, "POST", "/v1/messages", llm.SurfaceAnthropicMessages},
+		{surface.APIOpenAI, "POST", "/v1/chat/completions", openai.ChatCompletions},
+		{surface.APIAnthropic, "POST", "/v1/messages", anthropic.Messages},
 		{surface.APIAnthropic, "POST", "/v1/chat/completions", llm.SurfaceUnknown},
 		{surface.APIOpenAI, "POST", "/v1/messages", llm.SurfaceUnknown},
 		{surface.APIOpenAI, "GET", "/v1/chat/completions", llm.SurfaceUnknown},
@@ -42,24 +44,24 @@ func TestLookup(t *testing.T) {
 		if s.Surface != c.want || s.API != c.api {
 			t.Errorf("%s %s %q: %s of %s, want %s", c.api, c.method, c.path, s.Surface, s.API, c.want)
 		}
-		call := s.Decode("application/json", []byte(`{}`), llm.DefaultLimits())
+		call := s.Decode(&llm.Request{ContentType: "application/json", Body: []byte(`{}`)}, llm.DefaultLimits())
 		if call.Surface != c.want || call.BodyBytes != 2 || (call.Operation == llm.OperationUnknown) != (c.want == llm.SurfaceUnknown) {
 			t.Errorf("%s %q: call %+v", c.api, c.path, call)
 		}
 		for _, contentType := range []string{"text/event-stream", "application/json", ""} {
-			w := s.Watch(contentType)
+			w := s.Watch(llm.WatchOptions{ContentType: contentType})
 			w.Write([]byte("data: {}\n\n"))
 			w.Reply()
 		}
-		if status, contentType, body := s.Refuse(llm.Refusal{Rule: "X-1"}); status != http.StatusForbidden || contentType != "application/json" || !json.Valid(body) {
-			t.Errorf("%s %q: refusal %d %s %s", c.api, c.path, status, contentType, body)
+		if a := s.Refuse(llm.Refusal{Rule: "X-1"}); a.Status != http.StatusForbidden || a.ContentType != "application/json" || !json.Valid(a.Body) {
+			t.Errorf("%s %q: refusal %+v", c.api, c.path, a)
 		}
 	}
 }
 
 // The dialect of a refusal is the API's even where the path is unknown.
 func TestRefusalOfUnknownSurface(t *testing.T) {
-	_, _, body := surface.Lookup(surface.APIAnthropic, "POST", "/v1/files").Refuse(llm.Refusal{})
+	body := surface.Lookup(surface.APIAnthropic, "POST", "/v1/files").Refuse(llm.Refusal{}).Body
 	var e struct {
 		Type string `json:"type"`
 	}

@@ -18,10 +18,14 @@ import (
 var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
 
 // Decode is the signature of a codec's Decode.
-type Decode func(contentType string, body []byte, lim llm.Limits) *llm.Call
+type Decode func(r *llm.Request, lim llm.Limits) *llm.Call
 
 // view is a Call as it is shown in a file. Digests have tests of their own and are not shown.
 type view struct {
+	Surface       llm.Surface   `json:"surface"`
+	Class         llm.Class     `json:"class"`
+	Operation     llm.Operation `json:"operation"`
+	RPCMethod     string        `json:"rpc_method,omitempty"`
 	Model         string        `json:"model,omitempty"`
 	OtherModels   []string      `json:"other_models,omitempty"`
 	Stream        bool          `json:"stream,omitempty"`
@@ -53,12 +57,14 @@ type tool struct {
 	Name       string `json:"name"`
 	Type       string `json:"type"`
 	ServerSide bool   `json:"server_side,omitempty"`
+	Class      string `json:"class,omitempty"`
+	URL        string `json:"url,omitempty"`
 }
 
 // Call compares a call with a golden file.
 func Call(t *testing.T, file string, c *llm.Call) {
 	t.Helper()
-	v := view{Model: c.Model, OtherModels: c.OtherModels, Stream: c.Stream, MaxTokens: c.MaxTokens, Temperature: c.Temperature,
+	v := view{Surface: c.Surface, Class: c.Class, Operation: c.Operation, RPCMethod: c.RPCMethod, Model: c.Model, OtherModels: c.OtherModels, Stream: c.Stream, MaxTokens: c.MaxTokens, Temperature: c.Temperature,
 		URLs: c.URLs, UnknownFields: c.UnknownFields, Findings: c.Findings}
 	for _, m := range c.Messages {
 		out := message{Role: m.Role, Bytes: m.Bytes}
@@ -68,7 +74,34 @@ func Call(t *testing.T, file string, c *llm.Call) {
 		v.Messages = append(v.Messages, out)
 	}
 	for _, x := range c.Tools {
-		v.Tools = append(v.Tools, tool{x.Name, x.Type, x.ServerSide})
+		v.Tools = append(v.Tools, tool{x.Name, x.Type, x.ServerSide, string(x.Class), x.URL})
+	}
+	Compare(t, file, v)
+}
+
+// replyView is a Reply as it is shown in a file.
+type replyView struct {
+	Model        string     `json:"model,omitempty"`
+	FinishReason string     `json:"finish_reason,omitempty"`
+	Usage        llm.Usage  `json:"usage"`
+	ToolCalls    []toolCall `json:"tool_calls,omitempty"`
+}
+
+type toolCall struct {
+	ID         string `json:"id,omitempty"`
+	Name       string `json:"name"`
+	Arguments  string `json:"arguments,omitempty"`
+	Truncated  bool   `json:"truncated,omitempty"`
+	Done       bool   `json:"done,omitempty"`
+	ServerSide bool   `json:"server_side,omitempty"`
+}
+
+// Reply compares a reply with a golden file.
+func Reply(t *testing.T, file string, r llm.Reply) {
+	t.Helper()
+	v := replyView{Model: r.Model, FinishReason: r.FinishReason, Usage: r.Usage}
+	for _, c := range r.ToolCalls {
+		v.ToolCalls = append(v.ToolCalls, toolCall{c.ID, c.Name, string(c.Arguments), c.Truncated, c.Done, c.ServerSide})
 	}
 	Compare(t, file, v)
 }
@@ -98,12 +131,21 @@ func Compare(t *testing.T, file string, v any) {
 	}
 }
 
-// Requests decodes each body of a directory and compares the call with its golden file. A body whose name does not begin with "bad_" must
+// with returns a copy of a request with another body, which is JSON where base does not say what it is.
+func with(base llm.Request, body []byte) *llm.Request {
+	base.Body = body
+	if base.ContentType == "" {
+		base.ContentType = "application/json"
+	}
+	return &base
+}
+
+// Requests decodes each body of a directory, as the body of a request that is otherwise base, and compares the call with its golden file. A body whose name does not begin with "bad_" must
 // have neither findings nor unknown fields.
-func Requests(t *testing.T, dir string, decode Decode) {
+func Requests(t *testing.T, dir string, decode Decode, base llm.Request) {
 	for name, body := range Files(t, dir, "*.json") {
 		t.Run(name, func(t *testing.T) {
-			c := decode("application/json", body, llm.DefaultLimits())
+			c := decode(with(base, body), llm.DefaultLimits())
 			CheckCall(t, c, body)
 			if !strings.HasPrefix(name, "bad_") && len(c.Findings)+len(c.UnknownFields) > 0 {
 				t.Errorf("findings %+v and unknown fields %q of a clean body", c.Findings, c.UnknownFields)
@@ -170,14 +212,14 @@ func CheckCall(t *testing.T, c *llm.Call, body []byte) {
 
 // FuzzDecode checks of any body what holds for every call, that reading it twice is the same, and that encoding/json, where the reader objects
 // to nothing, understands the same by the members that decide most.
-func FuzzDecode(f *testing.F, dir string, decode Decode) {
+func FuzzDecode(f *testing.F, dir string, decode Decode, base llm.Request) {
 	for _, b := range Files(f, dir, "*.json") {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		c := decode("application/json", body, llm.DefaultLimits())
+		c := decode(with(base, body), llm.DefaultLimits())
 		CheckCall(t, c, body)
-		again := decode("application/json", bytes.Clone(body), llm.DefaultLimits())
+		again := decode(with(base, bytes.Clone(body)), llm.DefaultLimits())
 		if !reflect.DeepEqual(c, again) {
 			t.Errorf("read twice:\n%+v\n%+v", c, again)
 		}
@@ -200,7 +242,7 @@ func FuzzDecode(f *testing.F, dir string, decode Decode) {
 }
 
 // Watch is the signature of a codec's Watch.
-type Watch func(contentType string) llm.Watcher
+type Watch func(o llm.WatchOptions) llm.Watcher
 
 // ContentType returns the content type of a response file by its extension: .sse for a stream of events, .json otherwise.
 func ContentType(stream bool) string {
@@ -217,9 +259,9 @@ func Replies(t *testing.T, dir string, watch Watch) {
 		for name, body := range Files(t, dir, pattern) {
 			t.Run(name, func(t *testing.T) {
 				contentType := ContentType(pattern == "*.sse")
-				w := watch(contentType)
+				w := watch(llm.WatchOptions{ContentType: contentType, Arguments: 4096})
 				w.Write(body)
-				Compare(t, filepath.Join(dir, name+".golden"), w.Reply())
+				Reply(t, filepath.Join(dir, name+".golden"), w.Reply())
 				for cut := range len(body) {
 					checkCut(t, watch, contentType, body, w.Reply(), func(left int) int { return max(1, cut-(len(body)-left)) })
 				}
@@ -252,7 +294,7 @@ func CheckCuts(t *testing.T, watch Watch, contentType string, body []byte, want 
 // checkCut writes a response in pieces, the length of each of which next says from what is left.
 func checkCut(t *testing.T, watch Watch, contentType string, body []byte, want llm.Reply, next func(left int) int) {
 	t.Helper()
-	w := watch(contentType)
+	w := watch(llm.WatchOptions{ContentType: contentType, Arguments: 4096})
 	var pieces []int
 	for rest := body; len(rest) > 0; {
 		n := min(len(rest), next(len(rest)))
@@ -273,7 +315,7 @@ func FuzzWatch(f *testing.F, dir string, watch Watch) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, body []byte, stream bool, cut int) {
-		w := watch(ContentType(stream))
+		w := watch(llm.WatchOptions{ContentType: ContentType(stream), Arguments: 4096})
 		w.Write(body)
 		CheckCuts(t, watch, ContentType(stream), body, w.Reply(), cut)
 	})

@@ -28,7 +28,7 @@ func TestAnthropicFields(t *testing.T) {
 			if name == "" || name == "-" {
 				continue
 			}
-			call := anthropic.Decode("application/json", []byte(`{"model":"m","messages":[],"`+name+`":null}`), llm.DefaultLimits())
+			call := anthropic.Decode(&llm.Request{ContentType: "application/json", Body: []byte(`{"model":"m","messages":[],"`+name+`":null}`)}, llm.DefaultLimits())
 			if len(call.UnknownFields) > 0 {
 				t.Errorf("%s of %s is unknown", name, params.Name())
 			}
@@ -49,7 +49,7 @@ func TestAnthropicBlocks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			call := anthropic.Decode("application/json", []byte(`{"model":"m","max_tokens":1,"messages":[{"role":"user","content":[`+string(block)+`]}]}`), llm.DefaultLimits())
+			call := anthropic.Decode(&llm.Request{ContentType: "application/json", Body: []byte(`{"model":"m","max_tokens":1,"messages":[{"role":"user","content":[`+string(block)+`]}]}`)}, llm.DefaultLimits())
 			for _, f := range call.Findings {
 				if f.Path == "/messages/0/content/0" && f.Code == llm.FindingUnknownPart {
 					t.Errorf("%s %s: %+v", union.Field(i).Name, block, f)
@@ -121,14 +121,14 @@ func TestAnthropicCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, contentType, body := sent()
-	call := anthropic.Decode(contentType, body, llm.DefaultLimits())
+	call := anthropic.Decode(&llm.Request{ContentType: contentType, Body: body}, llm.DefaultLimits())
 	golden.CheckCall(t, call, body)
 	if len(call.Findings)+len(call.UnknownFields) > 0 {
 		t.Errorf("findings %+v and unknown fields %q in\n%s", call.Findings, call.UnknownFields, body)
 	}
 	golden.Call(t, "testdata/anthropic_call.golden", call)
 
-	w := anthropic.Watch("text/event-stream")
+	w := anthropic.Watch(llm.WatchOptions{ContentType: "text/event-stream"})
 	w.Write(response)
 	reply := w.Reply()
 	if want := start.InputTokens + start.CacheCreationInputTokens + start.CacheReadInputTokens; reply.Usage.InputTokens != want || reply.Usage.OutputTokens != usage.OutputTokens || reply.Model != model {
@@ -140,10 +140,10 @@ func TestAnthropicCall(t *testing.T) {
 func TestAnthropicRefusal(t *testing.T) {
 	refusal := llm.Refusal{DecisionID: "01J-7", Rule: "MODEL-001", Message: "The model \"x\" is\nnot <allowed>\xff\u2028here"}
 	client, sent := anthropicProvider(t, func(w http.ResponseWriter, _ *http.Request) {
-		status, contentType, body := anthropic.Refuse(refusal)
-		w.Header().Set("Content-Type", contentType)
-		w.WriteHeader(status)
-		w.Write(body)
+		answer := anthropic.Refuse(refusal)
+		w.Header().Set("Content-Type", answer.ContentType)
+		w.WriteHeader(answer.Status)
+		w.Write(answer.Body)
 	})
 	check := func(err error) {
 		t.Helper()

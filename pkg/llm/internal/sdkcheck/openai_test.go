@@ -29,7 +29,7 @@ func TestOpenAIFields(t *testing.T) {
 		if name == "" || name == "-" {
 			continue
 		}
-		call := openai.Decode("application/json", []byte(`{"model":"m","messages":[],"`+name+`":null}`), llm.DefaultLimits())
+		call := openai.Decode(&llm.Request{ContentType: "application/json", Body: []byte(`{"model":"m","messages":[],"`+name+`":null}`)}, llm.DefaultLimits())
 		if len(call.UnknownFields) > 0 {
 			t.Errorf("%s is unknown", name)
 		}
@@ -96,14 +96,14 @@ func TestOpenAICall(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, contentType, body := sent()
-	call := openai.Decode(contentType, body, llm.DefaultLimits())
+	call := openai.Decode(&llm.Request{ContentType: contentType, Body: body}, llm.DefaultLimits())
 	golden.CheckCall(t, call, body)
 	if len(call.Findings)+len(call.UnknownFields) > 0 {
 		t.Errorf("findings %+v and unknown fields %q in\n%s", call.Findings, call.UnknownFields, body)
 	}
 	golden.Call(t, "testdata/openai_call.golden", call)
 
-	w := openai.Watch("text/event-stream")
+	w := openai.Watch(llm.WatchOptions{ContentType: "text/event-stream"})
 	w.Write(response)
 	reply := w.Reply()
 	if reply.Usage.InputTokens != acc.Usage.PromptTokens || reply.Usage.OutputTokens != acc.Usage.CompletionTokens || reply.Usage.CachedTokens != acc.Usage.PromptTokensDetails.CachedTokens ||
@@ -116,13 +116,13 @@ func TestOpenAICall(t *testing.T) {
 func TestOpenAIRefusal(t *testing.T) {
 	refusal := llm.Refusal{DecisionID: "01J-7", Rule: "MODEL-001", Message: "The model \"x\" is\nnot <allowed>\xff\u2028here"}
 	client, sent := openaiProvider(t, func(w http.ResponseWriter, _ *http.Request) {
-		status, contentType, body := openai.Refuse(refusal)
-		if !json.Valid(body) {
-			t.Errorf("no JSON: %s", body)
+		answer := openai.Refuse(refusal)
+		if !json.Valid(answer.Body) {
+			t.Errorf("no JSON: %s", answer.Body)
 		}
-		w.Header().Set("Content-Type", contentType)
-		w.WriteHeader(status)
-		w.Write(body)
+		w.Header().Set("Content-Type", answer.ContentType)
+		w.WriteHeader(answer.Status)
+		w.Write(answer.Body)
 	})
 	check := func(err error) {
 		t.Helper()

@@ -8,20 +8,10 @@ import (
 	"sallyport.dev/sallyport/pkg/llm/strictjson"
 )
 
-// maxNames is how many names of called tools a reply keeps.
-const maxNames = 256
-
 // SetString sets dst to a string that is there and not empty.
 func SetString(dst *string, v strictjson.Value) {
 	if s := v.Text(); len(s) > 0 {
 		*dst = string(s)
-	}
-}
-
-// AddName adds a name that is not empty to dst.
-func AddName(dst *[]string, name string) {
-	if name != "" && len(*dst) < maxNames {
-		*dst = append(*dst, name)
 	}
 }
 

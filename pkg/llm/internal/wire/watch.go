@@ -2,7 +2,6 @@ package wire
 
 import (
 	"bytes"
-	"mime"
 	"sync"
 
 	"sallyport.dev/sallyport/pkg/llm"
@@ -24,30 +23,35 @@ type Taker interface {
 	Take(id int, v strictjson.Value)
 	End(id int)
 	Reply() llm.Reply
+	// Close returns what ends a stream of the framing with a refusal, as llm.Watcher's End does.
+	Close(f llm.Framing, r llm.Refusal) []byte
 }
 
 // Watch returns a watcher of a response: of a stream of server-sent events, each of which is one JSON text of the shape, or of one
 // JSON text. A response of another type is no JSON, and nothing comes of it.
-func Watch(contentType string, shape *Shape, t Taker) llm.Watcher {
-	w := &watcher{json: follower{root: shape, taker: t}, taker: t}
+func Watch(o llm.WatchOptions, shape *Shape, t Taker) llm.Watcher {
+	w := &watcher{json: follower{root: shape, taker: t}, taker: t, framing: o.Framing}
+	if w.framing == llm.FramingNone {
+		w.framing = llm.FramingOf(o.ContentType)
+	}
 	w.json.reset()
-	media, _, _ := mime.ParseMediaType(contentType)
-	w.events = media == "text/event-stream"
+	w.events = w.framing == llm.FramingSSE
 	return w
 }
 
 // watcher keeps no part of the response but a value of at most maxValue bytes that is wanted. It follows the text byte by byte, so
 // that it is the same to it where one Write ends and the next begins.
 type watcher struct {
-	mu     sync.Mutex
-	json   follower
-	taker  Taker
-	events bool
-	line   lineState
-	match  int  // bytes of "data" seen at the start of the line, or of a byte order mark at the start of the stream
-	cr     bool // the last byte was a carriage return, which a line feed may follow
-	data   bool // the event has had a line of data
-	began  bool // the first line has begun
+	mu      sync.Mutex
+	json    follower
+	taker   Taker
+	framing llm.Framing
+	events  bool
+	line    lineState
+	match   int  // bytes of "data" seen at the start of the line, or of a byte order mark at the start of the stream
+	cr      bool // the last byte was a carriage return, which a line feed may follow
+	data    bool // the event has had a line of data
+	began   bool // the first line has begun
 }
 
 type lineState uint8
@@ -163,6 +167,13 @@ func (w *watcher) Reply() llm.Reply {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.taker.Reply()
+}
+
+// End implements llm.Watcher.
+func (w *watcher) End(r llm.Refusal) []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.taker.Close(w.framing, r)
 }
 
 const (

@@ -1,0 +1,72 @@
+package wire
+
+import (
+	"slices"
+
+	"sallyport.dev/sallyport/pkg/llm"
+)
+
+// maxCalls is how many tool calls a reply keeps.
+const maxCalls = 256
+
+// Calls gathers the tool calls of a response from their pieces.
+type Calls struct {
+	// Keep is how many bytes of the arguments of each call are kept.
+	Keep int
+	list []llm.ToolCall
+	keys []int
+}
+
+// At returns the call that the wire format knows by a key, such as its index, and begins it where there is none. The result is valid until
+// the next call of At or Add. Beyond a bound it is a call that is not kept.
+func (c *Calls) At(key int) *llm.ToolCall {
+	// The last ones are asked for.
+	for i := len(c.keys) - 1; i >= 0; i-- {
+		if c.keys[i] == key {
+			return &c.list[i]
+		}
+	}
+	return c.begin(key)
+}
+
+// Add begins a call that the wire format has no key for.
+func (c *Calls) Add() *llm.ToolCall { return c.begin(-1 - len(c.keys)) }
+
+func (c *Calls) begin(key int) *llm.ToolCall {
+	if len(c.list) >= maxCalls {
+		return &llm.ToolCall{}
+	}
+	c.list = append(c.list, llm.ToolCall{})
+	c.keys = append(c.keys, key)
+	return &c.list[len(c.list)-1]
+}
+
+// Append adds a piece to the arguments of a call.
+func (c *Calls) Append(call *llm.ToolCall, piece []byte) {
+	if len(piece) > c.Keep-len(call.Arguments) {
+		call.Truncated = true
+		return
+	}
+	if !call.Truncated {
+		call.Arguments = append(call.Arguments, piece...)
+	}
+}
+
+// Done says of all calls so far that they are complete.
+func (c *Calls) Done() {
+	for i := range c.list {
+		c.list[i].Done = true
+	}
+}
+
+// List returns the calls that have a name.
+func (c *Calls) List() []llm.ToolCall {
+	var out []llm.ToolCall
+	for _, call := range c.list {
+		if call.Name != "" {
+			call.Arguments = slices.Clone(call.Arguments)
+			out = append(out, call)
+		}
+	}
+	return out
+}
