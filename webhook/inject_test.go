@@ -253,7 +253,7 @@ func TestReinvocation(t *testing.T) {
 		t.Error("ours differ from the template")
 	}
 	for _, c := range []corev1.Container{out.Spec.InitContainers[2], out.Spec.Containers[1]} {
-		if !slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "SSL_CERT_FILE" && e.Value == bundleFile }) ||
+		if !slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "SSL_CERT_FILE" && e.Value == v1alpha1.TrustPath+"/"+v1alpha1.BundleFile }) ||
 			!slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == v1alpha1.TrustVolume && m.ReadOnly }) {
 			t.Errorf("container %s was added later and lacks its trust", c.Name)
 		}

@@ -9,30 +9,16 @@ import (
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
 )
 
-const (
-	rootFile   = v1alpha1.TrustPath + "/" + v1alpha1.CAFile
-	bundleFile = v1alpha1.TrustPath + "/" + v1alpha1.BundleFile
-	storeFile  = v1alpha1.TrustPath + "/" + certs.TrustStoreFile
-)
+const rootFile = v1alpha1.TrustPath + "/" + v1alpha1.CAFile
 
-// trustVariables make the common clients trust the leaves that the proxy mints. A variable that adds to what a
-// client trusts anyway gets our root alone; one that replaces it gets the system's roots and ours.
-var trustVariables = []corev1.EnvVar{
-	{Name: "SSL_CERT_FILE", Value: bundleFile},                      // OpenSSL, Go, Python's ssl, httpx, rustls-native-certs
-	{Name: "REQUESTS_CA_BUNDLE", Value: bundleFile},                 // Python requests
-	{Name: "CURL_CA_BUNDLE", Value: bundleFile},                     // curl
-	{Name: "GIT_SSL_CAINFO", Value: bundleFile},                     // git, also where it is linked to GnuTLS
-	{Name: "NODE_EXTRA_CA_CERTS", Value: rootFile},                  // Node.js: adds
-	{Name: "DENO_CERT", Value: bundleFile},                          // Deno
-	{Name: "AWS_CA_BUNDLE", Value: bundleFile},                      // AWS CLI and SDKs
-	{Name: "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", Value: bundleFile},   // gRPC C core and its bindings
-	{Name: "PIP_CERT", Value: bundleFile},                           // pip
-	{Name: "HTTPLIB2_CA_CERTS", Value: bundleFile},                  // httplib2
-	{Name: "NIX_SSL_CERT_FILE", Value: bundleFile},                  // programs built by Nix
-	{Name: "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", Value: bundleFile}, // gcloud
-	{Name: "JAVA_TOOL_OPTIONS", Value: "-Djavax.net.ssl.trustStore=" + storeFile + // every JVM; it says so on stderr
-		" -Djavax.net.ssl.trustStoreType=PKCS12 -Djavax.net.ssl.trustStorePassword=" + certs.TrustStorePassword},
-}
+// trustVariables make the common clients trust the leaves that the proxy mints.
+var trustVariables = func() []corev1.EnvVar {
+	var out []corev1.EnvVar
+	for _, v := range certs.Variables(v1alpha1.TrustPath) {
+		out = append(out, corev1.EnvVar{Name: v.Name, Value: v.Value})
+	}
+	return out
+}()
 
 // addTrust gives a container the trust files and the variables that point to them. A variable that the pod sets
 // is never overridden.

@@ -30,8 +30,10 @@ var (
 type Options struct {
 	// Port is where TCP connections are redirected to, on the loopback address.
 	Port uint16
-	// UID is the proxy's user, whose own traffic is not captured. It must not be 0.
+	// UID is the proxy's user, whose own traffic is not captured. It must not be 0, unless Sealed.
 	UID uint32
+	// Sealed says that the proxy is outside the namespace, so that nobody's traffic is exempt.
+	Sealed bool
 	// Resolvers are the name servers that everybody may ask, on port 53 by UDP and TCP.
 	Resolvers []netip.Addr
 	// NetNS is a descriptor of the network namespace; 0 means the caller's own.
@@ -73,8 +75,8 @@ var (
 // The last rule refuses everything else, so that QUIC falls back to TCP at once instead of waiting: UDP, ICMP, SCTP, and TCP
 // that connection tracking did not see and the redirect therefore missed.
 func Install(o Options) error {
-	if o.UID == 0 || o.Port == 0 {
-		return errors.New("install capture rules: port and uid must be set, and the uid must not be root's")
+	if o.Port == 0 || (o.UID == 0) != o.Sealed {
+		return errors.New("install capture rules: port and uid must be set, and the uid must not be root's; a sealed namespace has no uid")
 	}
 	var opts []nftables.ConnOption
 	if o.NetNS != 0 {
@@ -134,14 +136,18 @@ func compose(conn *nftables.Conn, o Options) {
 	for _, probe := range []netip.AddrPort{Probe4, Probe6} {
 		add(nat, daddr(probe.Addr()), dport(unix.IPPROTO_TCP, probe.Port()), redirect)
 	}
-	add(nat, skuid(o.UID), ret)
+	if !o.Sealed {
+		add(nat, skuid(o.UID), ret)
+	}
 	add(nat, loopback(), ret)
 	for _, r := range o.Resolvers {
 		add(nat, daddr(r), dport(unix.IPPROTO_TCP, 53), ret)
 	}
 	add(nat, l4proto(unix.IPPROTO_TCP), redirect)
 
-	add(filter, skuid(o.UID), accept)
+	if !o.Sealed {
+		add(filter, skuid(o.UID), accept)
+	}
 	add(filter, loopback(), accept)
 	add(filter, ctBits(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept)
 	for _, r := range o.Resolvers {
