@@ -93,17 +93,17 @@ func (c *call) serve() {
 	c.trace = telemetry.Continue(strings.Join(c.r.Header.Values("Traceparent"), ","))
 
 	c.provider = c.view.provider(c.dest.host, c.dest.orig.Port())
-	if c.provider == nil { // no longer one, since the connection began
+	if c.provider == nil || c.provider.scheme() != c.dest.scheme { // no longer one, since the connection began
 		c.provider = &provider{}
 		c.reject(http.StatusMisdirectedRequest, FindingHostMismatch, "The destination is no model provider any more.")
 		return
 	}
-	host, port, err := canonicalAuthority(c.r.Host, 443)
+	host, port, err := canonicalAuthority(c.r.Host, c.dest.defaultPort())
 	if err != nil || host != c.dest.host || port != c.dest.orig.Port() {
 		c.reject(http.StatusMisdirectedRequest, FindingHostMismatch, "The request's host is not the one that the connection was made to.")
 		return
 	}
-	path, query, err := canonicalTarget(c.r.RequestURI)
+	path, query, err := canonicalTarget(c.r.RequestURI, c.provider.api == apiBedrock)
 	if err != nil {
 		c.reject(http.StatusBadRequest, FindingTarget, "The request's target is refused: "+err.Error()+".")
 		return
@@ -166,7 +166,7 @@ func (c *call) request(body []byte) *gate.Request {
 	req.Destination.Provider = c.provider.name
 	req.Destination.Method = c.r.Method
 	req.Destination.Path = c.path
-	req.API = c.provider.api
+	req.API, req.BasePath = c.provider.api, c.provider.basePath
 	req.Query, req.Header = c.query, c.r.Header
 	req.ContentType = strings.Join(c.r.Header.Values("Content-Type"), ", ")
 	req.ContentEncoding = strings.Join(c.r.Header.Values("Content-Encoding"), ", ")
@@ -275,7 +275,7 @@ func (c *call) outgoing(ctx context.Context, body []byte) (*http.Request, error)
 	if err != nil {
 		return nil, fmt.Errorf("forward: %w", err)
 	}
-	u.Scheme = "https"
+	u.Scheme = c.provider.scheme()
 	u.Host = net.JoinHostPort(c.dest.host, strconv.Itoa(int(c.dest.orig.Port())))
 	h := c.r.Header.Clone()
 	dropHopByHop(h)
@@ -287,15 +287,15 @@ func (c *call) outgoing(ctx context.Context, body []byte) (*http.Request, error)
 		h.Del("Tracestate") // it belongs to a trace that was not carried on
 	}
 	h.Set("Traceparent", c.trace.Header())
-	if err := c.provider.credential.apply(h); err != nil {
-		return nil, fmt.Errorf("forward: %w", err)
-	}
 	out := (&http.Request{
 		Method: c.r.Method, URL: u, Header: h, Host: u.Host, ContentLength: int64(len(body)),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
-	if c.dest.orig.Port() == 443 {
+	if c.dest.orig.Port() == c.dest.defaultPort() {
 		out.Host = c.dest.host
+	}
+	if err := c.provider.credential.apply(out, body, c.p.now()); err != nil {
+		return nil, fmt.Errorf("forward: %w", err)
 	}
 	if len(body) > 0 {
 		out.Body = io.NopCloser(bytes.NewReader(body))

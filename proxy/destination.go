@@ -65,8 +65,9 @@ func canonicalAuthority(s string, defaultPort uint16) (string, uint16, error) {
 }
 
 // canonicalTarget checks a request target in origin form and splits it into path and query. Nothing is normalised: what has more
-// than one spelling is refused, so that the provider cannot read another path than was judged.
-func canonicalTarget(target string) (path, query string, err error) {
+// than one spelling is refused, so that the provider cannot read another path than was judged. An escaped slash is let through where
+// slashes says so: in an API whose names hold slashes, as the model ARNs of Bedrock do.
+func canonicalTarget(target string, slashes bool) (path, query string, err error) {
 	if target == "" || target[0] != '/' {
 		return "", "", errors.New("the target is not a path")
 	}
@@ -103,12 +104,20 @@ func canonicalTarget(target string) (path, query string, err error) {
 		switch b := byte(c); {
 		case b < ' ' || b == 0x7f:
 			return "", "", errors.New("the path has an escaped control character")
+		case b == '/' && slashes:
 		case b == '/' || b == '\\' || b == '%':
 			return "", "", fmt.Errorf("the path has an escaped %q", b)
 		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', strings.IndexByte("-._~", b) >= 0:
 			return "", "", errors.New("the path has an escape that it does not need")
 		}
 		rest = rest[i+3:]
+	}
+	if slashes {
+		// Whoever takes the escaped slashes for slashes must not get to another path by it.
+		plain := strings.ReplaceAll(strings.ReplaceAll(path, "%2F", "/"), "%2f", "/")
+		if _, _, err := canonicalTarget(plain, false); err != nil {
+			return "", "", err
+		}
 	}
 	// What is sent on is made from a URL; it must come out as it went in.
 	if u, err := url.ParseRequestURI(target); err != nil || u.RequestURI() != target {

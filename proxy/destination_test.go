@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,25 +49,46 @@ func TestCanonicalAuthority(t *testing.T) {
 
 func TestCanonicalTarget(t *testing.T) {
 	for _, in := range []string{"/", "/v1/chat/completions", "/v1/chat/completions?", "/v1/models/gpt-4:beta?x=%2F..//", "/v1/a%20b", "/v1/a;b=c/d", "/v1/%C3%A9", "/v1/..."} {
-		path, _, err := canonicalTarget(in)
+		path, _, err := canonicalTarget(in, false)
 		if before, _, _ := strings.Cut(in, "?"); err != nil || path != before {
 			t.Errorf("%q: %q %v", in, path, err)
 		}
 	}
 	for _, in := range []string{"", "*", "v1", "http://a/", "//a/", "/a//b", "/./a", "/a/..", "/a/../b", "/..;a/b", "/%2e%2e/a", "/%2E/a", "/a%2fb", "/a%5Cb", "/a%00", "/a%7f", "/a%", "/a%2", "/a%zz",
 		"/%61", "/a\\b", "/a#b", "/a b", "/a\tb", "/a\r\nb", "/é", "/a%25b", "/a?b c", "/a?b#c", "/a?\x7f"} {
-		if _, _, err := canonicalTarget(in); err == nil {
+		if _, _, err := canonicalTarget(in, false); err == nil {
 			t.Errorf("%q was taken", in)
 		}
 	}
 }
 
-func FuzzCanonicalTarget(f *testing.F) {
-	for _, s := range []string{"/", "/v1/chat/completions?x=1", "/a/../b", "/%2e%2e/", "//", "/a%2Fb", "/a;b/..;/c", "/%zz", "/é", "/a?b#c"} {
-		f.Add(s)
+// An escaped slash is part of a name where the API has such names, and no way to another path.
+func TestCanonicalTargetWithSlashes(t *testing.T) {
+	for _, in := range []string{
+		"/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3Ainference-profile%2Fus.amazon.nova-lite-v1%3A0/converse",
+		"/model/arn:aws:bedrock:us-east-1:123456789012:provisioned-model%2fabc/invoke", "/model/anthropic.claude-3-haiku-20240307-v1:0/converse-stream",
+	} {
+		if path, _, err := canonicalTarget(in, true); err != nil || path != in {
+			t.Errorf("%q: %q %v", in, path, err)
+		}
 	}
-	f.Fuzz(func(t *testing.T, s string) {
-		path, query, err := canonicalTarget(s)
+	for _, in := range []string{"/model/a%2F/converse", "/model/%2Fa/converse", "/model/a%2F%2Fb/converse", "/model/a%2F..%2Fb/converse", "/model/a%2f.%2fb/converse", "/a%2F..;x/b", "/a%252Fb", "/a%5Cb", "/%2Fa", "/a%2F%2e%2e/b"} {
+		if _, _, err := canonicalTarget(in, true); err == nil {
+			t.Errorf("%q was taken", in)
+		}
+	}
+	if _, _, err := canonicalTarget("/model/a%2Fb/converse", false); err == nil {
+		t.Error("an escaped slash was taken where none belongs")
+	}
+}
+
+func FuzzCanonicalTarget(f *testing.F) {
+	for _, s := range []string{"/", "/v1/chat/completions?x=1", "/a/../b", "/%2e%2e/", "//", "/a%2Fb", "/a;b/..;/c", "/%zz", "/é", "/a?b#c", "/a%2F..%2Fb"} {
+		f.Add(s, false)
+		f.Add(s, true)
+	}
+	f.Fuzz(func(t *testing.T, s string, slashes bool) {
+		path, query, err := canonicalTarget(s, slashes)
 		if err != nil {
 			return
 		}
@@ -81,7 +103,11 @@ func FuzzCanonicalTarget(f *testing.F) {
 		if clean := u.JoinPath(); clean.EscapedPath() != path {
 			t.Errorf("%q cleans to %q", path, clean.EscapedPath())
 		}
-		if again, err := url.PathUnescape(u.Path); err != nil || again != u.Path || strings.Count(u.Path, "/") != strings.Count(path, "/") {
+		escaped := 0
+		if slashes {
+			escaped = strings.Count(strings.ToLower(path), "%2f")
+		}
+		if again, err := url.PathUnescape(u.Path); err != nil || again != u.Path || strings.Count(u.Path, "/") != strings.Count(path, "/")+escaped {
 			t.Errorf("%q decodes to %q", path, u.Path)
 		}
 	})
@@ -167,12 +193,26 @@ func TestUpdateRefuses(t *testing.T) {
 		"roots": func(s *Snapshot) {
 			s.Providers = []Provider{{Name: "x", API: "openai", Hosts: []string{"a.example"}, Port: 443, CABundle: "none"}}
 		},
+		"name twice": func(s *Snapshot) {
+			s.Providers = append([]Provider{{Name: "model", API: "openai", Hosts: []string{"b.example"}, Port: 443}}, s.Providers...)
+		},
+		"base path":         func(s *Snapshot) { s.Providers[0].BasePath = "/a/" },
+		"relative base":     func(s *Snapshot) { s.Providers[0].BasePath = "a" },
+		"base with dots":    func(s *Snapshot) { s.Providers[0].BasePath = "/a/.." },
+		"base with escapes": func(s *Snapshot) { s.Providers[0].BasePath = "/a%20b" },
+		"base with a query": func(s *Snapshot) { s.Providers[0].BasePath = "/a?b" },
+		"address":           func(s *Snapshot) { s.Providers[0].Addresses = []string{"a.example"} },
+		"no host's address": func(s *Snapshot) { s.Providers[0].Addresses = []string{"10.0.0.1", "0.0.0.0"} },
+		"key of AWS": func(s *Snapshot) {
+			s.Providers[0].API, s.Credentials = "bedrock", map[string][]byte{"key": []byte(`{"accessKeyId":"a","secretAccessKey":"b"}`)}
+		},
 		"rule of nothing":       func(s *Snapshot) { s.Passthrough = []Passthrough{{}} },
 		"rule of both":          func(s *Snapshot) { s.Passthrough = []Passthrough{{Host: "a.example", CIDR: "10.0.0.0/8"}} },
 		"rule of a bad network": func(s *Snapshot) { s.Passthrough = []Passthrough{{CIDR: "10.0.0.0/33"}} },
 		"negative size":         func(s *Snapshot) { s.MaxRequestBytes = -1 },
 	} {
 		s := r.snap
+		s.Providers = slices.Clone(s.Providers)
 		change(&s)
 		if err := r.p.Update(s); err == nil || r.p.view.Load() != good {
 			t.Errorf("%s: %v", name, err)

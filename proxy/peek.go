@@ -219,7 +219,7 @@ func isToken(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }
 
-// replay is a connection whose first bytes were read already. It carries its destination.
+// replay is a connection whose first bytes were read already. It carries its destination, which is nil for one of the explicit proxy.
 type replay struct {
 	net.Conn
 	read   []byte
@@ -234,6 +234,14 @@ func (c *replay) Read(b []byte) (int, error) {
 		return n, nil
 	}
 	return c.Conn.Read(b)
+}
+
+// inner is the connection that a replay wraps.
+func inner(c net.Conn) net.Conn {
+	if r, ok := c.(*replay); ok {
+		return r.Conn
+	}
+	return c
 }
 
 // Close is part of net.Conn.

@@ -87,6 +87,8 @@ type Options struct {
 	Timeouts Timeouts
 	// MaxConnections is how many captured connections are served at once; further ones wait to be accepted. Default 8192.
 	MaxConnections int
+	// Resolver resolves the names of destinations; by default the system's name servers are asked, without the C library.
+	Resolver Resolver
 	// MaxConcurrentStreams is how many calls one HTTP/2 connection may have at once. Default 250.
 	MaxConcurrentStreams int
 }
@@ -106,18 +108,20 @@ type Proxy struct {
 
 	tls    *tls.Config
 	server *http.Server
-	ended  *handoff // connections whose TLS is ended here, on their way to server
+	ended  *handoff  // connections that are read here, on their way to server
+	plain  *upstream // for what is forwarded in the clear to no provider
 
 	probed4, probed6 chan struct{} // closed when a probe has come back
 	probeOnce4       sync.Once
 	probeOnce6       sync.Once
 
-	mu       sync.Mutex // guards what follows
-	idle     *sync.Cond // told when working comes to 0
-	working  int        // connections before they are handed to server, tunnels, and calls
-	listener net.Listener
-	open     map[net.Conn]struct{} // connections that server does not know of
-	draining bool
+	mu        sync.Mutex // guards what follows
+	idle      *sync.Cond // told when working comes to 0
+	working   int        // connections before they are handed to server, tunnels, and calls
+	listeners []net.Listener
+	open      map[net.Conn]struct{} // connections that server does not know of
+	served    chan struct{}         // closed when server has ended; nil before it began
+	draining  bool
 
 	// What tests replace.
 	originalDst func(net.Conn) (netip.AddrPort, error)
@@ -142,10 +146,14 @@ func New(o Options) (*Proxy, error) {
 		probed4: make(chan struct{}), probed6: make(chan struct{}),
 		originalDst: originalDst, now: time.Now,
 		connector: &connector{
-			resolver: &net.Resolver{PreferGo: true}, timeout: t.Connect,
+			resolver: o.Resolver, timeout: t.Connect,
 			dial: (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 15 * time.Second, Count: 4}}).DialContext,
 		},
 	}
+	if p.connector.resolver == nil {
+		p.connector.resolver = &net.Resolver{PreferGo: true}
+	}
+	p.plain = newUpstream(p.connector, nil, nil, t)
 	p.idle = sync.NewCond(&p.mu)
 	p.view.Store(closed())
 	p.tls = &tls.Config{
@@ -160,7 +168,7 @@ func New(o Options) (*Proxy, error) {
 		},
 	}
 	p.server = &http.Server{
-		Handler:           http.HandlerFunc(p.serveCall),
+		Handler:           http.HandlerFunc(p.serve),
 		ReadHeaderTimeout: 30 * time.Second,
 		IdleTimeout:       t.KeepAlive,
 		MaxHeaderBytes:    256 << 10,
@@ -168,9 +176,10 @@ func New(o Options) (*Proxy, error) {
 		ErrorLog:          log.New(logWriter{p.log}, "", 0),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if t, ok := c.(*tls.Conn); ok {
-				if r, ok := t.NetConn().(*replay); ok {
-					return context.WithValue(ctx, destinationKey{}, r.dest)
-				}
+				c = t.NetConn()
+			}
+			if r, ok := c.(*replay); ok && r.dest != nil {
+				return context.WithValue(ctx, destinationKey{}, r.dest)
 			}
 			return ctx
 		},
@@ -200,7 +209,9 @@ func (p *Proxy) Update(s Snapshot) error {
 	p.updating.Lock()
 	defer p.updating.Unlock()
 	before := p.view.Load()
-	v, err := compile(&s, before, func(roots *x509.CertPool) *upstream { return newUpstream(p.connector, roots, p.timeouts) })
+	v, err := compile(&s, before, func(roots *x509.CertPool, addresses []netip.Addr) *upstream {
+		return newUpstream(p.connector, roots, addresses, p.timeouts)
+	})
 	if err != nil {
 		return fmt.Errorf("update proxy: %w", err)
 	}
@@ -214,28 +225,25 @@ func (p *Proxy) Update(s Snapshot) error {
 }
 
 // Serve accepts captured connections until Drain. It returns nil after Drain, and otherwise what went wrong with the listener.
-func (p *Proxy) Serve(l net.Listener) error {
+func (p *Proxy) Serve(l net.Listener) error { return p.accept(l, p.handle) }
+
+// accept hands each connection to handle, which owns it.
+func (p *Proxy) accept(l net.Listener, handle func(net.Conn)) error {
 	p.mu.Lock()
 	if p.draining {
 		p.mu.Unlock()
 		return l.Close()
 	}
-	p.listener = l
+	p.listeners = append(p.listeners, l)
+	if p.served == nil {
+		p.served = make(chan struct{})
+		go func() {
+			defer close(p.served)
+			_ = p.server.Serve(p.ended) // until Drain: nothing else closes ended
+		}()
+	}
 	p.mu.Unlock()
 
-	p.ended.addr = l.Addr()
-	served := make(chan error, 1)
-	go func() { served <- p.server.Serve(p.ended) }()
-
-	err := p.accept(l)
-	_ = p.ended.Close()
-	if serr := <-served; err == nil && !errors.Is(serr, http.ErrServerClosed) && !errors.Is(serr, net.ErrClosed) {
-		err = serr
-	}
-	return err
-}
-
-func (p *Proxy) accept(l net.Listener) error {
 	backoff := time.Duration(0)
 	for {
 		p.slots <- struct{}{}
@@ -247,7 +255,7 @@ func (p *Proxy) accept(l net.Listener) error {
 			}
 			var ne net.Error
 			if !errors.As(err, &ne) {
-				return fmt.Errorf("accept captured connection: %w", err)
+				return fmt.Errorf("accept connection: %w", err)
 			}
 			// Out of descriptors, or the caller is gone already: go on, but do not spin.
 			backoff = min(max(2*backoff, 5*time.Millisecond), time.Second)
@@ -263,7 +271,7 @@ func (p *Proxy) accept(l net.Listener) error {
 		}
 		go func() {
 			defer p.end()
-			p.handle(c)
+			handle(c)
 		}()
 	}
 }
@@ -344,33 +352,44 @@ func (p *Proxy) handle(c net.Conn) {
 		p.tunnel(ctx, c, pk, dest, v)
 		return
 	}
+	handed = p.readHere(ctx, &replay{Conn: c, read: pk.read, dest: dest}, sync.OnceFunc(func() { p.metrics.open.Dec(); <-p.slots }))
+}
 
-	rc := &replay{Conn: c, read: pk.read, dest: dest}
-	tc := tls.Server(rc, p.tls)
-	hctx, cancel := context.WithTimeout(ctx, p.timeouts.Handshake)
-	err = tc.HandshakeContext(hctx)
-	cancel()
-	if err != nil {
-		// A caller that does not trust the leaf is never tunnelled for it.
-		p.metrics.connections.WithLabelValues("handshake_failed").Inc()
-		p.log.Debug("TLS handshake with the caller", zap.String("host", dest.host), zap.Error(err))
-		return
+// readHere ends TLS, unless the provider is spoken to without it, and hands the connection to the HTTP server, which closes it; closed is then
+// called. It says whether it did: otherwise the connection is still the caller's to close.
+func (p *Proxy) readHere(ctx context.Context, rc *replay, closed func()) bool {
+	var c net.Conn = rc
+	if rc.dest.scheme == "https" {
+		tc := tls.Server(rc, p.tls)
+		ctx, cancel := context.WithTimeout(ctx, p.timeouts.Handshake)
+		err := tc.HandshakeContext(ctx)
+		cancel()
+		if err != nil {
+			// A caller that does not trust the leaf is never tunnelled for it.
+			p.metrics.connections.WithLabelValues("handshake_failed").Inc()
+			p.log.Debug("TLS handshake with the caller", zap.String("host", rc.dest.host), zap.Error(err))
+			return false
+		}
+		c = tc
 	}
 	p.metrics.connections.WithLabelValues("model").Inc()
 	p.mu.Lock()
-	delete(p.open, c) // from here on it is the server's to close
+	delete(p.open, rc.Conn) // from here on it is the server's to close
 	p.mu.Unlock()
-	rc.closed = sync.OnceFunc(func() { p.metrics.open.Dec(); <-p.slots })
-	if handed = p.ended.give(tc); !handed {
-		rc.closed = nil // leave does it
+	rc.closed = closed
+	if !p.ended.give(c) {
+		rc.closed = nil
+		return false
 	}
+	return true
 }
 
 // destination is where a connection wants to go.
 type destination struct {
-	orig netip.AddrPort // as dialled by the caller
-	host string         // canonical name; "" where there is none
-	// model says that the host is a provider's, so that TLS is ended here.
+	// orig is what the caller dialled; without an address where it asked for a name by the explicit proxy.
+	orig netip.AddrPort
+	host string // canonical name; "" where there is none
+	// model says that the host is a provider's, so that what is said is read here.
 	model bool
 	// byName says to resolve the name; else the tunnel goes to the address that the caller dialled.
 	byName bool
@@ -384,14 +403,16 @@ type destinationKey struct{}
 //
 //	protocol  name                   destination
 //	TLS       a provider's, its port model: TLS is ended here
-//	HTTP      a provider's           unknown: a provider is not spoken to in the clear
+//	HTTP      the same, plaintext    model
+//	TLS, HTTP these the other way    unknown: a provider is spoken to in one way
+//	HTTP      a provider's           unknown: nor on another port in the clear
 //	any       passthrough by name    passthrough, to the name
 //	any       none, provider's port  unknown: it may be a provider that is not named
 //	any       any, passthrough CIDR  passthrough, to the address
 //	any       another                other, to the name
 //	any       none                   unknown
 func destine(v *view, pk peeked, orig netip.AddrPort) *destination {
-	d := &destination{orig: orig, scheme: string(pk.protocol), kind: policy.DestinationUnknown}
+	d := newDestination(pk.protocol, "", orig)
 	switch pk.protocol {
 	case protocolTLS:
 		if host, err := canonicalHost(pk.authority); err == nil {
@@ -402,28 +423,52 @@ func destine(v *view, pk peeked, orig netip.AddrPort) *destination {
 			d.host = host
 		}
 	}
+	d.settle(v, pk.protocol)
+	return d
+}
+
+// newDestination is one of which nothing is known but what is said here.
+func newDestination(proto protocol, host string, orig netip.AddrPort) *destination {
+	return &destination{orig: orig, host: host, scheme: string(proto), kind: policy.DestinationUnknown}
+}
+
+// settle finds the kind of a destination whose name and address are known.
+func (d *destination) settle(v *view, proto protocol) {
+	at := v.provider(d.host, d.orig.Port())
 	switch {
-	case pk.protocol == protocolTLS && v.provider(d.host, orig.Port()) != nil:
-		d.model, d.scheme, d.kind = true, "https", policy.DestinationModel
-	case pk.protocol == protocolHTTP && v.isProviderHost(d.host):
-	case v.byName(d.host, orig.Port()):
+	case at != nil && at.protocol() == proto:
+		d.model, d.scheme, d.kind = true, at.scheme(), policy.DestinationModel
+	case at != nil:
+	case proto == protocolHTTP && v.isProviderHost(d.host):
+	case v.byName(d.host, d.orig.Port()):
 		d.byName, d.kind = true, policy.DestinationPassthrough
-	case d.host == "" && v.isProviderPort(orig.Port()):
-	case v.byAddress(orig):
+	case d.host == "" && v.isProviderPort(d.orig.Port()):
+	case v.byAddress(d.orig):
 		d.kind = policy.DestinationPassthrough
 	case d.host != "":
 		d.byName, d.kind = true, policy.DestinationOther
 	}
-	return d
 }
 
 // judged is the destination as policy sees it.
 func (d *destination) judged() policy.Destination {
+	address := ""
+	if d.orig.Addr().IsValid() {
+		address = d.orig.Addr().String()
+	}
 	host := d.host
 	if host == "" {
-		host = d.orig.Addr().String()
+		host = address
 	}
-	return policy.Destination{Kind: d.kind, Scheme: d.scheme, Host: host, Port: int(d.orig.Port()), Address: d.orig.Addr().String()}
+	return policy.Destination{Kind: d.kind, Scheme: d.scheme, Host: host, Port: int(d.orig.Port()), Address: address}
+}
+
+// defaultPort is the port of a Host header that names none.
+func (d *destination) defaultPort() uint16 {
+	if d.scheme == "http" {
+		return 80
+	}
+	return 443
 }
 
 // request begins a request to the gate.
@@ -517,13 +562,16 @@ func selfTest(ctx context.Context, probe netip.AddrPort, back <-chan struct{}) e
 func (p *Proxy) Drain(ctx context.Context) error {
 	p.mu.Lock()
 	p.draining = true
-	l := p.listener
+	listeners, served := p.listeners, p.served
 	p.mu.Unlock()
-	if l != nil {
+	for _, l := range listeners {
 		_ = l.Close()
 	}
 	_ = p.ended.Close()
 	err := p.server.Shutdown(ctx)
+	if served != nil {
+		<-served
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -548,6 +596,7 @@ func (p *Proxy) Drain(ctx context.Context) error {
 	for _, u := range p.view.Load().upstreams {
 		u.transport.CloseIdleConnections()
 	}
+	p.plain.transport.CloseIdleConnections()
 	return err
 }
 
@@ -556,7 +605,6 @@ type handoff struct {
 	conns chan net.Conn
 	done  chan struct{}
 	once  sync.Once
-	addr  net.Addr
 }
 
 func newHandoff() *handoff { return &handoff{conns: make(chan net.Conn), done: make(chan struct{})} }
@@ -588,11 +636,11 @@ func (h *handoff) Close() error {
 }
 
 // Addr is part of net.Listener.
-func (h *handoff) Addr() net.Addr { return h.addr }
+func (h *handoff) Addr() net.Addr { return &net.UnixAddr{Name: "handoff", Net: "unix"} }
 
 // reset closes a connection so that the other end sees an error, not an end.
 func reset(c net.Conn) {
-	if t, ok := c.(*net.TCPConn); ok {
+	if t, ok := inner(c).(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
 	}
 	_ = c.Close()

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"sallyport.dev/sallyport/pkg/gate"
 	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/telemetry"
 )
 
 // alertAccessDenied is a fatal TLS alert, access_denied, as a server may send before its ServerHello.
@@ -17,24 +19,40 @@ var alertAccessDenied = []byte{21, 3, 3, 0, 2, 2, 49}
 
 // tunnel judges a connection that is not read, and joins it with its destination or refuses it. The caller closes c.
 func (p *Proxy) tunnel(ctx context.Context, c net.Conn, pk peeked, dest *destination, v *view) {
-	start := p.now()
-	req := p.request(v, start)
-	req.Destination = dest.judged()
-	verdict := p.judge(ctx, req)
-	record := verdict.Record
-	defer func() {
-		record.TotalMicros = p.now().Sub(start).Microseconds()
-		p.recorder.Emit(record)
-	}()
+	verdict, emit := p.judgeTunnel(ctx, dest, v)
+	defer emit()
 	if !verdict.Release {
-		p.metrics.connections.WithLabelValues("refused").Inc()
 		p.refuseTunnel(c, pk.protocol, verdict.Refusal)
 		return
 	}
 
-	var up net.Conn
-	var err error
-	if dest.byName {
+	up, err := p.reach(ctx, dest, verdict.Record)
+	if err != nil {
+		reset(c)
+		return
+	}
+	defer p.release(up)
+	p.relay(c, up, pk.read, verdict.Record)
+}
+
+// judgeTunnel asks the gate for a destination that is not read, and returns what emits its record.
+func (p *Proxy) judgeTunnel(ctx context.Context, d *destination, v *view) (verdict *gate.Verdict, emit func()) {
+	start := p.now()
+	req := p.request(v, start)
+	req.Destination = d.judged()
+	verdict = p.judge(ctx, req)
+	if !verdict.Release {
+		p.metrics.connections.WithLabelValues("refused").Inc()
+	}
+	return verdict, func() {
+		verdict.Record.TotalMicros = p.now().Sub(start).Microseconds()
+		p.recorder.Emit(verdict.Record)
+	}
+}
+
+// reach dials a destination that is not read. What goes wrong is in the record.
+func (p *Proxy) reach(ctx context.Context, dest *destination, record *telemetry.Record) (up net.Conn, err error) {
+	if dest.byName || !dest.orig.Addr().IsValid() {
 		up, err = p.connector.connectName(ctx, dest.host, dest.orig.Port())
 	} else {
 		up, err = p.connector.connectAddress(ctx, dest.orig)
@@ -43,20 +61,31 @@ func (p *Proxy) tunnel(ctx context.Context, c net.Conn, pk peeked, dest *destina
 		p.metrics.connections.WithLabelValues("unreachable").Inc()
 		record.UpstreamError = classify(err)
 		p.metrics.upstream.WithLabelValues(record.UpstreamError).Inc()
-		reset(c)
-		return
+		return nil, err
 	}
+	p.hold(up)
+	return up, nil
+}
+
+// hold and release frame the life of a connection that Drain may have to cut.
+func (p *Proxy) hold(c net.Conn) {
 	p.mu.Lock()
-	p.open[up] = struct{}{}
+	defer p.mu.Unlock()
+	p.open[c] = struct{}{}
+}
+
+func (p *Proxy) release(c net.Conn) {
+	p.mu.Lock()
+	delete(p.open, c)
 	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		delete(p.open, up)
-		p.mu.Unlock()
-		_ = up.Close()
-	}()
+	_ = c.Close()
+}
+
+// relay joins a caller with its destination until both have ended. first is what was read of the caller.
+func (p *Proxy) relay(c, up net.Conn, first []byte, record *telemetry.Record) {
 	p.metrics.connections.WithLabelValues("tunnel").Inc()
-	if record.ResponseBytes, err = join(c, up, pk.read); err != nil {
+	var err error
+	if record.ResponseBytes, err = join(c, up, first); err != nil {
 		record.UpstreamError = classify(err)
 		p.metrics.upstream.WithLabelValues(record.UpstreamError).Inc()
 	}
@@ -69,7 +98,7 @@ func (p *Proxy) refuseTunnel(c net.Conn, proto protocol, r llm.Refusal) {
 	case protocolTLS:
 		b = alertAccessDenied
 	case protocolHTTP:
-		text := r.Message + " (rule " + r.Rule + ", decision " + r.DecisionID + ")\n"
+		text := refusalText(r)
 		b = []byte("HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: " + strconv.Itoa(len(text)) +
 			"\r\n" + decisionHeader + ": " + r.DecisionID + "\r\nConnection: close\r\n\r\n" + text)
 	default:

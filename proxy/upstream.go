@@ -17,14 +17,14 @@ import (
 // errAddressRefused says that a name resolved to nothing that may be dialled.
 var errAddressRefused = errors.New("the address may not be dialled")
 
-// resolver resolves names. It is satisfied by *net.Resolver.
-type resolver interface {
+// Resolver resolves names. It is satisfied by *net.Resolver. Names end in a dot, so that no search domain applies.
+type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
 // connector makes the proxy's own connections: it resolves, refuses what must not be reached, and dials what it resolved.
 type connector struct {
-	resolver resolver
+	resolver Resolver
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
 	timeout  time.Duration
 }
@@ -67,12 +67,28 @@ func (c *connector) connectName(ctx context.Context, host string, port uint16) (
 	if err != nil {
 		return nil, fmt.Errorf("resolve %s: %w", host, err)
 	}
+	var allowed []netip.Addr
 	var errs []error
-	for i, a := range addrs {
+	for _, a := range addrs {
 		if !mayDial(a) {
 			errs = append(errs, fmt.Errorf("%s: %w", a, errAddressRefused))
 			continue
 		}
+		allowed = append(allowed, a)
+	}
+	return c.dialAny(ctx, host, allowed, port, errs)
+}
+
+// connectNamed dials addresses that the configuration names, whatever they are.
+func (c *connector) connectNamed(ctx context.Context, host string, addrs []netip.Addr, port uint16) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	return c.dialAny(ctx, host, addrs, port, nil)
+}
+
+// dialAny dials one address after the other. errs are what is wrong already.
+func (c *connector) dialAny(ctx context.Context, host string, addrs []netip.Addr, port uint16, errs []error) (net.Conn, error) {
+	for i, a := range addrs {
 		conn, err := c.dialOne(ctx, netip.AddrPortFrom(a.Unmap(), port), len(addrs)-i)
 		if err == nil {
 			return conn, nil
@@ -108,12 +124,12 @@ func (c *connector) dialOne(ctx context.Context, a netip.AddrPort, left int) (ne
 	return c.dial(ctx, "tcp", a.String())
 }
 
-// upstream sends requests to providers that share their roots.
+// upstream sends requests to providers that share their roots and addresses.
 type upstream struct{ transport *http.Transport }
 
 // newUpstream makes a transport that speaks HTTP/2 where the provider does, follows nothing, decodes nothing, and gets its connections
-// from the connector.
-func newUpstream(c *connector, roots *x509.CertPool, t Timeouts) *upstream {
+// from the connector: to the addresses, or where there are none, to those that the name resolves to.
+func newUpstream(c *connector, roots *x509.CertPool, addresses []netip.Addr, t Timeouts) *upstream {
 	return &upstream{&http.Transport{
 		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
 			host, p, err := net.SplitHostPort(address)
@@ -123,6 +139,12 @@ func newUpstream(c *connector, roots *x509.CertPool, t Timeouts) *upstream {
 			port, err := strconv.ParseUint(p, 10, 16)
 			if err != nil {
 				return nil, err
+			}
+			if a, err := netip.ParseAddr(host); err == nil { // never a provider's
+				return c.connectAddress(ctx, netip.AddrPortFrom(a, uint16(port)))
+			}
+			if len(addresses) > 0 {
+				return c.connectNamed(ctx, host, addresses, uint16(port))
 			}
 			return c.connectName(ctx, host, uint16(port))
 		},
@@ -136,49 +158,6 @@ func newUpstream(c *connector, roots *x509.CertPool, t Timeouts) *upstream {
 		// A connection that died silently is found out while a stream waits for its next event.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}}
-}
-
-// credential is an API key and the header that carries it.
-type credential struct {
-	header, value string // value is empty where the key is missing
-}
-
-// callerCredentials are the headers by which callers name themselves to providers. They are taken off where a credential is added.
-var callerCredentials = []string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Cookie"}
-
-func newCredential(api string, key []byte) (*credential, error) {
-	k := strings.TrimSpace(string(key))
-	if strings.ContainsFunc(k, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		return nil, errors.New("the credential has a character that no header may have")
-	}
-	c := &credential{value: k}
-	switch api {
-	case "anthropic":
-		c.header = "X-Api-Key"
-	case "openai":
-		c.header = "Authorization"
-		if k != "" {
-			c.value = "Bearer " + k
-		}
-	default:
-		return nil, fmt.Errorf("API %q: not known how a credential is sent", api)
-	}
-	return c, nil
-}
-
-// apply puts the credential in the place of the caller's own. It fails where there is no key.
-func (c *credential) apply(h http.Header) error {
-	if c == nil {
-		return nil
-	}
-	if c.value == "" {
-		return errNoCredential
-	}
-	for _, name := range callerCredentials {
-		h.Del(name)
-	}
-	h.Set(c.header, c.value)
-	return nil
 }
 
 var (

@@ -46,11 +46,18 @@ type Passthrough struct {
 // Provider is a model provider.
 type Provider struct {
 	Name string
-	// API is the wire format, "openai" or "anthropic".
+	// API is the wire format: a name of the table of surfaces, such as "openai".
 	API   string
 	Hosts []string
 	Port  uint16
-	// Credential names the API key in Snapshot.Credentials. Where it is empty, the caller's own credential is forwarded.
+	// BasePath is the path under which the hosts have the API's own paths, such as "/openai"; "" for the root.
+	BasePath string
+	// Plaintext says that the hosts are spoken to without TLS, as is usual inside a cluster. It is the only way to be spoken to then.
+	Plaintext bool
+	// Addresses are dialled instead of those that the hosts' names resolve to. They may be ones that no name may resolve to, such as the
+	// loopback address, since somebody wrote them down.
+	Addresses []string
+	// Credential names the API key, or what else the API wants, in Snapshot.Credentials. Where it is empty, the caller's own credential is forwarded.
 	Credential string
 	// CABundle is PEM of roots that the provider's certificate may chain to, besides the system's.
 	CABundle string
@@ -65,8 +72,27 @@ type endpoint struct {
 // provider is a Provider that was checked.
 type provider struct {
 	name, api  string
+	at         endpoint // its first host
+	basePath   string
+	plaintext  bool
 	credential *credential
 	upstream   *upstream
+}
+
+// scheme is that of the provider's URLs.
+func (p *provider) scheme() string {
+	if p.plaintext {
+		return "http"
+	}
+	return "https"
+}
+
+// protocol is what a connection to the provider must speak.
+func (p *provider) protocol() protocol {
+	if p.plaintext {
+		return protocolHTTP
+	}
+	return protocolTLS
 }
 
 // view is a Snapshot that was checked and indexed. It does not change.
@@ -76,8 +102,10 @@ type view struct {
 	killSwitch  bool
 	maxBytes    int64
 	providers   map[endpoint]*provider
+	byProvider  map[string]*provider // by name
 	passthrough []passthrough
 	upstreams   map[[sha256.Size]byte]*upstream
+	credentials map[[sha256.Size]byte]*credential
 }
 
 type passthrough struct {
@@ -98,11 +126,13 @@ func closed() *view {
 // modeEnforce is every mode but gate.ModeObserve.
 const modeEnforce = "enforce"
 
-// compile checks a snapshot. Upstreams of the view before are taken over where the roots are the same, with their connections.
-func compile(s *Snapshot, before *view, make func(roots *x509.CertPool) *upstream) (*view, error) {
+// compile checks a snapshot. Of the view before, upstreams are taken over with their connections where roots and addresses are the same, and
+// credentials with the tokens made from them where the secret is the same.
+func compile(s *Snapshot, before *view, make func(roots *x509.CertPool, addresses []netip.Addr) *upstream) (*view, error) {
 	v := &view{
 		workload: s.Workload, mode: modeEnforce, killSwitch: s.KillSwitch, maxBytes: cmp.Or(s.MaxRequestBytes, DefaultMaxRequestBytes),
-		providers: map[endpoint]*provider{}, upstreams: map[[sha256.Size]byte]*upstream{},
+		providers: map[endpoint]*provider{}, byProvider: map[string]*provider{},
+		upstreams: map[[sha256.Size]byte]*upstream{}, credentials: map[[sha256.Size]byte]*credential{},
 	}
 	if s.Mode == gate.ModeObserve {
 		v.mode = gate.ModeObserve
@@ -134,20 +164,33 @@ func compile(s *Snapshot, before *view, make func(roots *x509.CertPool) *upstrea
 	return v, nil
 }
 
-func (v *view) addProvider(p *Provider, credentials map[string][]byte, before *view, make func(*x509.CertPool) *upstream) error {
+func (v *view) addProvider(p *Provider, credentials map[string][]byte, before *view, make func(*x509.CertPool, []netip.Addr) *upstream) error {
 	if p.Name == "" || len(p.Hosts) == 0 || p.Port == 0 {
 		return errors.New("name, hosts and port must be set")
 	}
-	out := &provider{name: p.Name, api: p.API}
+	if v.byProvider[p.Name] != nil {
+		return errors.New("the name is given twice")
+	}
+	if err := checkBasePath(p.BasePath); err != nil {
+		return err
+	}
+	out := &provider{name: p.Name, api: p.API, basePath: p.BasePath, plaintext: p.Plaintext}
+	addresses, err := parseAddresses(p.Addresses)
+	if err != nil {
+		return err
+	}
+	hosts := slices.Clone(p.Hosts)
+	for i, h := range p.Hosts {
+		if hosts[i], err = canonicalHost(h); err != nil {
+			return fmt.Errorf("host %q: %w", h, err)
+		}
+	}
 	if p.Credential != "" {
-		// A key that is missing is found out when a call needs it: the other providers go on.
-		c, err := newCredential(p.API, credentials[p.Credential])
-		if err != nil {
+		if out.credential, err = v.addCredential(p.API, credentials[p.Credential], hosts, before); err != nil {
 			return err
 		}
-		out.credential = c
 	}
-	id := sha256.Sum256([]byte(p.CABundle))
+	id := sha256.Sum256(fmt.Append(nil, addresses, p.CABundle))
 	switch {
 	case v.upstreams[id] != nil:
 		out.upstream = v.upstreams[id]
@@ -158,21 +201,61 @@ func (v *view) addProvider(p *Provider, credentials map[string][]byte, before *v
 		if err != nil {
 			return err
 		}
-		out.upstream = make(roots)
+		out.upstream = make(roots, addresses)
 	}
 	v.upstreams[id] = out.upstream
-	for _, h := range p.Hosts {
-		host, err := canonicalHost(h)
-		if err != nil {
-			return fmt.Errorf("host %q: %w", h, err)
-		}
+	for _, host := range hosts {
 		at := endpoint{host, p.Port}
 		if other := v.providers[at]; other != nil && other != out {
 			return fmt.Errorf("host %q with port %d is provider %q's", host, p.Port, other.name)
 		}
 		v.providers[at] = out
 	}
+	out.at = endpoint{hosts[0], p.Port}
+	v.byProvider[p.Name] = out
 	return nil
+}
+
+// addCredential takes a credential over where its secret is the same. One that is missing is found out when a call needs it: the other
+// providers go on.
+func (v *view) addCredential(api string, secret []byte, hosts []string, before *view) (*credential, error) {
+	id := sha256.Sum256(fmt.Appendf(nil, "%q %q %s", api, hosts, secret))
+	c := v.credentials[id]
+	if c == nil {
+		c = before.credentials[id]
+	}
+	if c == nil {
+		var err error
+		if c, err = newCredential(api, secret, hosts); err != nil {
+			return nil, err
+		}
+	}
+	v.credentials[id] = c
+	return c, nil
+}
+
+// checkBasePath wants a path that can be read in one way only, as a prefix of others: "/openai", "/api/v2".
+func checkBasePath(base string) error {
+	if base == "" {
+		return nil
+	}
+	if path, query, err := canonicalTarget(base, false); err != nil || query != "" || path != base || strings.HasSuffix(base, "/") || strings.ContainsAny(base, "%;?") {
+		return fmt.Errorf("base path %q: it must begin with a slash, end with none, and have neither empty nor dot segments, escapes or parameters", base)
+	}
+	return nil
+}
+
+// parseAddresses reads addresses that somebody wrote down. What nothing can listen on is refused.
+func parseAddresses(list []string) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, s := range list {
+		a, err := netip.ParseAddr(s)
+		if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
+			return nil, fmt.Errorf("address %q: it must be the IP address of one host", s)
+		}
+		out = append(out, a.Unmap())
+	}
+	return out, nil
 }
 
 func systemRootsWith(pemBundle string) (*x509.CertPool, error) {
