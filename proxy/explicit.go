@@ -298,7 +298,7 @@ func (p *Proxy) serveConnect(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if !d.agrees(v, pk) {
+	if !d.agrees(pk) {
 		p.metrics.connections.WithLabelValues("refused").Inc()
 		refuse(verdict, "PROXY-HOST-MISMATCH", "What goes through the tunnel names another host than it was asked for.")
 		verdict.Record.Call.Findings = append(verdict.Record.Call.Findings, string(FindingHostMismatch))
@@ -308,19 +308,14 @@ func (p *Proxy) serveConnect(w http.ResponseWriter, r *http.Request) {
 	p.relay(t.conn, up, t.first(pk), verdict.Record)
 }
 
-// agrees says whether the first bytes of a tunnel name the host that it was asked for. To an address any name may be spoken but a provider's.
-func (d *destination) agrees(v *view, pk peeked) bool {
-	host, port, err := "", d.orig.Port(), error(nil)
+// agrees says whether the first bytes of a tunnel name the host that it was asked for. One to an address was not read.
+func (d *destination) agrees(pk peeked) bool {
+	host, port, err := d.host, d.orig.Port(), error(nil)
 	switch pk.protocol {
 	case protocolTLS:
 		host, err = canonicalHost(pk.authority)
 	case protocolHTTP:
 		host, port, err = canonicalAuthority(pk.authority, 80)
-	default:
-		return true
-	}
-	if d.host == "" {
-		return !v.isProviderHost(host)
 	}
 	return err == nil && host == d.host && port == d.orig.Port()
 }

@@ -170,10 +170,12 @@ func New(o Options) (*Proxy, error) {
 	p.server = &http.Server{
 		Handler:           http.HandlerFunc(p.serve),
 		ReadHeaderTimeout: 30 * time.Second,
-		IdleTimeout:       t.KeepAlive,
-		MaxHeaderBytes:    256 << 10,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: cmp.Or(o.MaxConcurrentStreams, 250)},
-		ErrorLog:          log.New(logWriter{p.log}, "", 0),
+		// An answer to "OPTIONS *" is not ours to give.
+		DisableGeneralOptionsHandler: true,
+		IdleTimeout:                  t.KeepAlive,
+		MaxHeaderBytes:               256 << 10,
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: cmp.Or(o.MaxConcurrentStreams, 250)},
+		ErrorLog:                     log.New(logWriter{p.log}, "", 0),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if t, ok := c.(*tls.Conn); ok {
 				c = t.NetConn()
