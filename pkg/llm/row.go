@@ -3,6 +3,8 @@ package llm
 import (
 	"mime"
 	"net/http"
+	"slices"
+	"strings"
 )
 
 // Request is a request as a codec reads it.
@@ -63,6 +65,58 @@ type Row struct {
 	Refuse func(r Refusal) Answer
 	// RefuseMessage answers a refused WebSocket message in the surface's dialect; nil where the surface has no WebSocket.
 	RefuseMessage func(r Refusal) []byte
+}
+
+// Match reports whether a request's method and path are the row's, and returns what the variables of the row's path matched. It allocates nothing
+// for a path without variables.
+func (r *Row) Match(method, path string) (vars []string, ok bool) {
+	if r.Method != method {
+		return nil, false
+	}
+	if strings.IndexByte(r.Path, '{') < 0 {
+		return nil, r.Path == path
+	}
+	var found [8]string // of which a row has no more
+	n := 0
+	for pattern := r.Path; ; {
+		p, patternRest, patternMore := strings.Cut(pattern, "/")
+		s, pathRest, pathMore := strings.Cut(path, "/")
+		if patternMore != pathMore {
+			return nil, false
+		}
+		if before, after, isVar := strings.Cut(p, "{"); !isVar {
+			if p != s {
+				return nil, false
+			}
+		} else {
+			_, suffix, _ := strings.Cut(after, "}")
+			if len(s) <= len(before)+len(suffix) || !strings.HasPrefix(s, before) || !strings.HasSuffix(s, suffix) || n == len(found) {
+				return nil, false
+			}
+			s = s[len(before) : len(s)-len(suffix)]
+			if strings.IndexByte(suffix, ':') >= 0 && strings.IndexByte(s, ':') >= 0 {
+				return nil, false
+			}
+			found[n] = s
+			n++
+		}
+		if !patternMore {
+			return slices.Clone(found[:n]), true
+		}
+		pattern, path = patternRest, pathRest
+	}
+}
+
+// Framing returns the framing of a response to the row with a content type: the one that the type says, or that of the row which is sent as
+// plain JSON.
+func (r *Row) Framing(contentType string) Framing {
+	f := FramingOf(contentType)
+	if f == FramingNone && slices.Contains(r.Streams, FramingJSONArray) {
+		if media, _, _ := mime.ParseMediaType(contentType); media == "application/json" {
+			return FramingJSONArray
+		}
+	}
+	return f
 }
 
 // MethodMessage is the method of a Request that is a message of a WebSocket.

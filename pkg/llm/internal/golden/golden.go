@@ -3,16 +3,21 @@ package golden
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
+	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/internal/wire"
 )
 
 var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
@@ -131,22 +136,78 @@ func Compare(t *testing.T, file string, v any) {
 	}
 }
 
-// with returns a copy of a request with another body, which is JSON where base does not say what it is.
-func with(base llm.Request, body []byte) *llm.Request {
-	base.Body = body
-	if base.ContentType == "" {
-		base.ContentType = "application/json"
+// suffixes are the ends of the names of request files.
+var suffixes = []string{"*.json", "*.multipart", "*.http"}
+
+// request returns a copy of base as a file says it: a body of JSON, a form whose boundary is its first line, or a whole request: the request
+// line, the headers, an empty line and the body. Where base's path is a row's pattern, it says what the variables match.
+func request(file string, base llm.Request, text []byte) (*llm.Request, error) {
+	contentType := "application/json"
+	switch filepath.Ext(file) {
+	case ".multipart":
+		line, _, _ := bytes.Cut(text, []byte("\n"))
+		contentType = "multipart/form-data; boundary=" + strings.TrimPrefix(strings.TrimSuffix(string(line), "\r"), "--")
+	case ".http":
+		return whole(base, text)
 	}
-	return &base
+	base.Body = text
+	if base.ContentType == "" {
+		base.ContentType = contentType
+	}
+	return &base, nil
 }
 
-// Requests decodes each body of a directory, as the body of a request that is otherwise base, and compares the call with its golden file. A body whose name does not begin with "bad_" must
-// have neither findings nor unknown fields.
+// whole returns a copy of base as a text says it in the form of HTTP/1.1, whose lines may end without a carriage return.
+func whole(base llm.Request, text []byte) (*llm.Request, error) {
+	line := func() string {
+		l, rest, _ := bytes.Cut(text, []byte("\n"))
+		text = rest
+		return strings.TrimSuffix(string(l), "\r")
+	}
+	method, target, ok := strings.Cut(line(), " ")
+	target = strings.TrimSuffix(target, " HTTP/1.1")
+	path, query, _ := strings.Cut(target, "?")
+	if !ok || !strings.HasPrefix(path, "/") {
+		return nil, errors.New("the first line is no request line")
+	}
+	if strings.Contains(base.Path, "{") {
+		row := llm.Row{Method: method, Path: base.Path}
+		if base.Vars, ok = row.Match(method, path); !ok {
+			return nil, fmt.Errorf("%s is not matched by %s", path, base.Path)
+		}
+	}
+	base.Path, base.Query, base.Header = path, query, http.Header{}
+	if base.Method != llm.MethodMessage {
+		base.Method = method
+	}
+	for l := line(); l != ""; l = line() {
+		name, value, ok := strings.Cut(l, ":")
+		if !ok {
+			return nil, fmt.Errorf("%q is no header", l)
+		}
+		base.Header.Add(name, strings.TrimSpace(value))
+	}
+	base.ContentType = base.Header.Get("Content-Type")
+	base.Body = text
+	return &base, nil
+}
+
+// Requests decodes each request of a directory and compares the call with its golden file. NAME.json is the body of a request that is otherwise
+// base, NAME.multipart the body of one whose content type has the boundary in the body's first line, and NAME.http a whole request. One whose
+// name does not begin with "bad_" must have neither findings nor unknown fields.
 func Requests(t *testing.T, dir string, decode Decode, base llm.Request) {
-	for name, body := range Files(t, dir, "*.json") {
+	for file, text := range all(t, dir, suffixes) {
+		name := strings.TrimSuffix(file, filepath.Ext(file))
 		t.Run(name, func(t *testing.T) {
-			c := decode(with(base, body), llm.DefaultLimits())
-			CheckCall(t, c, body)
+			r, err := request(file, base, text)
+			if err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			c := decode(r, llm.DefaultLimits())
+			CheckCall(t, c, r.Body)
+			if !bytes.Contains(text, r.Body) {
+				t.Error("the body was changed")
+			}
 			if !strings.HasPrefix(name, "bad_") && len(c.Findings)+len(c.UnknownFields) > 0 {
 				t.Errorf("findings %+v and unknown fields %q of a clean body", c.Findings, c.UnknownFields)
 			}
@@ -155,20 +216,49 @@ func Requests(t *testing.T, dir string, decode Decode, base llm.Request) {
 	}
 }
 
-// Files returns the contents of files by name without extension.
-func Files(t testing.TB, dir, pattern string) map[string][]byte {
+// RequestFiles returns the requests of a directory by the name of their file, as Requests reads them.
+func RequestFiles(t testing.TB, dir string, base llm.Request) map[string]*llm.Request {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, pattern))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no files %s in %s: %v", pattern, dir, err)
+	out := map[string]*llm.Request{}
+	for file, text := range all(t, dir, suffixes) {
+		r, err := request(file, base, text)
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		out[file] = r
 	}
+	return out
+}
+
+// all returns the contents of a directory's files by name with extension; there must be at least one.
+func all(t testing.TB, dir string, patterns []string) map[string][]byte {
+	t.Helper()
 	out := map[string][]byte{}
-	for _, f := range files {
-		b, err := os.ReadFile(f)
+	for _, p := range patterns {
+		files, err := filepath.Glob(filepath.Join(dir, p))
 		if err != nil {
 			t.Fatal(err)
 		}
-		out[strings.TrimSuffix(filepath.Base(f), filepath.Ext(f))] = b
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out[filepath.Base(f)] = b
+		}
+	}
+	if len(out) == 0 {
+		t.Fatalf("no files %s in %s", patterns, dir)
+	}
+	return out
+}
+
+// Files returns the contents of files by name without extension.
+func Files(t testing.TB, dir, pattern string) map[string][]byte {
+	t.Helper()
+	out := map[string][]byte{}
+	for file, text := range all(t, dir, []string{pattern}) {
+		out[strings.TrimSuffix(file, filepath.Ext(file))] = text
 	}
 	return out
 }
@@ -211,75 +301,189 @@ func CheckCall(t *testing.T, c *llm.Call, body []byte) {
 }
 
 // FuzzDecode checks of any body what holds for every call, that reading it twice is the same, and that encoding/json, where the reader objects
-// to nothing, understands the same by the members that decide most.
+// to nothing, understands the same by the members that decide most, as far as the surface has them. The seeds are the requests of a directory, as
+// Requests reads them; each body is read as one of the content types that those have.
 func FuzzDecode(f *testing.F, dir string, decode Decode, base llm.Request) {
-	for _, b := range Files(f, dir, "*.json") {
-		f.Add(b)
+	types := []string{"application/json"}
+	for _, r := range RequestFiles(f, dir, base) {
+		if !slices.Contains(types, r.ContentType) {
+			types = append(types, r.ContentType)
+		}
 	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		c := decode(with(base, body), llm.DefaultLimits())
+	slices.Sort(types[1:])
+	for _, r := range RequestFiles(f, dir, base) {
+		f.Add(r.Body, slices.Index(types, r.ContentType))
+	}
+	lenient := leniently(decode, base)
+	f.Fuzz(func(t *testing.T, body []byte, contentType int) {
+		r := base
+		r.Body, r.ContentType = body, types[uint(contentType)%uint(len(types))]
+		before := bytes.Clone(body)
+		c := decode(&r, llm.DefaultLimits())
 		CheckCall(t, c, body)
-		again := decode(with(base, bytes.Clone(body)), llm.DefaultLimits())
-		if !reflect.DeepEqual(c, again) {
-			t.Errorf("read twice:\n%+v\n%+v", c, again)
+		again := r
+		again.Body = before
+		if c2 := decode(&again, llm.DefaultLimits()); !reflect.DeepEqual(c, c2) {
+			t.Errorf("read twice:\n%+v\n%+v", c, c2)
 		}
-		if len(c.Findings) > 0 {
-			return
+		if !bytes.Equal(body, before) {
+			t.Error("the body was changed")
 		}
-		var lenient struct {
-			Model    string            `json:"model"`
-			Stream   bool              `json:"stream"`
-			Messages []json.RawMessage `json:"messages"`
-			Tools    []json.RawMessage `json:"tools"`
-		}
-		if err := json.Unmarshal(body, &lenient); err != nil {
-			t.Fatalf("no findings, but %v", err)
-		}
-		if lenient.Model != c.Model || lenient.Stream != c.Stream || len(lenient.Messages) > len(c.Messages) || len(lenient.Tools) > len(c.Tools) {
-			t.Errorf("understood as %+v and as %+v", c, lenient)
+		if len(c.Findings) == 0 && r.ContentType == "application/json" && len(body) > 0 {
+			lenient(t, c, body)
 		}
 	})
+}
+
+// leniently returns a comparison of a call with what encoding/json makes of its body. It asks the codec first which of the members it has.
+func leniently(decode Decode, base llm.Request) func(t *testing.T, c *llm.Call, body []byte) {
+	base.ContentType, base.Body = "application/json", []byte(`{"model":"probe","stream":true,"messages":[{"role":"user","content":"a"}],"tools":[]}`)
+	probe := decode(&base, llm.DefaultLimits())
+	has := func(name string) bool { return !slices.Contains(probe.UnknownFields, name) }
+	return func(t *testing.T, c *llm.Call, body []byte) {
+		t.Helper()
+		if !json.Valid(body) {
+			t.Fatal("no findings, but encoding/json finds it invalid")
+		}
+		if probe.Model != "probe" || !has("model") {
+			return
+		}
+		var m struct {
+			Model    string          `json:"model"`
+			Stream   json.RawMessage `json:"stream"`
+			Messages json.RawMessage `json:"messages"`
+			Tools    json.RawMessage `json:"tools"`
+		}
+		if err := json.Unmarshal(body, &m); err != nil {
+			t.Fatalf("no findings, but %v", err)
+		}
+		var messages, tools []json.RawMessage
+		_, _ = json.Unmarshal(m.Messages, &messages), json.Unmarshal(m.Tools, &tools) // of another type they are of none of ours
+		if m.Model != c.Model || has("stream") && probe.Stream && string(m.Stream) == "true" && !c.Stream ||
+			has("messages") && len(messages) > len(c.Messages) || has("messages") && has("tools") && len(tools) > len(c.Tools) {
+			t.Errorf("understood as %+v and as model %q, stream %s, %d messages, %d tools", c, m.Model, m.Stream, len(messages), len(tools))
+		}
+	}
 }
 
 // Watch is the signature of a codec's Watch.
 type Watch func(o llm.WatchOptions) llm.Watcher
 
-// ContentType returns the content type of a response file by its extension: .sse for a stream of events, .json otherwise.
-func ContentType(stream bool) string {
-	if stream {
-		return "text/event-stream; charset=utf-8"
-	}
-	return "application/json"
+// kind is a kind of response files.
+type kind struct {
+	suffix      string
+	contentType string
+	framing     llm.Framing
 }
 
-// Replies watches each response of a directory, NAME.sse or NAME.json, and compares the reply with NAME.golden. Every way to cut the
-// response into pieces must come to the same.
-func Replies(t *testing.T, dir string, watch Watch) {
-	for _, pattern := range []string{"*.sse", "*.json"} {
-		for name, body := range Files(t, dir, pattern) {
-			t.Run(name, func(t *testing.T) {
-				contentType := ContentType(pattern == "*.sse")
-				w := watch(llm.WatchOptions{ContentType: contentType, Arguments: 4096})
-				w.Write(body)
-				Reply(t, filepath.Join(dir, name+".golden"), w.Reply())
-				for cut := range len(body) {
-					checkCut(t, watch, contentType, body, w.Reply(), func(left int) int { return max(1, cut-(len(body)-left)) })
-				}
-				CheckCuts(t, watch, contentType, body, w.Reply(), 1)
-				if pattern == "*.sse" {
-					for _, end := range []string{"\r\n", "\r"} {
-						other := bytes.ReplaceAll(body, []byte("\n"), []byte(end))
-						CheckCuts(t, watch, contentType, other, w.Reply(), len(other)/2)
-						CheckCuts(t, watch, contentType, append([]byte("\xef\xbb\xbf"), other...), w.Reply(), 2)
-					}
-				}
-			})
+// kinds of response files. The suffix that fits first counts. A .eventstream file is text: for each frame its headers, an empty line, and its payload in
+// one line, with an empty line between frames.
+var kinds = []kind{
+	{".array.json", "application/json; charset=UTF-8", llm.FramingJSONArray},
+	{".json", "application/json", llm.FramingNone},
+	{".sse", "text/event-stream; charset=utf-8", llm.FramingNone},
+	{".ndjson", "application/x-ndjson", llm.FramingNone},
+	{".eventstream", "application/vnd.amazon.eventstream", llm.FramingNone},
+	{".ws", "", llm.FramingWebSocket},
+}
+
+func kindOf(file string) (kind, bool) {
+	for _, k := range kinds {
+		if strings.HasSuffix(file, k.suffix) {
+			return k, true
 		}
 	}
+	return kind{}, false
 }
 
-// CheckCuts checks that a response cut in two, byte by byte, and in pieces of random length has the reply.
-func CheckCuts(t *testing.T, watch Watch, contentType string, body []byte, want llm.Reply, cut int) {
+func (k kind) options() llm.WatchOptions {
+	return llm.WatchOptions{ContentType: k.contentType, Framing: k.framing, Arguments: 4096}
+}
+
+// wire returns what a file of the kind stands for on the wire.
+func (k kind) wire(text []byte) []byte {
+	if k.suffix == ".eventstream" {
+		return EventStream(text)
+	}
+	return text
+}
+
+// pieces returns what is written at once where nothing is cut: the whole response, or each message of a WebSocket.
+func (k kind) pieces(body []byte) [][]byte {
+	if k.framing != llm.FramingWebSocket {
+		return [][]byte{body}
+	}
+	var out [][]byte
+	for line := range bytes.Lines(body) {
+		out = append(out, bytes.TrimRight(line, "\r\n"))
+	}
+	return out
+}
+
+// EventStream returns the frames of an event stream that a text stands for: for each frame its headers, one a line, an empty line, its payload in
+// one line and an empty line. Headers that are always the same (:content-type, and :message-type where it is "event") need not be there.
+func EventStream(text []byte) []byte {
+	var out []byte
+	for len(bytes.TrimSpace(text)) > 0 {
+		head, rest, _ := bytes.Cut(text, []byte("\n\n"))
+		payload, rest, _ := bytes.Cut(rest, []byte("\n"))
+		text = bytes.TrimLeft(rest, "\n")
+		given := map[string]bool{}
+		var headers []wire.EventHeader
+		for line := range bytes.SplitSeq(head, []byte("\n")) {
+			name, value, _ := strings.Cut(string(line), ": ")
+			headers = append(headers, wire.EventHeader{Name: name[:min(255, len(name))], Value: value})
+			given[name] = true
+		}
+		for _, h := range []wire.EventHeader{{Name: ":content-type", Value: wire.JSON}, {Name: ":message-type", Value: "event"}} {
+			if !given[h.Name] {
+				headers = append(headers, h)
+			}
+		}
+		out = wire.AppendEvent(out, headers, payload)
+	}
+	return out
+}
+
+// Replies watches each response of a directory and compares the reply with NAME.golden. NAME.sse is a stream of events, NAME.json one JSON text,
+// NAME.ndjson JSON texts one after another, NAME.array.json an array whose elements arrive one by one, NAME.eventstream is as EventStream reads
+// it, and NAME.ws has a WebSocket message a line. Every way to cut the response into pieces must come to the same.
+func Replies(t *testing.T, dir string, watch Watch) {
+	patterns := make([]string, 0, len(kinds))
+	for _, k := range kinds {
+		patterns = append(patterns, "*"+k.suffix)
+	}
+	for file, text := range all(t, dir, patterns) {
+		k, _ := kindOf(file)
+		name := strings.TrimSuffix(file, k.suffix)
+		t.Run(name, func(t *testing.T) {
+			body := k.wire(text)
+			w := watch(k.options())
+			for _, p := range k.pieces(body) {
+				w.Write(p)
+			}
+			want := w.Reply()
+			Reply(t, filepath.Join(dir, name+".golden"), want)
+			if k.framing == llm.FramingWebSocket {
+				return
+			}
+			for cut := range len(body) {
+				checkCut(t, watch, k, body, want, func(left int) int { return max(1, cut-(len(body)-left)) })
+			}
+			checkCuts(t, watch, k, body, want, 1)
+			if k.suffix == ".sse" {
+				for _, end := range []string{"\r\n", "\r"} {
+					other := bytes.ReplaceAll(body, []byte("\n"), []byte(end))
+					checkCuts(t, watch, k, other, want, len(other)/2)
+					checkCuts(t, watch, k, append([]byte("\xef\xbb\xbf"), other...), want, 2)
+				}
+			}
+		})
+	}
+}
+
+// checkCuts checks that a response cut in two, byte by byte, and in pieces of random length has the reply.
+func checkCuts(t *testing.T, watch Watch, k kind, body []byte, want llm.Reply, cut int) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(uint64(cut), uint64(len(body))))
 	for _, next := range []func(left int) int{
@@ -287,14 +491,14 @@ func CheckCuts(t *testing.T, watch Watch, contentType string, body []byte, want 
 		func(int) int { return 1 },
 		func(int) int { return 1 + random.IntN(17) },
 	} {
-		checkCut(t, watch, contentType, body, want, next)
+		checkCut(t, watch, k, body, want, next)
 	}
 }
 
 // checkCut writes a response in pieces, the length of each of which next says from what is left.
-func checkCut(t *testing.T, watch Watch, contentType string, body []byte, want llm.Reply, next func(left int) int) {
+func checkCut(t *testing.T, watch Watch, k kind, body []byte, want llm.Reply, next func(left int) int) {
 	t.Helper()
-	w := watch(llm.WatchOptions{ContentType: contentType, Arguments: 4096})
+	w := watch(k.options())
 	var pieces []int
 	for rest := body; len(rest) > 0; {
 		n := min(len(rest), next(len(rest)))
@@ -307,16 +511,30 @@ func checkCut(t *testing.T, watch Watch, contentType string, body []byte, want l
 	}
 }
 
-// FuzzWatch checks that any response comes to the same however it is cut.
+// FuzzWatch checks that any response, of any framing, comes to the same however it is cut. The seeds are the responses of a directory.
 func FuzzWatch(f *testing.F, dir string, watch Watch) {
-	for _, pattern := range []string{"*.sse", "*.json"} {
-		for _, b := range Files(f, dir, pattern) {
-			f.Add(b, pattern == "*.sse", len(b)/2)
-		}
+	patterns := make([]string, 0, len(kinds))
+	for _, k := range kinds {
+		patterns = append(patterns, "*"+k.suffix)
 	}
-	f.Fuzz(func(t *testing.T, body []byte, stream bool, cut int) {
-		w := watch(llm.WatchOptions{ContentType: ContentType(stream), Arguments: 4096})
-		w.Write(body)
-		CheckCuts(t, watch, ContentType(stream), body, w.Reply(), cut)
+	for file, text := range all(f, dir, patterns) {
+		k, _ := kindOf(file)
+		f.Add(text, slices.Index(kinds, k), len(text)/2)
+	}
+	f.Fuzz(func(t *testing.T, text []byte, n, cut int) {
+		k := kinds[uint(n)%uint(len(kinds))]
+		body := k.wire(text)
+		w, again := watch(k.options()), watch(k.options())
+		for _, p := range k.pieces(body) {
+			w.Write(p)
+			again.Write(bytes.Clone(p))
+		}
+		want := w.Reply()
+		if got := again.Reply(); !reflect.DeepEqual(got, want) {
+			t.Fatalf("read twice: %+v and %+v", want, got)
+		}
+		if k.framing != llm.FramingWebSocket {
+			checkCuts(t, watch, k, body, want, cut)
+		}
 	})
 }

@@ -56,8 +56,7 @@ func (r *Reader) Close() {
 		}
 		r.call.Messages[i].Parts = r.parts[start:end:end]
 	}
-	slices.Sort(r.call.UnknownFields)
-	r.call.UnknownFields = slices.Compact(r.call.UnknownFields)
+	sortUnknown(r.call)
 	r.doc.Forget()
 	r.call, r.parts, r.starts = nil, nil, r.starts[:0]
 	if len(r.tools) > 1024 {
@@ -65,6 +64,19 @@ func (r *Reader) Close() {
 	}
 	clear(r.tools)
 	readers.Put(r)
+}
+
+func sortUnknown(call *llm.Call) {
+	slices.Sort(call.UnknownFields)
+	call.UnknownFields = slices.Compact(call.UnknownFields)
+}
+
+// NoBody reads a request to a surface that has no body: one that is there nevertheless is a finding.
+func NoBody(call *llm.Call, r *llm.Request, lim llm.Limits) {
+	call.BodyBytes = len(r.Body)
+	if len(r.Body) > 0 {
+		find(call, lim.WithDefaults(), llm.Finding{Code: llm.FindingTrailingData, Detail: "there is a body where the surface has none"})
+	}
 }
 
 // Root returns the body's value, which is absent when it could not be read. A body that is no object has a finding.
@@ -75,17 +87,21 @@ func (r *Reader) Root() strictjson.Value {
 }
 
 // find keeps a finding unless there are too many.
-func (r *Reader) find(f llm.Finding) {
-	if len(r.call.Findings) >= r.lim.MaxFindings {
-		r.tooMany()
+func (r *Reader) find(f llm.Finding) { find(r.call, r.lim, f) }
+
+func (r *Reader) tooMany() { tooMany(r.call) }
+
+func find(call *llm.Call, lim llm.Limits, f llm.Finding) {
+	if len(call.Findings) >= lim.MaxFindings {
+		tooMany(call)
 		return
 	}
-	r.call.Findings = append(r.call.Findings, f)
+	call.Findings = append(call.Findings, f)
 }
 
-func (r *Reader) tooMany() {
-	if n := len(r.call.Findings); n == 0 || r.call.Findings[n-1].Code != llm.FindingTooMany {
-		r.call.Findings = append(r.call.Findings, llm.Finding{Code: llm.FindingTooMany, Detail: "more was found than is kept"})
+func tooMany(call *llm.Call) {
+	if n := len(call.Findings); n == 0 || call.Findings[n-1].Code != llm.FindingTooMany {
+		call.Findings = append(call.Findings, llm.Finding{Code: llm.FindingTooMany, Detail: "more was found than is kept"})
 	}
 }
 
