@@ -56,8 +56,11 @@ type Request struct {
 	Header          http.Header
 	ContentType     string
 	ContentEncoding string
-	// Body is the whole body as sent. The gate keeps no reference to it.
+	// Body is the whole body as sent, or one WebSocket message. The gate keeps no reference to it.
 	Body []byte
+	// Message says that Body is a message that the caller sent on a WebSocket, the handshake of which was judged before. Destination.Method is
+	// that of the handshake, GET.
+	Message bool
 	// Findings are what the reader of the request already objected to, such as a body over the limit.
 	Findings        []llm.Finding
 	TraceID, SpanID string
@@ -67,12 +70,19 @@ type Request struct {
 type Verdict struct {
 	// Release says whether the call may go on, exactly as it was judged.
 	Release bool
+	// Body is what to forward in place of the original bytes, in the same content coding; nil where those go on as they are.
+	Body []byte
+	// Response is how to handle the response: always one of the four modes, policy.ResponseObserve where nobody asks for more.
+	Response policy.ResponseMode
 	// Refusal is what to tell a refused caller; zero when Release.
 	Refusal llm.Refusal
 	// Row is the surface of a model call, for the refusal's dialect and the response's watcher; nil for a tunnel.
 	Row *llm.Row
 	// Record is the decision record up to here. The caller fills in what follows and emits it.
 	Record *telemetry.Record
+
+	in          *policy.Input // what the response is judged with; nil where the call was not judged here
+	judgesReply bool          // some bundle asks for the response to be judged
 }
 
 // Judge leads a call through both doors. It never fails: what cannot be judged is refused.
@@ -88,19 +98,21 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 		KillSwitch:  r.KillSwitch,
 		Workload:    r.Workload,
 		Destination: r.Destination,
-		Call:        policy.Call{Roles: []string{}, Tools: []string{}, ServerTools: []string{}, ToolCalls: []string{}, OtherModels: []string{}, UnknownFields: []string{}, Findings: []string{}, MaxTokens: -1, Temperature: -1},
+		Call:        nothing(),
 		Anomaly:     policy.Anomaly{TopFeatures: []policy.Feature{}},
+		Phase:       policy.PhaseRequest,
+		Response:    policy.Response{ToolCalls: []policy.ResponseToolCall{}},
 	}
 	rec := &telemetry.Record{
 		ID: r.ID, Time: r.Time,
 		Workload: r.Workload, Destination: r.Destination,
 		TraceID: r.TraceID, SpanID: r.SpanID,
 	}
-	v := &Verdict{Record: rec}
+	v := &Verdict{Record: rec, Response: policy.ResponseObserve, in: in}
 
 	var turn *features.Turn
 	if r.Destination.Kind == policy.DestinationModel && r.Destination.Method != "" {
-		match := surface.Lookup(r.API, r.Destination.Method, strings.TrimPrefix(r.Destination.Path, r.BasePath))
+		match := surface.Lookup(r.API, r.Destination.Method, below(r.BasePath, r.Destination.Path))
 		v.Row = match.Row
 		call := g.decode(match, r)
 		rec.DecodeMicros = watch.lap()
@@ -129,7 +141,7 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 	switch {
 	case decision.Action == policy.ActionAllow:
 		v.Release, rec.Outcome = true, telemetry.OutcomeReleased
-	case r.Mode == ModeObserve && !r.KillSwitch:
+	case relaxes(r.Mode, r.KillSwitch):
 		v.Release, rec.Outcome = true, telemetry.OutcomeRelaxed
 	default:
 		rec.Outcome = telemetry.OutcomeRefused
@@ -139,6 +151,12 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 	}
 	if !v.Release {
 		v.Refusal = refusal(r.ID, decision, rec.Rule)
+	}
+	if v.Release && decision.Action == policy.ActionAllow {
+		v.judgesReply = decision.Obligations.ResponseAsked
+		if rec.ResponseMode = decision.Obligations.Response; !relaxes(r.Mode, r.KillSwitch) {
+			v.Response = decision.Obligations.Response
+		}
 	}
 	if turn != nil {
 		g.Sessions.Settle(turn, in.Anomaly.Percentile, v.Release, in.Anomaly.Exceeds, r.Time)
@@ -156,10 +174,27 @@ func (g *Gate) decode(m surface.Match, r *Request) *llm.Call {
 	if len(findings) > 0 {
 		return &llm.Call{Provider: r.API, Surface: m.Surface, Class: m.Class, Operation: m.Operation, BodyBytes: len(r.Body), Findings: findings}
 	}
+	method := r.Destination.Method
+	if r.Message {
+		method = llm.MethodMessage
+	}
 	return m.Decode(&llm.Request{
-		Method: r.Destination.Method, Path: strings.TrimPrefix(r.Destination.Path, r.BasePath), Query: r.Query, Vars: m.Vars,
+		Method: method, Path: below(r.BasePath, r.Destination.Path), Query: r.Query, Vars: m.Vars,
 		ContentType: r.ContentType, Header: r.Header, Body: r.Body,
 	}, g.Limits)
+}
+
+// relaxes says whether a denial is released. The kill switch refuses in every mode.
+func relaxes(mode string, killSwitch bool) bool { return mode == ModeObserve && !killSwitch }
+
+// below is a path below the base, "" where it is not: a path beside the base is none of the API's.
+func below(base, path string) string {
+	base = strings.TrimSuffix(base, "/")
+	rest, ok := strings.CutPrefix(path, base)
+	if !ok || base != "" && !strings.HasPrefix(rest, "/") {
+		return ""
+	}
+	return rest
 }
 
 // quoted bounds what a header may put into a record.

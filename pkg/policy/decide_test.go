@@ -33,11 +33,13 @@ func ordinary() *Input {
 			Method: "POST", Path: "/v1/chat/completions", Address: "203.0.113.7",
 		},
 		Call: Call{
-			Surface: "openai.chat_completions", Operation: "chat", Model: "gpt-4o", Stream: true,
+			Surface: "openai.chat_completions", Class: "model", Operation: "chat", Model: "gpt-4o", Stream: true,
 			Messages: 6, Roles: []string{"assistant", "tool"}, Tools: []string{"get_ticket", "list_tickets", "search_docs", "send_mail"},
 			ServerTools: []string{}, ToolCalls: []string{"get_ticket"}, MaxTokens: 1024, Temperature: 0.2, BodyBytes: 9137,
 			OtherModels: []string{}, UnknownFields: []string{}, Findings: []string{},
+			ServerToolClasses: []string{}, RemoteMCPHosts: []string{}, URLHosts: []string{}, AttachmentKinds: []string{}, Sensitive: NotLookedFor,
 		},
+		Phase: PhaseRequest, Response: Response{ToolCalls: []ResponseToolCall{}},
 		Session: Session{ID: "s-1", Calls: 3, MaxPercentile: 0.41},
 		Anomaly: Anomaly{
 			Ready: true, Score: 0.4375, Percentile: 0.52, Threshold: 0.61, ModelDigest: "5f3c",
@@ -200,7 +202,7 @@ func TestBaselineLeavesTunnelsAndColdDetectorsAlone(t *testing.T) {
 
 func TestDecisionReportsTheRulesThatFired(t *testing.T) {
 	d := baseline(t).Decide(t.Context(), with(func(in *Input) {
-		in.Call.Model, in.Call.ServerTools, in.Anomaly.Exceeds = "gpt-2", []string{"web_search"}, true
+		in.Call.Model, in.Call.ServerToolClasses, in.Anomaly.Exceeds = "gpt-2", []string{"web_search"}, true
 	}))
 	want := []string{"ANOM-001", "MODEL-001", "TOOL-001"}
 	if !slices.Equal(d.Rules, want) || len(d.Reasons) != 3 || d.Reasons[0].Rule != "ANOM-001" {
@@ -256,7 +258,20 @@ func TestReadDecision(t *testing.T) {
 		term string
 		want string // action and rules; "" for malformed
 	}{
-		{`{"action": "allow", "reasons": []}`, "allow"},
+		{`{"action": "allow", "reasons": []}`, "allow observe"},
+		{`{"action": "allow", "reasons": [], "obligations": []}`, "allow observe"},
+		{`{"action": "allow", "reasons": [], "obligations": {{"response": "cut"}, {"response": "hold-all"}, {"response": "observe"}}}`, "allow hold-all"},
+		{`{"action": "allow", "reasons": [], "obligations": [{"response": "cut"}, {"redact": "iban"}, {"redact": "email"}, {"redact": "iban"}]}`, "allow cut[email iban]"},
+		{`{"action": "allow", "reasons": [], "obligations": [{"response": "hold"}]}`, ""},
+		{`{"action": "allow", "reasons": [], "obligations": [{"redact": "names"}]}`, ""},
+		{`{"action": "allow", "reasons": [], "obligations": [{"header": "x"}]}`, ""},
+		{`{"action": "allow", "reasons": [], "obligations": [{"response": "cut", "redact": "email"}]}`, ""},
+		{`{"action": "allow", "reasons": [], "obligations": [{}]}`, ""},
+		{`{"action": "allow", "reasons": [], "obligations": ["cut"]}`, ""},
+		{`{"action": "allow", "reasons": [], "obligations": [{"response": ["cut"]}]}`, ""},
+		{`{"action": "allow", "reasons": [], "obligations": {"response": "cut"}}`, ""},
+		{`{"action": "allow", "reasons": [], "obligations": null}`, ""},
+		{`{"action": "allow", "obligations": []}`, ""},
 		{`{"action": "deny", "reasons": [{"rule": "B", "message": "b"}, {"rule": "A", "message": "a"}]}`, "deny A B"},
 		{`{"action": "deny", "reasons": {{"rule": "A", "message": "a"}}}`, "deny A"},
 		{`{"action": "hold", "reasons": [{"rule": "A", "message": "a"}]}`, "hold A"},
@@ -272,10 +287,13 @@ func TestReadDecision(t *testing.T) {
 		{`{"action": "deny", "reasons": {"A": "a"}}`, ""},
 		{`"allow"`, ""}, {`true`, ""}, {`null`, ""}, {`[]`, ""},
 	} {
-		action, reasons, err := readDecision(ast.MustParseTerm(tc.term).Value)
-		got := string(action)
-		for _, r := range reasons {
+		d, err := readDecision(ast.MustParseTerm(tc.term).Value)
+		got := string(d.Action)
+		for _, r := range d.Reasons {
 			got += " " + r.Rule
+		}
+		if d.Action == ActionAllow {
+			got += strings.TrimSuffix(fmt.Sprint(" ", d.Obligations.Response, d.Obligations.Redact), "[]")
 		}
 		if got != tc.want || (err == nil) != (tc.want != "") {
 			t.Errorf("%s: %q, %v; want %q", tc.term, got, err, tc.want)
@@ -291,10 +309,10 @@ func TestReadDecision(t *testing.T) {
 			ast.Item(ast.StringTerm("rule"), ast.StringTerm(fmt.Sprintf("R-%03d", i)+strings.Repeat("x", 100))),
 			ast.Item(ast.StringTerm("message"), ast.StringTerm(strings.Repeat("é", 1000)))))
 	}
-	_, reasons, err := readDecision(ast.NewObject(
+	d, err := readDecision(ast.NewObject(
 		ast.Item(ast.StringTerm("action"), ast.StringTerm("deny")), ast.Item(ast.StringTerm("reasons"), ast.NewTerm(long))))
-	if err != nil || len(reasons) != maxReasons || len(reasons[0].Rule) > maxRuleBytes+3 || len(reasons[0].Message) > maxMessageBytes+3 {
-		t.Errorf("a decision is not bounded: %d reasons, %v", len(reasons), err)
+	if err != nil || len(d.Reasons) != maxReasons || len(d.Reasons[0].Rule) > maxRuleBytes+3 || len(d.Reasons[0].Message) > maxMessageBytes+3 {
+		t.Errorf("a decision is not bounded: %d reasons, %v", len(d.Reasons), err)
 	}
 }
 
@@ -311,9 +329,9 @@ func FuzzReadDecision(f *testing.F) {
 		if err != nil {
 			return
 		}
-		action, reasons, err := readDecision(v)
-		if (err == nil) != (action != "") || action == ActionAllow && len(reasons) != 0 || action == ActionDeny && len(reasons) == 0 {
-			t.Errorf("%s: %q %v %v", text, action, reasons, err)
+		d, err := readDecision(v)
+		if (err == nil) != (d.Action != "") || d.Action == ActionAllow && len(d.Reasons) != 0 || d.Action == ActionDeny && len(d.Reasons) == 0 {
+			t.Errorf("%s: %+v %v", text, d, err)
 		}
 	})
 }
@@ -346,7 +364,7 @@ func TestDocumentEqualsTheJSONForm(t *testing.T) {
 		}
 	}
 	empty := document(&Input{})
-	if strings.Contains(empty.String(), "null") {
+	if strings.Contains(empty.String(), "null") { // a tool call's arguments may be, but there is none
 		t.Errorf("the zero input has a null: %v", empty)
 	}
 }
@@ -358,7 +376,12 @@ func fill(v reflect.Value, rng *rand.Rand) {
 		for i := range v.NumField() {
 			fill(v.Field(i), rng)
 		}
+	case reflect.Func: // of Scan
 	case reflect.Slice:
+		if v.Type() == reflect.TypeFor[json.RawMessage]() {
+			v.SetBytes([]byte([]string{"null", "1.5", `{"a":["b",{"c":null}]}`, `"\\u00e9"`}[rng.IntN(4)]))
+			return
+		}
 		v.Set(reflect.MakeSlice(v.Type(), rng.IntN(4), 4))
 		for i := range v.Len() {
 			fill(v.Index(i), rng)
@@ -403,7 +426,7 @@ func denied() map[string]*Input {
 		"exceeds":     with(func(in *Input) { in.Anomaly.Exceeds, in.Anomaly.Score = true, 0.9 }),
 		"score":       with(func(in *Input) { in.Anomaly.Score = 0.9 }),
 		"tainted":     with(func(in *Input) { in.Session.Tainted, in.Call.ToolCalls = true, []string{"send_mail"} }),
-		"server tool": with(func(in *Input) { in.Call.ServerTools = []string{"web_search"} }),
+		"server tool": with(func(in *Input) { in.Call.ServerToolClasses = []string{"web_search"} }),
 		"max tokens":  with(func(in *Input) { in.Call.MaxTokens = 1 << 20 }),
 		"finding":     with(func(in *Input) { in.Call.Findings = []string{"duplicate_key"} }),
 		"surface":     with(func(in *Input) { in.Call.Surface = "unknown" }),
@@ -494,7 +517,7 @@ func TestIndexingDoesNotDecide(t *testing.T) {
 			in.Anomaly.Score = rng.Float64()
 			in.Session.Tainted = rng.IntN(2) == 0
 			in.Call.ToolCalls = [][]string{nil, {"get_ticket"}, {"send_mail"}, {"get_ticket", "exec"}}[rng.IntN(4)]
-			in.Call.ServerTools = [][]string{nil, nil, {"web_search"}}[rng.IntN(3)]
+			in.Call.ServerToolClasses = [][]string{nil, nil, {"web_search"}}[rng.IntN(3)]
 			in.Call.MaxTokens = []int64{-1, 100, 1 << 20}[rng.IntN(3)]
 			in.KillSwitch = rng.IntN(8) == 0
 		})
@@ -522,7 +545,7 @@ func BenchmarkDecide(b *testing.B) {
 	for name, in := range map[string]*Input{
 		"allow": ordinary(),
 		"deny": with(func(in *Input) {
-			in.Call.Model, in.Call.ServerTools, in.Anomaly.Exceeds = "gpt-2", []string{"web_search"}, true
+			in.Call.Model, in.Call.ServerToolClasses, in.Anomaly.Exceeds = "gpt-2", []string{"web_search"}, true
 		}),
 		"system": with(func(in *Input) { in.Call.Findings = []string{"duplicate_key"} }),
 		"tunnel": tunnel(),

@@ -1,12 +1,8 @@
 package policy
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -23,16 +19,6 @@ const entrypoint = "data.sallyport.decision"
 // policies that run away. It is wide because a sidecar on a crowded node may wait for a CPU for several scheduling periods of 100 ms, and
 // a call must not be refused for that.
 const DefaultTimeout = time.Second
-
-// Bounds on what a decision carries out of an evaluation, so that a policy cannot fill logs and refusals.
-const (
-	maxReasons       = 32
-	maxRuleBytes     = 64
-	maxMessageBytes  = 512
-	maxReportedRules = 64
-)
-
-var errMalformed = errors.New("the policy's decision is malformed")
 
 // program is compiled policy, ready to be asked. It is immutable.
 type program struct {
@@ -112,7 +98,7 @@ func (p *program) evaluate(ctx context.Context, doc ast.Value, timeout time.Dura
 	if !ok {
 		return p.deny(FaultMalformed)
 	}
-	if d.Action, d.Reasons, err = readDecision(value); err != nil {
+	if d, err = readDecision(value); err != nil {
 		return p.deny(FaultMalformed)
 	}
 	d.Rules = rules(fired.Labels)
@@ -122,98 +108,3 @@ func (p *program) evaluate(ctx context.Context, doc ast.Value, timeout time.Dura
 
 // asValue keeps a result in the evaluator's own form.
 func asValue(t *ast.Term, _ *rego.EvalContext) (any, error) { return t.Value, nil }
-
-// readDecision reads {"action", "reasons"} and nothing else. An allow has no reasons and everything else has one at least.
-func readDecision(v ast.Value) (Action, []Reason, error) {
-	obj, ok := v.(ast.Object)
-	if !ok || obj.Len() != 2 {
-		return "", nil, errMalformed
-	}
-	word, ok := stringAt(obj, "action")
-	if !ok {
-		return "", nil, errMalformed
-	}
-	list := obj.Get(ast.InternedTerm("reasons"))
-	if list == nil {
-		return "", nil, errMalformed
-	}
-	var reasons []Reason
-	add := func(t *ast.Term) error {
-		reason, ok := t.Value.(ast.Object)
-		if !ok {
-			return errMalformed
-		}
-		rule, ok1 := stringAt(reason, "rule")
-		message, ok2 := stringAt(reason, "message")
-		if !ok1 || !ok2 {
-			return errMalformed
-		}
-		reasons = append(reasons, Reason{Rule: bounded(rule, maxRuleBytes), Message: bounded(message, maxMessageBytes)})
-		return nil
-	}
-	var err error
-	switch x := list.Value.(type) {
-	case ast.Set:
-		err = x.Iter(add)
-	case *ast.Array:
-		err = x.Iter(add)
-	default:
-		err = errMalformed
-	}
-	if err != nil {
-		return "", nil, err
-	}
-	action := Action(word)
-	switch action {
-	case ActionAllow:
-		if len(reasons) != 0 {
-			return "", nil, errMalformed
-		}
-	case ActionDeny, ActionHold:
-		if len(reasons) == 0 {
-			return "", nil, errMalformed
-		}
-	default:
-		return "", nil, errMalformed
-	}
-	slices.SortFunc(reasons, func(a, b Reason) int {
-		return cmp.Or(strings.Compare(a.Rule, b.Rule), strings.Compare(a.Message, b.Message))
-	})
-	if len(reasons) > maxReasons {
-		reasons = reasons[:maxReasons]
-	}
-	return action, reasons, nil
-}
-
-func stringAt(o ast.Object, name string) (string, bool) {
-	t := o.Get(ast.InternedTerm(name))
-	if t == nil {
-		return "", false
-	}
-	s, ok := t.Value.(ast.String)
-	return string(s), ok
-}
-
-// bounded cuts at a character's start.
-func bounded(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
-}
-
-// rules are the labels "rule" of the rules that fired, sorted, each once.
-func rules(labels []map[string]any) []string {
-	var ids []string
-	for _, l := range labels {
-		if id, ok := l["rule"].(string); ok {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
-	if len(ids) > maxReportedRules {
-		ids = ids[:maxReportedRules]
-	}
-	return ids
-}

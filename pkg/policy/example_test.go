@@ -22,9 +22,9 @@ deny contains {"rule": "SMALL-001", "message": "Too many messages."} if input.ca
 		return
 	}
 	in := policy.Input{
-		Version: policy.InputVersion, Mode: "enforce",
+		Version: policy.InputVersion, Mode: "enforce", Phase: policy.PhaseRequest,
 		Destination: policy.Destination{Kind: policy.DestinationModel, Provider: "openai", Host: "api.openai.com", Method: "POST"},
-		Call:        policy.Call{Surface: "openai.chat_completions", Model: "gpt-4o-mini", Messages: 2},
+		Call:        policy.Call{Surface: "openai.chat_completions", Class: "model", Model: "gpt-4o-mini", Messages: 2},
 	}
 	fmt.Println(engine.Decide(context.Background(), &in).Action)
 

@@ -1,5 +1,7 @@
 package policy
 
+import "encoding/json"
+
 // InputVersion is the value of input.version. It changes when a field changes its meaning or goes.
 const InputVersion = 1
 
@@ -16,7 +18,21 @@ type Input struct {
 	Call        Call        `json:"call"`        // what, in normal form
 	Session     Session     `json:"session"`     // the conversation so far
 	Anomaly     Anomaly     `json:"anomaly"`     // the detector's verdict
+	Phase       Phase       `json:"phase"`       // whether the request or its response is decided on
+	Response    Response    `json:"response"`    // what was read of the response so far; zero in the request's phase
+
+	// Scan, if set, fills Call.Sensitive. It is asked at most once, and only where the policy in force reads those counts.
+	Scan func() Sensitive `json:"-"`
 }
+
+// Phase says what of a call is decided on.
+type Phase string
+
+// The phases.
+const (
+	PhaseRequest  Phase = "request"  // before anything is forwarded
+	PhaseResponse Phase = "response" // the same call once more, with what was read of its response
+)
 
 // Workload is who calls, as the control plane authenticated it.
 type Workload struct {
@@ -52,23 +68,72 @@ type Destination struct {
 
 // Call is the normal form without text.
 type Call struct {
-	Surface       string   `json:"surface"`
-	Operation     string   `json:"operation"`
-	Model         string   `json:"model"`
-	Stream        bool     `json:"stream"`
-	Messages      int      `json:"messages"`     // how many
-	Roles         []string `json:"roles"`        // of the messages new since the session's previous call, in order
-	Tools         []string `json:"tools"`        // names offered, sorted
-	ServerTools   []string `json:"server_tools"` // types of the server-side tools offered, sorted
-	ToolCalls     []string `json:"tool_calls"`   // names of tool calls in the new messages
-	MaxTokens     int64    `json:"max_tokens"`   // -1 when absent
-	Temperature   float64  `json:"temperature"`  // -1 when absent
+	Surface     string   `json:"surface"`
+	Class       string   `json:"class"` // "model", "auxiliary", "dead_drop", "tool" or "unknown"; "" for a tunnel
+	Operation   string   `json:"operation"`
+	Model       string   `json:"model"`
+	Stream      bool     `json:"stream"`
+	RPCMethod   string   `json:"rpc_method"`   // JSON-RPC method of MCP and A2A, type of a WebSocket message; else ""
+	Messages    int      `json:"messages"`     // how many
+	Roles       []string `json:"roles"`        // of the messages new since the session's previous call, in order
+	Tools       []string `json:"tools"`        // names offered, sorted
+	ServerTools []string `json:"server_tools"` // types of the server-side tools offered, sorted
+	ToolCalls   []string `json:"tool_calls"`   // names of tool calls in the new messages
+
+	ServerToolClasses []string `json:"server_tool_classes"` // of the server-side tools offered, sorted, each once
+	RemoteMCPHosts    []string `json:"remote_mcp_hosts"`    // that the provider is to connect to, sorted, each once; "" is one that cannot be read
+
+	MaxTokens     int64    `json:"max_tokens"`  // -1 when absent
+	Temperature   float64  `json:"temperature"` // -1 when absent
 	BodyBytes     int      `json:"body_bytes"`
 	URLs          int      `json:"urls"`
+	URLHosts      []string `json:"url_hosts"` // of the URLs that the provider is to fetch, sorted, each once; "" is one that cannot be read
 	Attachments   int      `json:"attachments"`
 	OtherModels   []string `json:"other_models"` // that the provider may use besides: fallbacks, advisors
 	UnknownFields []string `json:"unknown_fields"`
 	Findings      []string `json:"findings"` // codes, sorted, each once
+
+	AttachmentKinds []string  `json:"attachment_kinds"` // media types where they are said, else "image", "audio" or "file"; sorted, each once
+	Sensitive       Sensitive `json:"sensitive"`        // how much sensitive text the body holds
+}
+
+// Sensitive counts sensitive text by kind, the kinds of package redact. Each is -1 where nobody looked, since no bundle asks.
+type Sensitive struct {
+	Credential int `json:"credential"`  // provider keys, tokens, private keys
+	CreditCard int `json:"credit_card"` // with a right check digit
+	Email      int `json:"email"`
+	IBAN       int `json:"iban"` // with right check digits
+	Phone      int `json:"phone"`
+}
+
+// NotLookedFor is Sensitive where nobody looked.
+var NotLookedFor = Sensitive{Credential: -1, CreditCard: -1, Email: -1, IBAN: -1, Phone: -1}
+
+// Response is what was read of a response.
+type Response struct {
+	Status       int                `json:"status"` // HTTP status; 0 in the request's phase
+	Model        string             `json:"model"`  // that answered, as the response says it
+	FinishReason string             `json:"finish_reason"`
+	ToolCalls    []ResponseToolCall `json:"tool_calls"` // complete ones, in order
+	Usage        Usage              `json:"usage"`      // as far as it was said
+}
+
+// ResponseToolCall is a tool call that the model asked for.
+type ResponseToolCall struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	// Arguments is the JSON value that the model wrote, null where it is none or was not kept.
+	Arguments  json.RawMessage `json:"arguments"`
+	Truncated  bool            `json:"truncated"`   // Arguments is null, because there was more than is kept or it is no JSON
+	ServerSide bool            `json:"server_side"` // the provider carries it out itself
+}
+
+// Usage is in tokens.
+type Usage struct {
+	Input     int64 `json:"input"`
+	Output    int64 `json:"output"`
+	Cached    int64 `json:"cached"`
+	Reasoning int64 `json:"reasoning"`
 }
 
 // Session is the conversation that a call goes on with.

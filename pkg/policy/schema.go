@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"encoding/json"
 	"reflect"
 	"strings"
 	"sync"
@@ -18,11 +19,17 @@ var inputSchema = sync.OnceValue(func() map[string]any {
 })
 
 func schemaOf(t reflect.Type) map[string]any {
+	if t == reflect.TypeFor[json.RawMessage]() {
+		return map[string]any{} // any value
+	}
 	switch t.Kind() {
 	case reflect.Struct:
 		properties, required := map[string]any{}, []any{}
 		for i := range t.NumField() {
 			name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+			if name == "-" {
+				continue
+			}
 			properties[name] = schemaOf(t.Field(i).Type)
 			required = append(required, name)
 		}

@@ -102,13 +102,13 @@ func bundleOf(m *ast.Module) (name string, below bool) {
 	return path[2], len(path) > 3
 }
 
-// checkRules refuses an allow or deny that would not be asked, or not be understood, so that no author believes in a rule that never
+// checkRules refuses an allow, deny or obligations that would not be asked, or not be understood, so that no author believes in a rule that never
 // speaks.
 func checkRules(m *ast.Module, below bool) error {
 	var errs []error
 	for _, r := range m.Rules {
 		word, ok := r.Head.Ref()[0].Value.(ast.Var)
-		if !ok || word != "allow" && word != "deny" {
+		if !ok || word != "allow" && word != "deny" && word != "obligations" {
 			continue
 		}
 		switch {
@@ -118,6 +118,8 @@ func checkRules(m *ast.Module, below bool) error {
 			errs = append(errs, fmt.Errorf("%s: %s takes neither arguments nor keys", r.Location, word))
 		case word == "deny" && (r.Head.Key == nil || r.Head.Value != nil):
 			errs = append(errs, fmt.Errorf("%s: deny must be a set of reasons: deny contains {\"rule\": id, \"message\": sentence} if { … }", r.Location))
+		case word == "obligations" && (r.Head.Key == nil || r.Head.Value != nil):
+			errs = append(errs, fmt.Errorf("%s: obligations must be a set: obligations contains {\"response\": mode} if { … }", r.Location))
 		case word == "allow" && (r.Head.Key != nil || !isBoolean(r.Head.Value, !r.Default)):
 			errs = append(errs, fmt.Errorf("%s: allow must be true or undefined, and its default false: allow if { … }", r.Location))
 		}

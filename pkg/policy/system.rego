@@ -2,30 +2,30 @@
 # title: Sallyport
 # description: |
 #   The entry point of every decision, and the rules that no bundle can lift. A release needs each of these positively: a well-formed
-#   input of the version that this module was written for, no system denial, no bundle's denial, and either a
-#   tunnel that the profile names or one bundle that allows.
+#   input of the version that this module was written for, no system denial, no bundle's denial, no obligation that is not known, and
+#   either a tunnel that the profile names or one bundle that allows.
 package sallyport
 
 # METADATA
 # title: Decision
 # description: What the gate asks for. System denials come before any bundle is asked, denials of bundles before any allows.
 # entrypoint: true
-decision := {"action": "deny", "reasons": denials} if {
+decision := {"action": "deny", "reasons": denials, "obligations": []} if {
 	count(denials) > 0
-} else := {"action": "deny", "reasons": bundle_denials} if {
+} else := {"action": "deny", "reasons": bundle_denials, "obligations": []} if {
 	count(bundle_denials) > 0
-} else := {"action": "allow", "reasons": []} if {
+} else := {"action": "deny", "reasons": obligation_denials, "obligations": []} if {
+	count(obligation_denials) > 0
+} else := {"action": "allow", "reasons": [], "obligations": obligations} if {
 	in_order
 	permitted
-} else := {"action": "deny", "reasons": [{
-	"rule": "SYS-008",
-	"message": "No policy bundle selects this namespace.",
-}]} if {
+} else := {"action": "deny", "reasons": [unselected], "obligations": []} if {
 	not has_bundle
-} else := {"action": "deny", "reasons": [{
-	"rule": "SYS-009",
-	"message": "No policy bundle allows this call.",
-}]}
+} else := {"action": "deny", "reasons": [unallowed], "obligations": []}
+
+unselected := {"rule": "SYS-008", "message": "No policy bundle selects this namespace."}
+
+unallowed := {"rule": "SYS-009", "message": "No policy bundle allows this call."}
 
 # METADATA
 # title: Findings
@@ -117,6 +117,46 @@ reason_of(element) := {"rule": element.rule, "message": element.message} if {
 } else := {"rule": "SYS-011", "message": "A policy bundle denies this call without a well-formed reason."}
 
 # METADATA
+# title: Obligations
+# description: |
+#   What a release is bound to, joined over all bundles: how the response is handled (the strictest counts), and which
+#   kinds of sensitive text are taken out of the request.
+obligations contains element if {
+	some name
+	wanted := data.sallyport.bundle[name].obligations
+	some element in obligations_of(wanted)
+}
+
+# METADATA
+# title: Malformed obligations
+# description: What is not a set of obligations is one that nobody knows.
+obligations_of(wanted) := wanted if {
+	is_set(wanted)
+} else := {"malformed"}
+
+# METADATA
+# title: Unknown obligation
+# description: A release that is bound to something that the gate cannot do is none.
+# labels:
+#   rule: SYS-012
+obligation_denials contains {"rule": "SYS-012", "message": "A policy bundle asks for an obligation that is not known."} if {
+	some element in obligations
+	not element in known_obligations
+}
+
+known_obligations := {
+	{"response": "observe"},
+	{"response": "cut"},
+	{"response": "hold-tool-calls"},
+	{"response": "hold-all"},
+	{"redact": "credential"},
+	{"redact": "credit_card"},
+	{"redact": "email"},
+	{"redact": "iban"},
+	{"redact": "phone"},
+}
+
+# METADATA
 # title: Permitted
 # description: A tunnel that the profile names, or a model call that at least one bundle allows.
 permitted if input.destination.kind == "passthrough"
@@ -146,6 +186,7 @@ has_bundle if {
 known_surface if {
 	is_string(input.call.surface)
 	not input.call.surface in {"", "unknown"}
+	input.call.class in {"model", "auxiliary", "dead_drop", "tool"}
 	is_string(input.destination.method)
 	input.destination.method != ""
 }
@@ -164,6 +205,13 @@ well_formed if {
 	is_array(input.call.server_tools)
 	is_array(input.call.tool_calls)
 	is_array(input.call.findings)
+	is_array(input.call.server_tool_classes)
+	is_array(input.call.remote_mcp_hosts)
+	is_array(input.call.url_hosts)
+	is_array(input.call.attachment_kinds)
+	is_string(input.call.class)
+	is_string(input.call.rpc_method)
+	is_object(input.call.sensitive)
 	is_number(input.call.max_tokens)
 	is_number(input.call.body_bytes)
 	is_boolean(input.session.tainted)
@@ -172,6 +220,9 @@ well_formed if {
 	is_number(input.anomaly.threshold)
 	unit(input.anomaly.score)
 	unit(input.anomaly.percentile)
+	input.phase in {"request", "response"}
+	is_array(input.response.tool_calls)
+	is_number(input.response.status)
 }
 
 unit(x) if {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"strconv"
@@ -42,6 +43,16 @@ var (
 	keyThreshold, keyExceeds                = key("threshold"), key("exceeds")
 	keyModelDigest, keyTopFeatures          = key("model_digest"), key("top_features")
 	keyValue, keyContribution               = key("value"), key("contribution")
+	keyPhase, keyResponse, keyClass         = key("phase"), key("response"), key("class")
+	keyRPCMethod, keyServerToolClasses      = key("rpc_method"), key("server_tool_classes")
+	keyRemoteMCPHosts, keyURLHosts          = key("remote_mcp_hosts"), key("url_hosts")
+	keyAttachmentKinds, keySensitive        = key("attachment_kinds"), key("sensitive")
+	keyCredential, keyCreditCard, keyEmail  = key("credential"), key("credit_card"), key("email")
+	keyIBAN, keyPhone                       = key("iban"), key("phone")
+	keyStatus, keyFinishReason, keyUsage    = key("status"), key("finish_reason"), key("usage")
+	keyArguments, keyTruncated              = key("arguments"), key("truncated")
+	keyServerSide, keyInput, keyOutput      = key("server_side"), key("input"), key("output")
+	keyCached, keyReasoning                 = key("cached"), key("reasoning")
 
 	emptyArray = ast.ArrayTerm()
 )
@@ -77,6 +88,13 @@ func document(in *Input) ast.Value {
 		)),
 		field(keyCall, ast.ObjectTerm(
 			field(keySurface, text(c.Surface)),
+			field(keyClass, text(c.Class)),
+			field(keyRPCMethod, text(c.RPCMethod)),
+			field(keyServerToolClasses, texts(c.ServerToolClasses)),
+			field(keyRemoteMCPHosts, texts(c.RemoteMCPHosts)),
+			field(keyURLHosts, texts(c.URLHosts)),
+			field(keyAttachmentKinds, texts(c.AttachmentKinds)),
+			field(keySensitive, sensitive(&c.Sensitive)),
 			field(keyOperation, text(c.Operation)),
 			field(keyModel, text(c.Model)),
 			field(keyStream, truth(c.Stream)),
@@ -109,7 +127,62 @@ func document(in *Input) ast.Value {
 			field(keyModelDigest, text(a.ModelDigest)),
 			field(keyTopFeatures, topFeatures(a.TopFeatures)),
 		)),
+		field(keyPhase, text(string(in.Phase))),
+		field(keyResponse, response(&in.Response)),
 	)
+}
+
+func sensitive(s *Sensitive) *ast.Term {
+	return ast.ObjectTerm(
+		field(keyCredential, integer(int64(s.Credential))),
+		field(keyCreditCard, integer(int64(s.CreditCard))),
+		field(keyEmail, integer(int64(s.Email))),
+		field(keyIBAN, integer(int64(s.IBAN))),
+		field(keyPhone, integer(int64(s.Phone))),
+	)
+}
+
+func response(r *Response) *ast.Term {
+	return ast.ObjectTerm(
+		field(keyStatus, integer(int64(r.Status))),
+		field(keyModel, text(r.Model)),
+		field(keyFinishReason, text(r.FinishReason)),
+		field(keyToolCalls, responseToolCalls(r.ToolCalls)),
+		field(keyUsage, ast.ObjectTerm(
+			field(keyInput, integer(r.Usage.Input)),
+			field(keyOutput, integer(r.Usage.Output)),
+			field(keyCached, integer(r.Usage.Cached)),
+			field(keyReasoning, integer(r.Usage.Reasoning)),
+		)),
+	)
+}
+
+func responseToolCalls(calls []ResponseToolCall) *ast.Term {
+	if len(calls) == 0 {
+		return emptyArray
+	}
+	terms := make([]*ast.Term, len(calls))
+	for i := range calls {
+		c := &calls[i]
+		terms[i] = ast.ObjectTerm(
+			field(keyID, text(c.ID)),
+			field(keyName, text(c.Name)),
+			field(keyArguments, parsed(c.Arguments)),
+			field(keyTruncated, truth(c.Truncated)),
+			field(keyServerSide, truth(c.ServerSide)),
+		)
+	}
+	return ast.ArrayTerm(terms...)
+}
+
+// parsed is a JSON text as a value, null where it is none.
+func parsed(raw json.RawMessage) *ast.Term {
+	if len(raw) > 0 {
+		if v, err := ast.ValueFromReader(bytes.NewReader(raw)); err == nil {
+			return ast.NewTerm(v)
+		}
+	}
+	return ast.NullTerm()
 }
 
 func topFeatures(fs []Feature) *ast.Term {

@@ -15,6 +15,7 @@ const (
 	OutcomeReleased Outcome = "released" // forwarded as judged
 	OutcomeRefused  Outcome = "refused"  // not forwarded
 	OutcomeRelaxed  Outcome = "relaxed"  // denied, but released by a setting
+	OutcomeCut      Outcome = "cut"      // forwarded, but its response was ended or withheld
 )
 
 // Record is the one account of a decision.
@@ -34,6 +35,19 @@ type Record struct {
 	Session     policy.Session     `json:"session"`
 	Anomaly     policy.Anomaly     `json:"anomaly"`
 
+	// ResponseMode is how the response was handled; "" where there was none to handle. ResponseAction, ResponseRule, ResponseReasons and
+	// ResponseFault are the decision on the response; the first denial, where it was judged piece by piece. "" where it was not judged.
+	ResponseMode    policy.ResponseMode `json:"response_mode,omitempty"`
+	ResponseAction  policy.Action       `json:"response_action,omitempty"`
+	ResponseRule    string              `json:"response_rule,omitempty"`
+	ResponseReasons []policy.Reason     `json:"response_reasons,omitempty"`
+	ResponseFault   string              `json:"response_fault,omitempty"`
+	// HeldToolCalls is how many tool calls of the response were kept back until they were judged.
+	HeldToolCalls int `json:"held_tool_calls,omitempty"`
+	// Redacted is how many pieces of sensitive text were taken out of the request, by kind. While the mode is to observe, it is what would
+	// have been.
+	Redacted map[string]int `json:"redacted,omitempty"`
+
 	// Schema is the feature schema's id and Features the vector; both empty where there is none.
 	Schema   string    `json:"schema,omitempty"`
 	Features []float32 `json:"features,omitempty"`
@@ -52,6 +66,7 @@ type Record struct {
 	ScoreMicros     int64 `json:"score_us"`
 	PolicyMicros    int64 `json:"policy_us"`
 	JudgeMicros     int64 `json:"judge_us"`
+	ResponseMicros  int64 `json:"response_us,omitempty"` // spent on judging the response
 	FirstByteMicros int64 `json:"first_byte_us,omitempty"`
 	TotalMicros     int64 `json:"total_us,omitempty"`
 

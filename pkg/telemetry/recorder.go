@@ -42,7 +42,7 @@ func NewRecorder(log *zap.Logger, reg prometheus.Registerer, sink func(json []by
 		sink: sink,
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sallyport_calls_total",
-			Help: "Decisions by outcome (released, refused, relaxed), kind of destination, surface and the rule that decided.",
+			Help: "Decisions by outcome (released, refused, relaxed, cut), kind of destination, surface and the rule that decided.",
 		}, []string{"outcome", "destination", "surface", "rule"}),
 		faults: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sallyport_faults_total",

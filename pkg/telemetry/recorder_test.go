@@ -30,12 +30,15 @@ func full() *telemetry.Record {
 		Workload:    policy.Workload{Namespace: "agents", Kind: "Deployment", Name: "agent", Pod: "agent-1", ServiceAccount: "default"},
 		Destination: policy.Destination{Kind: policy.DestinationModel, Provider: "openai", Scheme: "https", Host: "api.openai.com", Port: 443, Method: "POST", Path: "/v1/chat/completions", Address: "10.0.0.1"},
 		Call: policy.Call{Surface: "openai.chat_completions", Operation: "chat", Model: "gpt", Stream: true, Messages: 3, Roles: []string{"user"}, Tools: []string{"read"},
-			ServerTools: []string{"web_search"}, ToolCalls: []string{"read"}, MaxTokens: 10, Temperature: 0.5, BodyBytes: 100, URLs: 1, Attachments: 1, OtherModels: []string{"o"}, UnknownFields: []string{"x"}, Findings: []string{"depth"}},
-		Session:  policy.Session{ID: "s-1", Calls: 2, MaxPercentile: 0.9, Tainted: true},
-		Anomaly:  policy.Anomaly{Ready: true, Score: 0.6, Percentile: 0.99, Threshold: 0.59, Exceeds: true, ModelDigest: "abc", TopFeatures: []policy.Feature{{Name: "f", Value: 1, Contribution: 2}}},
+			Class: "model", RPCMethod: "m", ServerTools: []string{"web_search"}, ServerToolClasses: []string{"web_search"}, RemoteMCPHosts: []string{"mcp.example"}, URLHosts: []string{"i.example"},
+			AttachmentKinds: []string{"image/png"}, Sensitive: policy.Sensitive{Credential: 1, CreditCard: 2, Email: 3, IBAN: 4, Phone: 5}, ToolCalls: []string{"read"}, MaxTokens: 10, Temperature: 0.5, BodyBytes: 100, URLs: 1, Attachments: 1, OtherModels: []string{"o"}, UnknownFields: []string{"x"}, Findings: []string{"depth"}},
+		Session:      policy.Session{ID: "s-1", Calls: 2, MaxPercentile: 0.9, Tainted: true},
+		Anomaly:      policy.Anomaly{Ready: true, Score: 0.6, Percentile: 0.99, Threshold: 0.59, Exceeds: true, ModelDigest: "abc", TopFeatures: []policy.Feature{{Name: "f", Value: 1, Contribution: 2}}},
+		ResponseMode: policy.ResponseHoldToolCalls, ResponseAction: policy.ActionDeny, ResponseRule: "CALL-001",
+		ResponseReasons: []policy.Reason{{Rule: "CALL-001", Message: "no"}}, ResponseFault: "policy_timeout", HeldToolCalls: 2, Redacted: map[string]int{"email": 1},
 		Schema:   "s/v1",
 		Features: []float32{1, 2}, PolicyDigest: "p", PolicyRevision: "r", TraceID: "t", SpanID: "sp",
-		DecodeMicros: 1, FeaturesMicros: 2, ScoreMicros: 3, PolicyMicros: 4, JudgeMicros: 10, FirstByteMicros: 20, TotalMicros: 30,
+		DecodeMicros: 1, FeaturesMicros: 2, ScoreMicros: 3, PolicyMicros: 4, JudgeMicros: 10, ResponseMicros: 5, FirstByteMicros: 20, TotalMicros: 30,
 		Status: 403, UpstreamError: "dial", ResponseBytes: 7,
 		Usage: llm.Usage{InputTokens: 1, OutputTokens: 2, CachedTokens: 3, ReasoningTokens: 4}, ResponseToolCalls: []string{"send"},
 	}
@@ -84,7 +87,7 @@ func TestEmit(t *testing.T) {
 		t.Errorf("sink got %q", sunk)
 	}
 	want := `
-# HELP sallyport_calls_total Decisions by outcome (released, refused, relaxed), kind of destination, surface and the rule that decided.
+# HELP sallyport_calls_total Decisions by outcome (released, refused, relaxed, cut), kind of destination, surface and the rule that decided.
 # TYPE sallyport_calls_total counter
 sallyport_calls_total{destination="model",outcome="refused",rule="MODEL-001",surface="openai.chat_completions"} 1
 `

@@ -2,7 +2,7 @@
 # title: Baseline
 # description: |
 #   The policy to begin with: which models, what they may cost, no tools that run at the provider, no anomalous calls. Copy it and edit
-#   the four constants. A call is allowed by a positive conjunction; the denials say why not.
+#   the constants. A call is allowed by a positive conjunction; the denials say why not.
 package sallyport.bundle.baseline
 
 # Models that may be called, by the name of the ModelProvider. A dated snapshot of an allowed model is allowed as well.
@@ -19,8 +19,18 @@ models := {
 		"gpt-4o-mini",
 		"gpt-5",
 		"gpt-5-mini",
+		"omni-moderation-latest",
+		"text-embedding-3-large",
+		"text-embedding-3-small",
 	},
 }
+
+# Surfaces that may be called although they leave something at the provider for others to fetch (class dead_drop) or speak to a tool
+# server or another agent (class tool), such as "openai.files" or "mcp.message". None to begin with.
+surfaces := set()
+
+# Classes of tools that the provider may run itself, such as "web_search". None to begin with.
+server_tool_classes := set()
 
 # Output tokens that a call may ask for. A call that asks for no limit (-1) gets the provider's own.
 max_tokens := 16384
@@ -35,11 +45,12 @@ reading := {"count", "describe", "find", "get", "list", "lookup", "read", "searc
 #   nothing. Top-level fields of the body that the codec does not know are no ground for denial; the decision record shows them.
 allow if {
 	input.destination.kind == "model"
+	surface_allowed
 	model_allowed
 	is_array(input.call.other_models)
 	every model in input.call.other_models { listed(model) }
-	is_array(input.call.server_tools)
-	count(input.call.server_tools) == 0
+	is_array(input.call.server_tool_classes)
+	every class in input.call.server_tool_classes { class in server_tool_classes }
 	is_number(input.call.max_tokens)
 	input.call.max_tokens >= -1
 	input.call.max_tokens <= max_tokens
@@ -100,8 +111,31 @@ deny contains {"rule": "ANOM-002", "message": message} if {
 # labels:
 #   rule: TOOL-001
 deny contains {"rule": "TOOL-001", "message": message} if {
-	some tool in input.call.server_tools
-	message := sprintf("The provider would run the tool %q out of the gate's sight.", [tool])
+	some class in input.call.server_tool_classes
+	not class in server_tool_classes
+	message := sprintf("The provider would run a tool of the class %q out of the gate's sight.", [class])
+}
+
+# METADATA
+# title: Dead drop
+# description: The surface leaves something at the provider that somebody else can fetch, or fetches it.
+# labels:
+#   rule: DROP-001
+deny contains {"rule": "DROP-001", "message": message} if {
+	input.call.class == "dead_drop"
+	not input.call.surface in surfaces
+	message := sprintf("The surface %q keeps things at the provider for others to fetch; it is not on the list.", [input.call.surface])
+}
+
+# METADATA
+# title: Tool server
+# description: The call goes to a tool server or another agent, not to a model.
+# labels:
+#   rule: TOOL-002
+deny contains {"rule": "TOOL-002", "message": message} if {
+	input.call.class == "tool"
+	not input.call.surface in surfaces
+	message := sprintf("The surface %q speaks to a tool server or another agent; it is not on the list.", [input.call.surface])
 }
 
 # METADATA
@@ -114,7 +148,20 @@ deny contains {"rule": "COST-001", "message": message} if {
 	message := sprintf("The call asks for %v output tokens, more than %v.", [input.call.max_tokens, max_tokens])
 }
 
+surface_allowed if input.call.class in {"auxiliary", "model"}
+
+surface_allowed if {
+	input.call.class in {"dead_drop", "tool"}
+	input.call.surface in surfaces
+}
+
 model_allowed if listed(input.call.model)
+
+# A call that asks no model to write need not name one.
+model_allowed if {
+	input.call.class in {"auxiliary", "dead_drop", "tool"}
+	input.call.model == ""
+}
 
 listed(name) if {
 	some model in models[input.destination.provider]

@@ -15,7 +15,9 @@ call := {
 		"method": "POST", "path": "/v1/chat/completions", "address": "203.0.113.7",
 	},
 	"call": {
-		"surface": "openai.chat_completions", "operation": "chat", "model": "gpt-4o", "stream": true,
+		"surface": "openai.chat_completions", "class": "model", "operation": "chat", "model": "gpt-4o", "stream": true,
+		"rpc_method": "", "server_tool_classes": [], "remote_mcp_hosts": [], "url_hosts": [], "attachment_kinds": [],
+		"sensitive": {"credential": -1, "credit_card": -1, "email": -1, "iban": -1, "phone": -1},
 		"messages": 2, "roles": ["system", "user"], "tools": ["get_ticket", "send_mail"], "server_tools": [],
 		"tool_calls": [], "max_tokens": 1024, "temperature": 0.2, "body_bytes": 2048, "urls": 0, "attachments": 0,
 		"other_models": [], "unknown_fields": [], "findings": [],
@@ -25,7 +27,19 @@ call := {
 		"ready": true, "score": 0.45, "percentile": 0.5, "threshold": 0.6, "exceeds": false,
 		"model_digest": "d", "top_features": [],
 	},
+	"phase": "request",
+	"response": {
+		"status": 0, "model": "", "finish_reason": "", "tool_calls": [],
+		"usage": {"input": 0, "output": 0, "cached": 0, "reasoning": 0},
+	},
 }
+
+# A call of a surface of another class, which need not name a model.
+surface(class, name) := json.patch(call, [
+	{"op": "replace", "path": "/call/class", "value": class},
+	{"op": "replace", "path": "/call/surface", "value": name},
+	{"op": "replace", "path": "/call/model", "value": ""},
+])
 
 with_field(path, value) := json.patch(call, [{"op": "replace", "path": path, "value": value}])
 
@@ -46,6 +60,8 @@ test_allows[name] if {
 			{"op": "replace", "path": "/call/model", "value": "claude-sonnet-4-5-20250929"},
 		]),
 		"fallback on the list": with_field("/call/other_models", ["gpt-4o-mini"]),
+		"list of models": surface("auxiliary", "openai.models"),
+		"moderation without a model": surface("auxiliary", "openai.moderations"),
 		"no limit on output": with_field("/call/max_tokens", -1),
 		"limit on output reached": with_field("/call/max_tokens", 16384),
 		"unknown top-level fields": with_field("/call/unknown_fields", ["store"]),
@@ -80,11 +96,29 @@ test_denies[name] if {
 			{"op": "replace", "path": "/session/tainted", "value": true},
 			{"op": "replace", "path": "/call/tool_calls", "value": ["__"]},
 		])},
-		"server-side tool": {"rule": "TOOL-001", "input": with_field("/call/server_tools", ["web_search"])},
+		"server-side tool": {"rule": "TOOL-001", "input": with_field("/call/server_tool_classes", ["web_search"])},
+		"dead drop": {"rule": "DROP-001", "input": surface("dead_drop", "openai.files")},
+		"tool server": {"rule": "TOOL-002", "input": surface("tool", "mcp.message")},
+		"moderation by a model of no list": {"rule": "MODEL-001", "input": json.patch(call, [
+			{"op": "replace", "path": "/call/class", "value": "auxiliary"},
+			{"op": "replace", "path": "/call/model", "value": "x"},
+		])},
 		"too many output tokens": {"rule": "COST-001", "input": with_field("/call/max_tokens", 16385)},
 	}
 	rules(tc.input) == {tc.rule}
 	not baseline.allow with input as tc.input
+}
+
+# What the constants list is allowed.
+test_listed_surface if {
+	baseline.allow with input as surface("dead_drop", "openai.files") with baseline.surfaces as {"openai.files"}
+	count(baseline.deny) == 0 with input as surface("tool", "mcp.message") with baseline.surfaces as {"mcp.message"}
+}
+
+test_listed_server_tool if {
+	document := with_field("/call/server_tool_classes", ["web_search"])
+	baseline.allow with input as document with baseline.server_tool_classes as {"web_search"}
+	count(baseline.deny) == 0 with input as document with baseline.server_tool_classes as {"web_search"}
 }
 
 # A field that is missing, null or of another type must not open anything.
@@ -100,8 +134,11 @@ test_does_not_allow[name] if {
 		"max_tokens below -1": with_field("/call/max_tokens", -2),
 		"null other_models": with_field("/call/other_models", null),
 		"missing other_models": without("/call/other_models"),
-		"null server_tools": with_field("/call/server_tools", null),
-		"missing server_tools": without("/call/server_tools"),
+		"null server_tool_classes": with_field("/call/server_tool_classes", null),
+		"missing server_tool_classes": without("/call/server_tool_classes"),
+		"null class": with_field("/call/class", null),
+		"missing class": without("/call/class"),
+		"class of a later version": with_field("/call/class", "drone"),
 		"null model": with_field("/call/model", null),
 		"null kind": with_field("/destination/kind", null),
 		"score over the threshold, exceeds forgotten": with_field("/anomaly/score", 0.7),
