@@ -1,6 +1,9 @@
 package anthropic_test
 
 import (
+	"bytes"
+	"net/http"
+	"strings"
 	"testing"
 
 	"sallyport.dev/sallyport/pkg/llm"
@@ -8,14 +11,118 @@ import (
 	"sallyport.dev/sallyport/pkg/llm/internal/golden"
 )
 
-func TestDecode(t *testing.T) {
-	golden.Requests(t, "testdata/requests", anthropic.Decode, llm.Request{})
+// hosted reads a body as Vertex AI's streamRawPredict does.
+func hosted(r *llm.Request, lim llm.Limits) *llm.Call {
+	call := &llm.Call{Provider: "host", Surface: "host.messages", Class: llm.ClassModel, Operation: llm.OperationChat, Model: "claude-opus-4-5", Stream: true}
+	anthropic.DecodeHosted(call, r, lim)
+	return call
 }
 
-func TestWatch(t *testing.T) { golden.Replies(t, "testdata/responses", anthropic.Watch) }
+var surfaces = []struct {
+	dir    string
+	decode golden.Decode
+	base   llm.Request
+}{
+	{"messages", anthropic.Decode, llm.Request{Method: http.MethodPost, Path: "/v1/messages"}},
+	{"count_tokens", anthropic.DecodeCountTokens, llm.Request{Method: http.MethodPost, Path: "/v1/messages/count_tokens"}},
+	{"batches", anthropic.DecodeBatch, llm.Request{Method: http.MethodPost, Path: "/v1/messages/batches"}},
+	{"files", anthropic.DecodeFile, llm.Request{Method: http.MethodPost, Path: "/v1/files"}},
+	{"hosted", hosted, llm.Request{Method: http.MethodPost}},
+}
+
+func TestDecode(t *testing.T) {
+	for _, s := range surfaces {
+		t.Run(s.dir, func(t *testing.T) { golden.Requests(t, "testdata/"+s.dir+"/requests", s.decode, s.base) })
+	}
+}
+
+func TestWatch(t *testing.T) {
+	for _, dir := range []string{"messages", "batches"} {
+		t.Run(dir, func(t *testing.T) { golden.Replies(t, "testdata/"+dir+"/responses", anthropic.Watch) })
+	}
+}
+
+// Every row reads a request of its own without findings and refuses; the rows without a body object to one.
+func TestRows(t *testing.T) {
+	for _, row := range anthropic.Rows {
+		name := row.Method + " " + row.Path
+		path := strings.NewReplacer("{id}", "id_1", "{version}", "2", "{model}", "claude").Replace(row.Path)
+		vars, ok := row.Match(row.Method, path)
+		if !ok {
+			t.Fatalf("%s does not match %s", name, path)
+		}
+		call := row.Decode(&llm.Request{Method: row.Method, Path: path, Query: "beta=true", Vars: vars}, llm.DefaultLimits())
+		if call.Provider != anthropic.Provider || call.Surface != row.Surface || call.Class != row.Class || call.Operation != row.Operation {
+			t.Errorf("%s: %+v", name, call)
+		}
+		bare := row.Method != http.MethodPost || strings.HasSuffix(path, "/cancel")
+		if clean := len(call.Findings)+len(call.UnknownFields) == 0; clean != bare {
+			t.Errorf("%s without a body: findings %+v, unknown fields %q", name, call.Findings, call.UnknownFields)
+		}
+		call = row.Decode(&llm.Request{Method: row.Method, Path: path, Query: "beta=true&x=1&BETA=true", Vars: vars, ContentType: "application/json", Body: []byte(`{"x":1}`)}, llm.DefaultLimits())
+		if len(call.Findings) == 0 || len(call.UnknownFields) == 0 || call.UnknownFields[0] != "?BETA" || call.BodyBytes != 7 {
+			t.Errorf("%s with a body and a bad query: findings %+v, unknown fields %q", name, call.Findings, call.UnknownFields)
+		}
+		if row.Watch == nil || row.Refuse(llm.Refusal{}).Status != http.StatusForbidden {
+			t.Errorf("%s does not watch or refuse", name)
+		}
+	}
+}
+
+// A stream that is cut ends with its open text closed, an open tool call left open, and an error.
+func TestEnd(t *testing.T) {
+	body := golden.Files(t, "testdata/messages/responses", "tool_use.sse")["tool_use"]
+	refusal := llm.Refusal{DecisionID: "d-1", Rule: "R-1", Message: "No."}
+	for _, c := range []struct{ name, upTo, want string }{
+		{"nothing was sent", "", "event: error\n"},
+		{"in a text", `é"}}`, "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\nevent: error\n"},
+		{"in a tool call", `"{\"path\":"}}`, "event: error\n"},
+	} {
+		w := anthropic.Watch(llm.WatchOptions{Framing: llm.FramingSSE})
+		n := 0
+		if c.upTo != "" {
+			n = bytes.Index(body, []byte(c.upTo)) + len(c.upTo)
+			n += bytes.Index(body[n:], []byte("\n\n")) + 2
+		}
+		w.Write(body[:n])
+		end := string(w.End(refusal))
+		if !strings.HasPrefix(end, c.want) || !strings.Contains(end, `data: {"type":"error","error":{"type":"permission_error","message":"`) || !strings.HasSuffix(end, "\n\n") {
+			t.Errorf("%s: %q", c.name, end)
+		}
+	}
+	w := anthropic.Watch(llm.WatchOptions{ContentType: "application/json"})
+	if end := w.End(refusal); end != nil {
+		t.Errorf("one JSON text ends with %q", end)
+	}
+}
+
+// Arguments that are too long are said to be so, and nothing of them is kept beyond the bound.
+func TestLongArguments(t *testing.T) {
+	for _, response := range []string{
+		`{"type":"message","content":[{"type":"tool_use","id":"t","name":"f","input":{"a":"` + strings.Repeat("x", 2000) + `"}}]}`,
+		`{"type":"message","content":[{"type":"tool_use","id":"t","name":"f","input":{"a":"` + strings.Repeat("x", 100) + `"}}]}`,
+	} {
+		w := anthropic.Watch(llm.WatchOptions{ContentType: "application/json", Arguments: 64})
+		w.Write([]byte(response))
+		calls := w.Reply().ToolCalls
+		if len(calls) != 1 || !calls[0].Truncated || !calls[0].Done || len(calls[0].Arguments) > 64 {
+			t.Errorf("%+v", calls)
+		}
+	}
+}
 
 func FuzzDecode(f *testing.F) {
-	golden.FuzzDecode(f, "testdata/requests", anthropic.Decode, llm.Request{})
+	golden.FuzzDecode(f, "testdata/messages/requests", anthropic.Decode, surfaces[0].base)
 }
 
-func FuzzWatch(f *testing.F) { golden.FuzzWatch(f, "testdata/responses", anthropic.Watch) }
+func FuzzDecodeBatch(f *testing.F) {
+	golden.FuzzDecode(f, "testdata/batches/requests", anthropic.DecodeBatch, surfaces[2].base)
+}
+
+func FuzzDecodeFile(f *testing.F) {
+	golden.FuzzDecode(f, "testdata/files/requests", anthropic.DecodeFile, surfaces[3].base)
+}
+
+func FuzzDecodeHosted(f *testing.F) { golden.FuzzDecode(f, "testdata/hosted/requests", hosted, llm.Request{}) }
+
+func FuzzWatch(f *testing.F) { golden.FuzzWatch(f, "testdata/messages/responses", anthropic.Watch) }

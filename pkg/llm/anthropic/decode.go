@@ -1,6 +1,7 @@
 package anthropic
 
 import (
+	"maps"
 	"strings"
 
 	"sallyport.dev/sallyport/pkg/llm"
@@ -44,22 +45,76 @@ var fields = wire.Fields{
 	"top_p":                 {Kinds: wire.Number | wire.Null},
 }
 
-// Decode reads the body of a messages request. It never fails: what is wrong with the body is among the call's findings. The call
+// countFields are those of a request to count tokens.
+var countFields = only("cache_control", "compaction", "context_management", "mcp_servers", "messages", "model", "output_config", "output_format", "speed", "system", "thinking",
+	"tool_choice", "tools")
+
+// hostedFields are those of a request to a cloud that hosts Anthropic's models, where the body says what is in headers elsewhere.
+var hostedFields = func() wire.Fields {
+	out := maps.Clone(fields)
+	out["anthropic_version"] = wire.Field{Kinds: wire.String}
+	out["anthropic_beta"] = wire.Field{Kinds: wire.String | wire.Array | wire.Null}
+	return out
+}()
+
+func only(names ...string) wire.Fields {
+	out := wire.Fields{}
+	for _, name := range names {
+		out[name] = fields[name]
+	}
+	return out
+}
+
+// Decode reads a messages request. It never fails: what is wrong with the body is among the call's findings. The call
 // may refer to the body, which must not change as long as the call is used.
 //
 // A user's message of nothing but results of tools is of llm.RoleTool in the normal form.
 func Decode(req *llm.Request, lim llm.Limits) *llm.Call {
 	call := &llm.Call{Provider: Provider, Surface: Messages, Class: llm.ClassModel, Operation: llm.OperationChat}
+	wire.Query(call, req, betaQuery)
+	decode(call, req, lim, fields)
+	return call
+}
+
+// DecodeCountTokens reads a request to count the tokens of a messages request.
+func DecodeCountTokens(req *llm.Request, lim llm.Limits) *llm.Call {
+	call := &llm.Call{Provider: Provider, Surface: CountTokens, Class: llm.ClassAuxiliary, Operation: llm.OperationCountTokens}
+	wire.Query(call, req, betaQuery)
+	decode(call, req, lim, countFields)
+	return call
+}
+
+// DecodeHosted reads the body of a messages request into a call of another provider that hosts Anthropic's models: Vertex AI's rawPredict, Bedrock's
+// InvokeModel. The call says what the path does, the model and whether the response is streamed; a body that names another model is a
+// finding. Where the call has no model, the body's is taken, as it is when tokens are counted.
+func DecodeHosted(call *llm.Call, req *llm.Request, lim llm.Limits) {
+	decode(call, req, lim, hostedFields)
+}
+
+func decode(call *llm.Call, req *llm.Request, lim llm.Limits, known wire.Fields) {
 	r := wire.Open(call, req.ContentType, req.Body, lim)
 	defer r.Close()
 	d := decoder{r, call}
 	root := r.Root()
 	if root.Kind() != strictjson.Object {
-		return call
+		return
 	}
-	r.TopLevel(root, fields)
-	d.request(root)
-	return call
+	model, stream := call.Model, call.Stream // of the path
+	r.TopLevel(root, known)
+	d.request(root, call.Operation != llm.OperationCountTokens)
+	switch v := root.Get("model"); {
+	case model != "":
+		if v.Kind() != strictjson.Absent && call.Model != model {
+			d.Find(llm.FindingDuplicateKey, v, "the body names another model than the path")
+		}
+		call.Model = model
+	case v.Kind() == strictjson.Absent:
+		d.Missing(root, "model")
+	}
+	call.Stream = call.Stream || stream
+	if _, hosted := known["anthropic_version"]; hosted && root.Get("anthropic_version").Kind() == strictjson.Absent {
+		d.Missing(root, "anthropic_version")
+	}
 }
 
 type decoder struct {
@@ -67,13 +122,12 @@ type decoder struct {
 	call *llm.Call
 }
 
-// request reads the body. The types of its members have been checked.
-func (d decoder) request(root strictjson.Value) {
-	var model, maxTokens, messages bool
+// request reads a messages request. The types of its members have been checked.
+func (d decoder) request(root strictjson.Value, needsMax bool) {
+	var maxTokens, messages bool
 	for k, v := range root.Members() {
 		switch name := k.Raw(); string(name[1 : len(name)-1]) {
 		case "model":
-			model = true
 			d.call.Model = string(v.Text())
 		case "max_tokens":
 			maxTokens = true
@@ -117,10 +171,7 @@ func (d decoder) request(root strictjson.Value) {
 			}
 		}
 	}
-	if !model {
-		d.Missing(root, "model")
-	}
-	if !maxTokens {
+	if needsMax && !maxTokens {
 		d.Missing(root, "max_tokens")
 	}
 	if !messages {
@@ -149,6 +200,32 @@ func (d decoder) otherModel(v strictjson.Value) {
 // here nor absent nor "custom" is taken for one that Anthropic carries out.
 var callerTools = []string{"bash_", "browser_toolset_", "computer_", "memory_", "text_editor_"}
 
+// serverClasses are the beginnings of the types of tools that Anthropic carries out, with what they are. The others are of the class other.
+var serverClasses = []struct {
+	prefix string
+	class  llm.ServerTool
+}{
+	{"web_search_", llm.ServerToolWebSearch},
+	{"web_fetch_", llm.ServerToolWebFetch},
+	{"code_execution_", llm.ServerToolCodeExecution},
+	{"mcp_", llm.ServerToolRemoteMCP},
+}
+
+// classify says of a tool that Anthropic defines who carries it out.
+func classify(t *llm.Tool) {
+	for _, prefix := range callerTools {
+		if strings.HasPrefix(t.Type, prefix) {
+			return
+		}
+	}
+	t.ServerSide, t.Class = true, llm.ServerToolOther
+	for _, c := range serverClasses {
+		if strings.HasPrefix(t.Type, c.prefix) {
+			t.Class = c.class
+		}
+	}
+}
+
 var toolFields = []string{"name", "type", "mcp_server_name", "tools", "model"}
 
 // tool reads one of tools.
@@ -176,12 +253,7 @@ func (d decoder) tool(v strictjson.Value) {
 			d.Missing(v, "name")
 		}
 	} else {
-		t.ServerSide = true
-		for _, prefix := range callerTools {
-			if strings.HasPrefix(t.Type, prefix) {
-				t.ServerSide = false
-			}
-		}
+		classify(&t)
 	}
 	if t.Name == "" {
 		t.Name = server
@@ -200,12 +272,13 @@ func (d decoder) server(v strictjson.Value) {
 	if !d.Want(v, wire.Object) {
 		return
 	}
-	t := llm.Tool{Type: "mcp_server", ServerSide: true, Digest: d.Digest(v, cacheMarker)}
+	t := llm.Tool{Type: "mcp_server", ServerSide: true, Class: llm.ServerToolRemoteMCP, Digest: d.Digest(v, cacheMarker)}
 	for k, m := range v.Members() {
 		switch d.Member(k, serverFields) {
 		case 0:
 			t.Name = d.Str(m)
 		case 1:
+			t.URL = d.Str(m)
 			d.URL(m)
 		}
 	}

@@ -16,11 +16,15 @@ type refusal struct {
 	} `json:"error"`
 }
 
-// Refuse returns the answer to a refused caller: 403 with Anthropic's error object, which the official SDKs raise as PermissionDeniedError
-// and do not retry.
-func Refuse(r llm.Refusal) llm.Answer {
+func refused(r llm.Refusal) refusal {
 	e := refusal{Type: "error"}
 	e.Error.Type = "permission_error"
 	e.Error.Message = wire.Explain(r)
-	return llm.Answer{Status: http.StatusForbidden, ContentType: wire.JSON, Body: wire.Encode(e)}
+	return e
+}
+
+// Refuse returns the answer to a refused caller: 403 with Anthropic's error object, which the official SDKs raise as PermissionDeniedError
+// and do not retry.
+func Refuse(r llm.Refusal) llm.Answer {
+	return llm.Answer{Status: http.StatusForbidden, ContentType: wire.JSON, Body: wire.Encode(refused(r))}
 }

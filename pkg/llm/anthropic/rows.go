@@ -8,16 +8,86 @@ import (
 
 // The surfaces.
 const (
-	Messages llm.Surface = "anthropic.messages"
+	Messages    llm.Surface = "anthropic.messages"
+	CountTokens llm.Surface = "anthropic.count_tokens"
+	Batches     llm.Surface = "anthropic.batches"
+	Files       llm.Surface = "anthropic.files"
+	Skills      llm.Surface = "anthropic.skills"
+	Models      llm.Surface = "anthropic.models"
+)
+
+// The paths.
+const (
+	batchesPath  = "/v1/messages/batches"
+	batchPath    = batchesPath + "/{id}"
+	filesPath    = "/v1/files"
+	filePath     = filesPath + "/{id}"
+	skillsPath   = "/v1/skills"
+	skillPath    = skillsPath + "/{id}"
+	versionsPath = skillPath + "/versions"
+	versionPath  = versionsPath + "/{version}"
+)
+
+var (
+	// betaQuery is the query of every surface: the SDKs' beta APIs say so in it.
+	betaQuery = []string{"beta"}
+	pageQuery = []string{"after_id", "before_id", "beta", "limit"}
+	fileQuery = []string{"after_id", "before_id", "beta", "ids", "ids[]", "lifecycle", "limit", "page", "scope_id", "source"}
+	sseOnly   = []llm.Framing{llm.FramingSSE}
+	results   = []llm.Framing{llm.FramingNDJSON}
 )
 
 // Rows are the surfaces of Anthropic's API.
 var Rows = []llm.Row{
 	{
 		Surface: Messages, Class: llm.ClassModel, Operation: llm.OperationChat,
-		Method: http.MethodPost, Path: "/v1/messages", Streams: []llm.Framing{llm.FramingSSE},
+		Method: http.MethodPost, Path: "/v1/messages", Query: betaQuery, Streams: sseOnly,
 		Decode: Decode, Watch: Watch, Refuse: Refuse,
 	},
+	{
+		Surface: CountTokens, Class: llm.ClassAuxiliary, Operation: llm.OperationCountTokens,
+		Method: http.MethodPost, Path: "/v1/messages/count_tokens", Query: betaQuery,
+		Decode: DecodeCountTokens, Watch: Watch, Refuse: Refuse,
+	},
+	{
+		Surface: Batches, Class: llm.ClassDeadDrop, Operation: llm.OperationStore,
+		Method: http.MethodPost, Path: batchesPath, Query: betaQuery,
+		Decode: DecodeBatch, Watch: Watch, Refuse: Refuse,
+	},
+	{
+		Surface: Files, Class: llm.ClassDeadDrop, Operation: llm.OperationStore,
+		Method: http.MethodPost, Path: filesPath, Query: betaQuery,
+		Decode: DecodeFile, Watch: Watch, Refuse: Refuse,
+	},
+	{
+		Surface: Skills, Class: llm.ClassDeadDrop, Operation: llm.OperationStore,
+		Method: http.MethodPost, Path: skillsPath, Query: betaQuery,
+		Decode: DecodeSkill, Watch: Watch, Refuse: Refuse,
+	},
+	{
+		Surface: Skills, Class: llm.ClassDeadDrop, Operation: llm.OperationStore,
+		Method: http.MethodPost, Path: versionsPath, Query: betaQuery,
+		Decode: DecodeSkill, Watch: Watch, Refuse: Refuse,
+	},
+
+	bare(Batches, llm.ClassDeadDrop, llm.OperationList, http.MethodGet, batchesPath, pageQuery, nil),
+	bare(Batches, llm.ClassDeadDrop, llm.OperationRetrieve, http.MethodGet, batchPath, betaQuery, nil),
+	bare(Batches, llm.ClassDeadDrop, llm.OperationRetrieve, http.MethodGet, batchPath+"/results", betaQuery, results),
+	bare(Batches, llm.ClassDeadDrop, llm.OperationDelete, http.MethodPost, batchPath+"/cancel", betaQuery, nil),
+	bare(Batches, llm.ClassDeadDrop, llm.OperationDelete, http.MethodDelete, batchPath, betaQuery, nil),
+	bare(Files, llm.ClassDeadDrop, llm.OperationList, http.MethodGet, filesPath, fileQuery, nil),
+	bare(Files, llm.ClassDeadDrop, llm.OperationRetrieve, http.MethodGet, filePath, betaQuery, nil),
+	bare(Files, llm.ClassDeadDrop, llm.OperationRetrieve, http.MethodGet, filePath+"/content", betaQuery, nil),
+	bare(Files, llm.ClassDeadDrop, llm.OperationDelete, http.MethodDelete, filePath, betaQuery, nil),
+	bare(Skills, llm.ClassDeadDrop, llm.OperationList, http.MethodGet, skillsPath, fileQuery, nil),
+	bare(Skills, llm.ClassDeadDrop, llm.OperationRetrieve, http.MethodGet, skillPath, betaQuery, nil),
+	bare(Skills, llm.ClassDeadDrop, llm.OperationDelete, http.MethodDelete, skillPath, betaQuery, nil),
+	bare(Skills, llm.ClassDeadDrop, llm.OperationList, http.MethodGet, versionsPath, fileQuery, nil),
+	bare(Skills, llm.ClassDeadDrop, llm.OperationRetrieve, http.MethodGet, versionPath, betaQuery, nil),
+	bare(Skills, llm.ClassDeadDrop, llm.OperationRetrieve, http.MethodGet, versionPath+"/content", betaQuery, nil),
+	bare(Skills, llm.ClassDeadDrop, llm.OperationDelete, http.MethodDelete, versionPath, betaQuery, nil),
+	bare(Models, llm.ClassAuxiliary, llm.OperationList, http.MethodGet, "/v1/models", pageQuery, nil),
+	bare(Models, llm.ClassAuxiliary, llm.OperationRetrieve, http.MethodGet, "/v1/models/{model}", betaQuery, nil),
 }
 
 // Dialect answers where no row matches.

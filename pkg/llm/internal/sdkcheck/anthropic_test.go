@@ -22,17 +22,122 @@ import (
 
 // Every member that the official SDK can send is known, in its beta API too.
 func TestAnthropicFields(t *testing.T) {
-	for _, params := range []reflect.Type{reflect.TypeFor[sdk.MessageNewParams](), reflect.TypeFor[sdk.BetaMessageNewParams]()} {
-		for i := range params.NumField() {
-			name, _, _ := strings.Cut(params.Field(i).Tag.Get("json"), ",")
+	for _, c := range []struct {
+		params        reflect.Type
+		decode        golden.Decode
+		before, after string
+	}{
+		{reflect.TypeFor[sdk.MessageNewParams](), anthropic.Decode, "", ""},
+		{reflect.TypeFor[sdk.BetaMessageNewParams](), anthropic.Decode, "", ""},
+		{reflect.TypeFor[sdk.MessageCountTokensParams](), anthropic.DecodeCountTokens, "", ""},
+		{reflect.TypeFor[sdk.BetaMessageCountTokensParams](), anthropic.DecodeCountTokens, "", ""},
+		{reflect.TypeFor[sdk.MessageBatchNewParams](), anthropic.DecodeBatch, "", ""},
+		{reflect.TypeFor[sdk.BetaMessageBatchNewParams](), anthropic.DecodeBatch, "", ""},
+		{reflect.TypeFor[sdk.MessageBatchNewParamsRequest](), anthropic.DecodeBatch, `{"requests":[`, `]}`},
+		{reflect.TypeFor[sdk.MessageBatchNewParamsRequestParams](), anthropic.DecodeBatch, `{"requests":[{"params":`, `}]}`},
+		{reflect.TypeFor[sdk.BetaMessageBatchNewParamsRequestParams](), anthropic.DecodeBatch, `{"requests":[{"params":`, `}]}`},
+	} {
+		for i := range c.params.NumField() {
+			name, _, _ := strings.Cut(c.params.Field(i).Tag.Get("json"), ",")
 			if name == "" || name == "-" {
 				continue
 			}
-			call := anthropic.Decode(&llm.Request{ContentType: "application/json", Body: []byte(`{"model":"m","messages":[],"`+name+`":null}`)}, llm.DefaultLimits())
-			if len(call.UnknownFields) > 0 {
-				t.Errorf("%s of %s is unknown", name, params.Name())
+			call := c.decode(&llm.Request{ContentType: "application/json", Body: []byte(c.before + `{"` + name + `":null}` + c.after)}, llm.DefaultLimits())
+			unknown := len(call.UnknownFields) > 0
+			for _, f := range call.Findings {
+				unknown = unknown || f.Code == llm.FindingUnknownPart
+			}
+			if unknown {
+				t.Errorf("%s of %s is unknown: %+v", name, c.params.Name(), call)
 			}
 		}
+	}
+}
+
+// What the SDK sends to the surfaces beside messages is read without any objection.
+func TestAnthropicOthers(t *testing.T) {
+	ctx := context.Background()
+	messages := []sdk.MessageParam{sdk.NewUserMessage(sdk.NewTextBlock("hello"))}
+	for _, c := range []struct {
+		name    string
+		surface llm.Surface
+		op      llm.Operation
+		call    func(c sdk.Client)
+	}{
+		{"count", anthropic.CountTokens, llm.OperationCountTokens, func(c sdk.Client) {
+			_, _ = c.Messages.CountTokens(ctx, sdk.MessageCountTokensParams{Model: "m", Messages: messages})
+		}},
+		{"beta count", anthropic.CountTokens, llm.OperationCountTokens, func(c sdk.Client) {
+			_, _ = c.Beta.Messages.CountTokens(ctx, sdk.BetaMessageCountTokensParams{Model: "m", Messages: []sdk.BetaMessageParam{sdk.NewBetaUserMessage(sdk.NewBetaTextBlock("hello"))}})
+		}},
+		{"batch", anthropic.Batches, llm.OperationStore, func(c sdk.Client) {
+			_, _ = c.Messages.Batches.New(ctx, sdk.MessageBatchNewParams{Requests: []sdk.MessageBatchNewParamsRequest{
+				{CustomID: "1", Params: sdk.MessageBatchNewParamsRequestParams{Model: "m", MaxTokens: 1, Messages: messages}},
+			}})
+		}},
+		{"batches", anthropic.Batches, llm.OperationList, func(c sdk.Client) {
+			_, _ = c.Messages.Batches.List(ctx, sdk.MessageBatchListParams{AfterID: param.NewOpt("a"), BeforeID: param.NewOpt("b"), Limit: param.NewOpt(int64(3))})
+		}},
+		{"results", anthropic.Batches, llm.OperationRetrieve, func(c sdk.Client) {
+			c.Messages.Batches.ResultsStreaming(ctx, "msgbatch_1", sdk.MessageBatchResultsParams{}).Next()
+		}},
+		{"upload", anthropic.Files, llm.OperationStore, func(c sdk.Client) {
+			_, _ = c.Beta.Files.Upload(ctx, sdk.BetaFileUploadParams{File: sdk.File(strings.NewReader("text of a file"), "a.txt", "text/plain")})
+		}},
+		{"skill", anthropic.Skills, llm.OperationStore, func(c sdk.Client) {
+			_, _ = c.Beta.Skills.New(ctx, sdk.BetaSkillNewParams{DisplayName: param.NewOpt("n"), Files: []io.Reader{
+				sdk.File(strings.NewReader("---"), "s/SKILL.md", "text/markdown"), sdk.File(strings.NewReader("x"), "s/b.txt", "text/plain"),
+			}})
+		}},
+		{"files", anthropic.Files, llm.OperationList, func(c sdk.Client) {
+			_, _ = c.Beta.Files.List(ctx, sdk.BetaFileListParams{Limit: param.NewOpt(int64(3))})
+		}},
+		{"download", anthropic.Files, llm.OperationRetrieve, func(c sdk.Client) {
+			_, _ = c.Beta.Files.Download(ctx, "file_1", sdk.BetaFileDownloadParams{})
+		}},
+		{"delete", anthropic.Files, llm.OperationDelete, func(c sdk.Client) {
+			_, _ = c.Files.Delete(ctx, "file_1", sdk.FileDeleteParams{})
+		}},
+		{"model", anthropic.Models, llm.OperationRetrieve, func(c sdk.Client) {
+			_, _ = c.Models.Get(ctx, "claude", sdk.ModelGetParams{})
+		}},
+	} {
+		var seen *llm.Call
+		client, _ := anthropicProvider(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }, func(r *llm.Request) {
+			for _, row := range anthropic.Rows {
+				if vars, ok := row.Match(r.Method, r.Path); ok {
+					r.Vars = vars
+					seen = row.Decode(r, llm.DefaultLimits())
+				}
+			}
+		})
+		c.call(client)
+		switch {
+		case seen == nil:
+			t.Errorf("%s: no row matches", c.name)
+		case seen.Surface != c.surface || seen.Operation != c.op || len(seen.Findings)+len(seen.UnknownFields) > 0:
+			t.Errorf("%s: %+v", c.name, seen)
+		}
+	}
+}
+
+// The SDK raises the end of a stream that was cut.
+func TestAnthropicCut(t *testing.T) {
+	response := golden.Files(t, "../../anthropic/testdata/messages/responses", "two_tools.sse")["two_tools"]
+	client, _ := anthropicProvider(t, func(w http.ResponseWriter, _ *http.Request) {
+		watcher := anthropic.Watch(llm.WatchOptions{Framing: llm.FramingSSE})
+		watcher.Write(response)
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.Write(response)
+		w.Write(watcher.End(llm.Refusal{DecisionID: "01J-7", Rule: "TOOL-001", Message: "No such tool."}))
+	})
+	stream := client.Messages.NewStreaming(context.Background(), anthropicParams())
+	events := 0
+	for stream.Next() {
+		events++
+	}
+	if err := stream.Err(); err == nil || !strings.Contains(err.Error(), "TOOL-001") || events == 0 {
+		t.Errorf("after %d events the SDK has %v", events, err)
 	}
 }
 
@@ -49,7 +154,7 @@ func TestAnthropicBlocks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			call := anthropic.Decode(&llm.Request{ContentType: "application/json", Body: []byte(`{"model":"m","max_tokens":1,"messages":[{"role":"user","content":[`+string(block)+`]}]}`)}, llm.DefaultLimits())
+			call := anthropic.Decode(&llm.Request{ContentType: "application/json", Body: []byte(`{"model":"m","max_tokens":1,"messages":[{"role":"user","content":[` + string(block) + `]}]}`)}, llm.DefaultLimits())
 			for _, f := range call.Findings {
 				if f.Path == "/messages/0/content/0" && f.Code == llm.FindingUnknownPart {
 					t.Errorf("%s %s: %+v", union.Field(i).Name, block, f)
@@ -60,7 +165,7 @@ func TestAnthropicBlocks(t *testing.T) {
 }
 
 // anthropicProvider answers a call of the SDK and keeps its body.
-func anthropicProvider(t *testing.T, answer http.HandlerFunc) (sdk.Client, func() (calls int, contentType string, body []byte)) {
+func anthropicProvider(t *testing.T, answer http.HandlerFunc, seen ...func(r *llm.Request)) (sdk.Client, func() (calls int, contentType string, body []byte)) {
 	var (
 		calls       int
 		contentType string
@@ -70,6 +175,9 @@ func anthropicProvider(t *testing.T, answer http.HandlerFunc) (sdk.Client, func(
 		calls++
 		contentType = r.Header.Get("Content-Type")
 		body, _ = io.ReadAll(r.Body)
+		for _, f := range seen {
+			f(&llm.Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, ContentType: contentType, Header: r.Header, Body: body})
+		}
 		answer(w, r)
 	}))
 	t.Cleanup(s.Close)
@@ -100,7 +208,7 @@ func anthropicParams() sdk.MessageNewParams {
 
 // What the SDK sends is read without any objection, and what it understands of a response is what the watcher understands.
 func TestAnthropicCall(t *testing.T) {
-	response := golden.Files(t, "../../anthropic/testdata/responses", "tool_use.sse")["tool_use"]
+	response := golden.Files(t, "../../anthropic/testdata/messages/responses", "tool_use.sse")["tool_use"]
 	client, sent := anthropicProvider(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.Write(response)
