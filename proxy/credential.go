@@ -161,6 +161,22 @@ func withoutKeyProtocol(h http.Header) {
 	}
 }
 
+// unusable is a credential that is none. What is wrong with it is for the log, not for callers.
+type unusable struct{ err error }
+
+func (u unusable) add(*http.Request, []byte, time.Time) error {
+	return fmt.Errorf("%w: %w", errBadCredential, u.err)
+}
+
+// broken says what is wrong with a credential.
+func (c *credential) broken() (unusable, bool) {
+	if c == nil {
+		return unusable{}, false
+	}
+	u, ok := c.add.(unusable)
+	return u, ok
+}
+
 // header is an API key in a header.
 type header struct{ name, value string }
 
@@ -246,7 +262,7 @@ const (
 func (s *signer) add(r *http.Request, body []byte, now time.Time) error {
 	region := s.regions[r.URL.Hostname()]
 	if region == "" {
-		return fmt.Errorf("sign: no region is known for host %q", r.URL.Hostname())
+		return fmt.Errorf("%w: no region is known for host %q", errBadCredential, r.URL.Hostname())
 	}
 	stamp := now.UTC().Format("20060102T150405Z")
 	r.Header.Set("X-Amz-Date", stamp)

@@ -296,6 +296,24 @@ func TestCredentialTakenOver(t *testing.T) {
 	}
 }
 
+// A credential that is none fails its provider's calls and nothing else.
+func TestUnusableCredential(t *testing.T) {
+	r := newRig(t)
+	for api, secret := range map[string]string{"bedrock": `{"accessKeyId":"a"}`, "vertex-ai": `{"type":"authorized_user"}`, "openai": "two words", "smtp": "k"} {
+		r.snap.Providers[0].API, r.snap.Credentials = api, map[string][]byte{"key": []byte(secret)}
+		must(t, r.p.Update(r.snap))
+		r.provider(t, false, func(http.ResponseWriter, *http.Request) { t.Error("a call was sent on") })
+		res, err := r.client(t, true).Do(post(t, t.Context(), strings.NewReader(`{}`)))
+		must(t, err)
+		if got := readAll(t, res); res.StatusCode != http.StatusBadGateway || !strings.Contains(got, "credential_unusable") || strings.Contains(got, secret) {
+			t.Errorf("%s: %d %s", api, res.StatusCode, got)
+		}
+		if rec := r.records.next(t); rec.UpstreamError != "credential_unusable" {
+			t.Errorf("%s: record %+v", api, rec)
+		}
+	}
+}
+
 // A signed call arrives with the path and the body that were signed.
 func TestSignedCall(t *testing.T) {
 	r := newRig(t)

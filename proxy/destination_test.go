@@ -187,25 +187,19 @@ func TestUpdateRefuses(t *testing.T) {
 		"two of one host": func(s *Snapshot) {
 			s.Providers = append([]Provider{{Name: "x", API: "openai", Hosts: []string{modelHost}, Port: 443}}, s.Providers...)
 		},
-		"API without a key": func(s *Snapshot) {
-			s.Providers = []Provider{{Name: "x", API: "other", Hosts: []string{"a.example"}, Port: 443, Credential: "key"}}
-		},
 		"roots": func(s *Snapshot) {
 			s.Providers = []Provider{{Name: "x", API: "openai", Hosts: []string{"a.example"}, Port: 443, CABundle: "none"}}
 		},
 		"name twice": func(s *Snapshot) {
 			s.Providers = append([]Provider{{Name: "model", API: "openai", Hosts: []string{"b.example"}, Port: 443}}, s.Providers...)
 		},
-		"base path":         func(s *Snapshot) { s.Providers[0].BasePath = "/a/" },
-		"relative base":     func(s *Snapshot) { s.Providers[0].BasePath = "a" },
-		"base with dots":    func(s *Snapshot) { s.Providers[0].BasePath = "/a/.." },
-		"base with escapes": func(s *Snapshot) { s.Providers[0].BasePath = "/a%20b" },
-		"base with a query": func(s *Snapshot) { s.Providers[0].BasePath = "/a?b" },
-		"address":           func(s *Snapshot) { s.Providers[0].Addresses = []string{"a.example"} },
-		"no host's address": func(s *Snapshot) { s.Providers[0].Addresses = []string{"10.0.0.1", "0.0.0.0"} },
-		"key of AWS": func(s *Snapshot) {
-			s.Providers[0].API, s.Credentials = "bedrock", map[string][]byte{"key": []byte(`{"accessKeyId":"a","secretAccessKey":"b"}`)}
-		},
+		"base path":             func(s *Snapshot) { s.Providers[0].BasePath = "/a/" },
+		"relative base":         func(s *Snapshot) { s.Providers[0].BasePath = "a" },
+		"base with dots":        func(s *Snapshot) { s.Providers[0].BasePath = "/a/.." },
+		"base with escapes":     func(s *Snapshot) { s.Providers[0].BasePath = "/a%20b" },
+		"base with a query":     func(s *Snapshot) { s.Providers[0].BasePath = "/a?b" },
+		"address":               func(s *Snapshot) { s.Providers[0].Addresses = []string{"a.example"} },
+		"no host's address":     func(s *Snapshot) { s.Providers[0].Addresses = []string{"10.0.0.1", "0.0.0.0"} },
 		"rule of nothing":       func(s *Snapshot) { s.Passthrough = []Passthrough{{}} },
 		"rule of both":          func(s *Snapshot) { s.Passthrough = []Passthrough{{Host: "a.example", CIDR: "10.0.0.0/8"}} },
 		"rule of a bad network": func(s *Snapshot) { s.Passthrough = []Passthrough{{CIDR: "10.0.0.0/33"}} },

@@ -355,9 +355,8 @@ func TestExplicitMismatch(t *testing.T) {
 			if res.StatusCode != 200 {
 				t.Fatalf("status %d", res.StatusCode)
 			}
-			_, err = io.WriteString(c, tc.send)
-			must(t, err)
-			must(t, c.CloseWrite())
+			_, _ = io.WriteString(c, tc.send) // what is refused by a reset may be so before all of it is sent
+			_ = c.CloseWrite()
 			got, err := io.ReadAll(in)
 			if !strings.HasPrefix(string(got), tc.answer) || (tc.answer == "") != (len(got) == 0) {
 				t.Errorf("%q (%v), want %q", got, err, tc.answer)

@@ -218,6 +218,11 @@ func (p *Proxy) Update(s Snapshot) error {
 		return fmt.Errorf("update proxy: %w", err)
 	}
 	p.view.Store(v)
+	for name, at := range v.byProvider {
+		if u, ok := at.credential.broken(); ok {
+			p.log.Warn("the calls of a provider fail: its credential is unusable", zap.String("provider", name), zap.Error(u.err))
+		}
+	}
 	for id, u := range before.upstreams {
 		if v.upstreams[id] == nil {
 			u.transport.CloseIdleConnections() // those in use close when their calls end

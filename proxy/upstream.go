@@ -161,8 +161,9 @@ func newUpstream(c *connector, roots *x509.CertPool, addresses []netip.Addr, t T
 }
 
 var (
-	errNoCredential = errors.New("the provider's credential is missing")
-	errIdle         = errors.New("nothing arrived for too long")
+	errNoCredential  = errors.New("the provider's credential is missing")
+	errBadCredential = errors.New("the provider's credential is unusable")
+	errIdle          = errors.New("nothing arrived for too long")
 )
 
 // classify names why a provider could not be reached or stopped answering, for records and metrics.
@@ -180,6 +181,8 @@ func classify(err error) string {
 		return ""
 	case errors.Is(err, errNoCredential):
 		return "credential_missing"
+	case errors.Is(err, errBadCredential):
+		return "credential_unusable"
 	case errors.Is(err, errIdle):
 		return "idle_timeout"
 	case errors.Is(err, context.Canceled):

@@ -186,9 +186,7 @@ func (v *view) addProvider(p *Provider, credentials map[string][]byte, before *v
 		}
 	}
 	if p.Credential != "" {
-		if out.credential, err = v.addCredential(p.API, credentials[p.Credential], hosts, before); err != nil {
-			return err
-		}
+		out.credential = v.addCredential(p.API, credentials[p.Credential], hosts, before)
 	}
 	id := sha256.Sum256(fmt.Append(nil, addresses, p.CABundle))
 	switch {
@@ -216,9 +214,9 @@ func (v *view) addProvider(p *Provider, credentials map[string][]byte, before *v
 	return nil
 }
 
-// addCredential takes a credential over where its secret is the same. One that is missing is found out when a call needs it: the other
+// addCredential takes a credential over where its secret is the same. One that is missing or unusable is found out when a call needs it: the other
 // providers go on.
-func (v *view) addCredential(api string, secret []byte, hosts []string, before *view) (*credential, error) {
+func (v *view) addCredential(api string, secret []byte, hosts []string, before *view) *credential {
 	id := sha256.Sum256(fmt.Appendf(nil, "%q %q %s", api, hosts, secret))
 	c := v.credentials[id]
 	if c == nil {
@@ -227,11 +225,11 @@ func (v *view) addCredential(api string, secret []byte, hosts []string, before *
 	if c == nil {
 		var err error
 		if c, err = newCredential(api, secret, hosts); err != nil {
-			return nil, err
+			c = &credential{api: api, add: unusable{err}}
 		}
 	}
 	v.credentials[id] = c
-	return c, nil
+	return c
 }
 
 // checkBasePath wants a path that can be read in one way only, as a prefix of others: "/openai", "/api/v2".
