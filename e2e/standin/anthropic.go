@@ -1,50 +1,75 @@
 package standin
 
 import (
+	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net/http"
 )
 
-type anthropicRequest struct {
-	Model    string `json:"model"`
-	Stream   bool   `json:"stream"`
-	Messages []struct {
-		Role    string          `json:"role"`
-		Content json.RawMessage `json:"content"`
-	} `json:"messages"`
-	Tools []struct {
-		Name        string `json:"name"`
-		InputSchema schema `json:"input_schema"`
-	} `json:"tools"`
+// anthropic registers Anthropic's API.
+func (s *Server) anthropic() {
+	d := s.anthropicDialect()
+	s.handle("POST /v1/messages", d, surface{"anthropic.messages", readMessages, writeMessages})
+	s.handle("POST /v1/messages/count_tokens", d, surface{"anthropic.count_tokens", readMessages, func(e *exchange) {
+		in, _ := e.usage()
+		e.json(object{"input_tokens": in})
+	}})
+	s.handle("POST /v1/messages/batches", d, surface{"anthropic.batches", nil, func(e *exchange) {
+		e.json(object{"id": "msgbatch_standin", "type": "message_batch", "processing_status": "in_progress", "created_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z",
+			"request_counts": object{"processing": 1, "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0}})
+	}})
 }
 
-func (s *Server) anthropicMessages(w http.ResponseWriter, r *http.Request) {
-	fail := func(status int, kind, message string) {
-		writeJSON(w, status, map[string]any{"type": "error", "error": map[string]any{"type": kind, "message": message}})
+func (s *Server) anthropicDialect() dialect {
+	return dialect{authorized: header("X-Api-Key", s.opts.AnthropicKey), fail: func(w http.ResponseWriter, status int, message string) {
+		kind := "api_error"
+		switch status {
+		case http.StatusUnauthorized:
+			kind, message = "authentication_error", "invalid x-api-key"
+		case http.StatusBadRequest:
+			kind = "invalid_request_error"
+		case http.StatusTooManyRequests:
+			kind = "rate_limit_error"
+		case 529:
+			kind = "overloaded_error"
+		}
+		if status != http.StatusUnauthorized && status != http.StatusBadRequest {
+			w.Header().Set("X-Should-Retry", "false")
+		}
+		writeJSON(w, status, object{"type": "error", "error": object{"type": kind, "message": message}})
+	}}
+}
+
+func readMessages(e *exchange) error {
+	var req struct {
+		Model    string `json:"model"`
+		Stream   bool   `json:"stream"`
+		Messages []struct {
+			Role    string          `json:"role"`
+			Content json.RawMessage `json:"content"`
+		} `json:"messages"`
+		Tools []struct {
+			Name        string `json:"name"`
+			InputSchema schema `json:"input_schema"`
+		} `json:"tools"`
 	}
-	if s.opts.AnthropicKey != "" && r.Header.Get("X-Api-Key") != s.opts.AnthropicKey {
-		fail(http.StatusUnauthorized, "authentication_error", "invalid x-api-key")
-		return
+	if err := e.decode(&req); err != nil {
+		return err
 	}
-	var req anthropicRequest
-	p, err := s.pace(r)
-	if err == nil {
-		err = json.NewDecoder(r.Body).Decode(&req)
-	}
-	if err != nil {
-		fail(http.StatusBadRequest, "invalid_request_error", err.Error())
-		return
-	}
-	var t turn
+	t := &e.turn
+	t.Model, t.Stream = req.Model, req.Stream
 	for _, m := range req.Messages {
 		if m.Role != "user" {
 			continue
 		}
 		var blocks []struct {
 			Type    string          `json:"type"`
-			Text    string          `json:"text"`
 			Content json.RawMessage `json:"content"`
+			Source  struct {
+				MediaType string `json:"media_type"`
+				Data      string `json:"data"`
+				URL       string `json:"url"`
+			} `json:"source"`
 		}
 		if json.Unmarshal(m.Content, &blocks) != nil {
 			blocks = nil
@@ -52,63 +77,67 @@ func (s *Server) anthropicMessages(w http.ResponseWriter, r *http.Request) {
 		results := false
 		for _, b := range blocks {
 			if b.Type == "tool_result" {
-				t.toolResults = append(t.toolResults, plainText(b.Content))
+				t.ToolResults = append(t.ToolResults, plainText(b.Content))
 				results = true
 			}
+			t.attach(b.Source.URL)
+			if data, err := base64.StdEncoding.DecodeString(b.Source.Data); err == nil && len(data) > 0 {
+				t.Attachments = append(t.Attachments, Attachment{b.Source.MediaType, data})
+			}
 		}
-		if !results && t.task == "" {
-			t.task = plainText(m.Content)
+		if !results && t.Task == "" {
+			t.Task = plainText(m.Content)
 		}
 	}
 	for _, tl := range req.Tools {
-		t.tools = append(t.tools, tool{name: tl.Name, params: tl.InputSchema.Required})
+		t.Tools = append(t.Tools, Tool{tl.Name, tl.InputSchema.Required})
 	}
-	answer := think(t)
-	if !wait(r, p.firstByte) {
+	return nil
+}
+
+func writeMessages(e *exchange) {
+	if !e.turn.Stream {
+		e.json(message(e))
 		return
 	}
+	e.w.Header().Set("Content-Type", "text/event-stream")
+	messageEvents(e, func(event object) { sse(e.w, event["type"].(string), event) })
+}
 
-	id := fmt.Sprintf("msg_standin_%08x", hash(t.task+fmt.Sprint(len(t.toolResults))))
-	in, out := tokens(string(mustJSON(req.Messages))), tokens(answer.text+answer.toolArgs)
-	stop := "end_turn"
-	if answer.toolName != "" {
-		stop = "tool_use"
+func message(e *exchange) object {
+	in, out := e.usage()
+	content, stop := any(object{"type": "text", "text": e.reply.Text}), "end_turn"
+	if e.reply.Tool != "" {
+		content, stop = object{"type": "tool_use", "id": e.id("toolu_"), "name": e.reply.Tool, "input": json.RawMessage(e.reply.Arguments)}, "tool_use"
 	}
-	usage := map[string]any{"input_tokens": in, "output_tokens": out, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
-	toolUse := map[string]any{"type": "tool_use", "id": "toolu_" + id[len(id)-8:], "name": answer.toolName}
-	if !req.Stream {
-		content := []any{map[string]any{"type": "text", "text": answer.text}}
-		if answer.toolName != "" {
-			toolUse["input"] = json.RawMessage(answer.toolArgs)
-			content = []any{toolUse}
-		}
-		writeJSON(w, http.StatusOK, map[string]any{
-			"id": id, "type": "message", "role": "assistant", "model": req.Model, "content": content,
-			"stop_reason": stop, "stop_sequence": nil, "usage": usage,
-		})
-		return
+	return object{
+		"id": e.id("msg_standin_"), "type": "message", "role": "assistant", "model": e.turn.Model, "content": []any{content}, "stop_reason": stop, "stop_sequence": nil,
+		"usage": object{"input_tokens": in, "output_tokens": out, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0},
 	}
+}
 
-	w.Header().Set("Content-Type", "text/event-stream")
-	sse(w, "message_start", map[string]any{"type": "message_start", "message": map[string]any{
-		"id": id, "type": "message", "role": "assistant", "model": req.Model, "content": []any{},
-		"stop_reason": nil, "stop_sequence": nil, "usage": map[string]any{"input_tokens": in, "output_tokens": 1},
-	}})
-	if answer.toolName != "" && p.events == 0 {
-		toolUse["input"] = map[string]any{}
-		sse(w, "content_block_start", map[string]any{"type": "content_block_start", "index": 0, "content_block": toolUse})
-		sse(w, "content_block_delta", map[string]any{"type": "content_block_delta", "index": 0, "delta": map[string]any{"type": "input_json_delta", "partial_json": answer.toolArgs}})
+// messageEvents sends a message event by event.
+func messageEvents(e *exchange, send func(object)) {
+	in, out := e.usage()
+	begun := message(e)
+	stop := begun["stop_reason"]
+	begun["content"], begun["stop_reason"] = []any{}, nil
+	begun["usage"] = object{"input_tokens": in, "output_tokens": 1}
+	send(object{"type": "message_start", "message": begun})
+	if e.calls() {
+		send(object{"type": "content_block_start", "index": 0, "content_block": object{"type": "tool_use", "id": e.id("toolu_"), "name": e.reply.Tool, "input": object{}}})
+		send(object{"type": "content_block_delta", "index": 0, "delta": object{"type": "input_json_delta", "partial_json": e.reply.Arguments}})
 	} else {
 		stop = "end_turn"
-		sse(w, "content_block_start", map[string]any{"type": "content_block_start", "index": 0, "content_block": map[string]any{"type": "text", "text": ""}})
-		for _, piece := range p.texts(answer.text) {
-			if !wait(r, p.gap) {
+		send(object{"type": "content_block_start", "index": 0, "content_block": object{"type": "text", "text": ""}})
+		for i, piece := range e.pieces() {
+			if !e.pace.next(e.r, i) {
 				return
 			}
-			sse(w, "content_block_delta", map[string]any{"type": "content_block_delta", "index": 0, "delta": map[string]any{"type": "text_delta", "text": p.text(piece)}})
+			send(object{"type": "content_block_delta", "index": 0, "delta": object{"type": "text_delta", "text": e.pace.text(piece)}})
 		}
 	}
-	sse(w, "content_block_stop", map[string]any{"type": "content_block_stop", "index": 0})
-	sse(w, "message_delta", map[string]any{"type": "message_delta", "delta": map[string]any{"stop_reason": stop, "stop_sequence": nil}, "usage": map[string]any{"output_tokens": out}})
-	sse(w, "message_stop", map[string]any{"type": "message_stop"})
+	send(object{"type": "content_block_stop", "index": 0})
+	send(object{"type": "message_delta", "delta": object{"stop_reason": stop, "stop_sequence": nil}, "usage": object{"output_tokens": out}})
+	send(object{"type": "message_stop"})
 }

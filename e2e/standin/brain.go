@@ -8,75 +8,97 @@ import (
 	"strings"
 )
 
-// turn is what the brain reads of a conversation, whatever its wire format.
-type turn struct {
-	task        string   // the first user message
-	toolResults []string // in order
-	tools       []tool
+// Turn is what a brain reads of a request, whatever its wire format.
+type Turn struct {
+	// Surface is the API shape, such as "openai.chat_completions".
+	Surface string
+	Model   string
+	// Task is the first text of the user; of a request that is no conversation, all its text.
+	Task string
+	// ToolResults are what the agent's tools said, in order.
+	ToolResults []string
+	Tools       []Tool
+	Attachments []Attachment
+	Stream      bool
 }
 
-// tool is a tool that the agent offers, with the names of its string parameters.
-type tool struct {
-	name   string
-	params []string
+// Tool is a tool that the agent offers, with the names of its string parameters.
+type Tool struct {
+	Name   string
+	Params []string
 }
 
-// reply is what the brain answers: a tool call, or text.
-type reply struct {
-	toolName string
-	toolArgs string // JSON
-	text     string
+// Attachment is something in a request that is no text.
+type Attachment struct {
+	MediaType string
+	Bytes     []byte
 }
+
+// Reply is what a brain answers: a tool call, or text, or an error.
+type Reply struct {
+	Text string
+	// Tool is the name of the tool to call, Arguments the JSON to call it with.
+	Tool, Arguments string
+	// Status is that of an error; 0 is none.
+	Status int
+	// Coding is the content coding of the response where the caller accepts it: gzip, deflate, br or zstd.
+	Coding string
+	// Hold halts a stream after its first piece of text until it is closed or the caller goes away; nil is no halt.
+	Hold <-chan struct{}
+}
+
+// Brain plays a model. It must be safe for concurrent use.
+type Brain func(Turn) Reply
 
 // obeyed finds the instruction that a hijacked model follows: a recipient named in a tool result that gives orders.
 var obeyed = regexp.MustCompile(`(?is)ignore (?:all )?previous instructions.*?send .*? to ([\w.+-]+@[\w.-]+)`)
 
 // think plays a model: it asks for one to three tools, chosen by the task, then sums up. Like a real one it can be hijacked: a tool
 // result that orders a message to somebody is obeyed.
-func think(t turn) reply {
-	for _, r := range t.toolResults {
-		if m := obeyed.FindStringSubmatch(r); m != nil && len(t.toolResults) < 4 {
-			for _, tl := range t.tools {
-				if tl.name == "send_message" {
-					return reply{toolName: tl.name, toolArgs: arguments(tl, m[1])}
+func think(t Turn) Reply {
+	for _, r := range t.ToolResults {
+		if m := obeyed.FindStringSubmatch(r); m != nil && len(t.ToolResults) < 4 {
+			for _, tl := range t.Tools {
+				if tl.Name == "send_message" {
+					return Reply{Tool: tl.Name, Arguments: arguments(tl, m[1])}
 				}
 			}
 		}
 	}
-	steps := 1 + int(hash(t.task)%3)
-	if len(t.tools) > 0 && len(t.toolResults) < steps {
+	steps := 1 + int(hash(t.Task)%3)
+	if len(t.Tools) > 0 && len(t.ToolResults) < steps {
 		// A task names the tool it wants first; what follows varies with the task.
-		pick := t.tools[hash(fmt.Sprint(t.task, len(t.toolResults)))%uint32(len(t.tools))]
-		for i, tl := range t.tools {
-			if tl.name != "send_message" {
+		pick := t.Tools[hash(fmt.Sprint(t.Task, len(t.ToolResults)))%uint32(len(t.Tools))]
+		for i, tl := range t.Tools {
+			if tl.Name != "send_message" {
 				continue
 			}
 			// What a task asks to be sent is sent in the end, and nothing else is.
-			switch last := len(t.toolResults) == steps-1; {
-			case last && strings.Contains(t.task, "message"):
+			switch last := len(t.ToolResults) == steps-1; {
+			case last && strings.Contains(t.Task, "message"):
 				pick = tl
-			case pick.name == tl.name:
-				pick = t.tools[(i+1)%len(t.tools)]
+			case pick.Name == tl.Name:
+				pick = t.Tools[(i+1)%len(t.Tools)]
 			}
 		}
-		return reply{toolName: pick.name, toolArgs: arguments(pick, t.task)}
+		return Reply{Tool: pick.Name, Arguments: arguments(pick, t.Task)}
 	}
 	last := "nothing further"
-	if n := len(t.toolResults); n > 0 {
-		last = firstWords(t.toolResults[n-1], 18)
+	if n := len(t.ToolResults); n > 0 {
+		last = firstWords(t.ToolResults[n-1], 18)
 	}
-	return reply{text: "Here is what I found. " + last + ". Let me know whether you want more detail."}
+	return Reply{Text: "Here is what I found. " + last + ". Let me know whether you want more detail."}
 }
 
-func arguments(t tool, about string) string {
+func arguments(t Tool, about string) string {
 	words := strings.Fields(about)
-	args := make(map[string]string, len(t.params))
-	for i, p := range t.params {
+	args := make(map[string]string, len(t.Params))
+	for i, p := range t.Params {
 		switch {
 		case p == "to" && strings.Contains(about, "@"):
 			args[p] = about
 		case len(words) > 0:
-			args[p] = strings.Trim(words[(int(hash(t.name))+i)%len(words)], ".,?")
+			args[p] = strings.Trim(words[(int(hash(t.Name))+i)%len(words)], ".,?")
 		default:
 			args[p] = "all"
 		}

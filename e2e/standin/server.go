@@ -33,8 +33,14 @@ const keptRequests = 4096
 
 // Options set a Server.
 type Options struct {
-	// OpenAIKey and AnthropicKey are the credentials that calls must carry; calls without get the provider's 401.
-	OpenAIKey, AnthropicKey string
+	// These are the credentials that calls must carry; calls without get the provider's answer to that. An empty one is not asked for.
+	OpenAIKey, AnthropicKey, GeminiKey, VertexToken, CohereKey, OllamaKey, MCPToken, A2AToken string
+	// AWSAccessKey and AWSSecretKey are what calls to Bedrock must be signed with.
+	AWSAccessKey, AWSSecretKey string
+	// Think answers; nil is the script that the demo's agent works with.
+	Think Brain
+	// KeepBodies is how many bytes of each body are kept; 0 keeps none.
+	KeepBodies int
 	// FirstByte and Gap are the delays where a request sets none.
 	FirstByte, Gap time.Duration
 }
@@ -47,8 +53,11 @@ type Received struct {
 	Protocol string      `json:"protocol"`
 	Header   http.Header `json:"header"`
 	Bytes    int         `json:"bytes"`
-	SHA256   string      `json:"sha256"`
-	Status   int         `json:"status"`
+	// Body is the body as it came, its content coding included, up to Options.KeepBodies. What came over a WebSocket is in Messages.
+	Body     []byte   `json:"body,omitempty"`
+	Messages []string `json:"messages,omitempty"`
+	SHA256   string   `json:"sha256"`
+	Status   int      `json:"status"`
 	// Gone says that the caller went away before the response was complete.
 	Gone bool `json:"gone"`
 }
@@ -66,8 +75,17 @@ type Server struct {
 // New returns a stand-in.
 func New(opts Options) *Server {
 	s := &Server{opts: opts, mux: http.NewServeMux(), changed: make(chan struct{})}
-	s.mux.HandleFunc("POST /v1/chat/completions", s.openAIChat)
-	s.mux.HandleFunc("POST /v1/messages", s.anthropicMessages)
+	s.openAI()
+	s.openAIMedia()
+	s.responses()
+	s.realtime()
+	s.anthropic()
+	s.google()
+	s.bedrock()
+	s.cohere()
+	s.ollama()
+	s.mcp()
+	s.a2a()
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
 		w.WriteHeader(http.StatusOK)
@@ -81,10 +99,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
 	sum := sha256.Sum256(body)
 	got := Received{
-		Host: r.Host, Method: r.Method, Path: r.URL.RequestURI(), Protocol: r.Proto,
+		Host: r.Host, Method: r.Method, Path: r.RequestURI, Protocol: r.Proto,
 		Header: r.Header.Clone(), Bytes: len(body), SHA256: hex.EncodeToString(sum[:]), Gone: err != nil,
+		Body: bytes.Clone(body[:min(len(body), s.opts.KeepBodies)]),
 	}
-	tracked := &tracker{ResponseWriter: w}
+	tracked := &tracker{ResponseWriter: w, received: &got}
 	defer func() {
 		got.Status = tracked.status
 		got.Gone = got.Gone || r.Context().Err() != nil
@@ -137,6 +156,19 @@ type pace struct {
 	firstByte, gap time.Duration
 	events         int
 	stamp          bool
+	hold           <-chan struct{}
+}
+
+// next waits for the time at which the i-th piece of a stream, from 0, is to be sent. It reports false when the caller has gone.
+func (p pace) next(r *http.Request, i int) bool {
+	if i == 1 && p.hold != nil {
+		select {
+		case <-p.hold:
+		case <-r.Context().Done():
+			return false
+		}
+	}
+	return wait(r, p.gap)
 }
 
 func (s *Server) pace(r *http.Request) (pace, error) {
@@ -201,7 +233,8 @@ func (p pace) text(piece string) string {
 // tracker remembers the status of a response and passes flushes on.
 type tracker struct {
 	http.ResponseWriter
-	status int
+	received *Received
+	status   int
 }
 
 func (t *tracker) WriteHeader(code int) {
