@@ -3,6 +3,8 @@ package policy
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -22,7 +24,8 @@ const DefaultTimeout = time.Second
 
 // program is compiled policy, ready to be asked. It is immutable.
 type program struct {
-	query            rego.PreparedEvalQuery
+	query            rego.PreparedEvalQuery // the entry point
+	releases         *releases              // nil to ask the entry point alone
 	store            storage.Store
 	revision, digest string
 }
@@ -33,17 +36,20 @@ func prepare(ctx context.Context, c *ast.Compiler, store storage.Store, txn stor
 		return nil, fmt.Errorf("the bundle does not define %s", entrypoint)
 	}
 	options := []func(*rego.Rego){
-		rego.Query(entrypoint), rego.Compiler(c), rego.Store(store),
-		rego.StrictBuiltinErrors(true), rego.SetRegoVersion(ast.RegoV1),
+		rego.Compiler(c), rego.Store(store), rego.StrictBuiltinErrors(true), rego.SetRegoVersion(ast.RegoV1),
 	}
 	if txn != nil {
 		options = append(options, rego.Transaction(txn))
 	}
-	q, err := rego.New(options...).PrepareForEval(ctx)
+	q, err := rego.New(append(slices.Clone(options), rego.Query(entrypoint))...).PrepareForEval(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", entrypoint, err)
 	}
-	return &program{query: q, store: store}, nil
+	r, err := newReleases(ctx, c, options)
+	if err != nil {
+		return nil, err
+	}
+	return &program{query: q, releases: r, store: store}, nil
 }
 
 // deny is the decision that stands in for one that could not be had.
@@ -51,30 +57,51 @@ func (p *program) deny(f Fault) Decision {
 	return Decision{Action: ActionDeny, Fault: f, Digest: p.digest, Revision: p.revision}
 }
 
-// decide checks the input and evaluates the entry point with it.
+// decide checks the input and evaluates the bundles with it, and, unless they release the call, the entry point.
 func (p *program) decide(ctx context.Context, in *Input, timeout time.Duration, options ...rego.EvalOption) Decision {
 	if in == nil || !finite(in) {
 		return p.deny(FaultInput)
 	}
-	return p.evaluate(ctx, document(in), timeout, options...)
+	if p.releases != nil && p.releases.sensitive && in.Scan != nil {
+		in.Call.Sensitive, in.Scan = in.Scan(), nil
+	}
+	return p.run(ctx, timeout, func(txn storage.Transaction, cancel topdown.Cancel) Decision {
+		if obligations, ok := p.releases.release(ctx, txn, in, cancel, options); ok {
+			return Decision{Action: ActionAllow, Obligations: obligations, Digest: p.digest, Revision: p.revision}
+		}
+		return p.ask(ctx, txn, document(in), cancel, options)
+	})
 }
 
-// evaluate evaluates the entry point with any document. It never fails: what is no decision is a denial that says why.
-func (p *program) evaluate(ctx context.Context, doc ast.Value, timeout time.Duration, options ...rego.EvalOption) (d Decision) {
+// evaluate evaluates the entry point with any document.
+func (p *program) evaluate(ctx context.Context, doc ast.Value, timeout time.Duration) Decision {
+	return p.run(ctx, timeout, func(txn storage.Transaction, cancel topdown.Cancel) Decision {
+		return p.ask(ctx, txn, doc, cancel, nil)
+	})
+}
+
+// run leads an evaluation. It never fails: what is no decision is a denial that says why.
+func (p *program) run(ctx context.Context, timeout time.Duration, evaluation func(storage.Transaction, topdown.Cancel) Decision) (d Decision) {
 	defer func() {
 		if recover() != nil {
 			d = p.deny(FaultError)
 		}
 	}()
-
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+	if ctx.Err() != nil {
+		return p.deny(FaultTimeout)
+	}
 	txn, err := p.store.NewTransaction(ctx)
 	if err != nil {
 		return p.deny(FaultError)
 	}
 	defer p.store.Abort(ctx, txn)
+	a := setAlarm(timeout)
+	defer a.off()
+	return evaluation(txn, a.cancel)
+}
 
+// ask evaluates the entry point.
+func (p *program) ask(ctx context.Context, txn storage.Transaction, doc ast.Value, cancel topdown.Cancel, options []rego.EvalOption) (d Decision) {
 	var fired topdown.EvaluatedRuleTracker
 	rs, err := p.query.Eval(ctx, append([]rego.EvalOption{
 		rego.EvalTransaction(txn),
@@ -82,9 +109,10 @@ func (p *program) evaluate(ctx context.Context, doc ast.Value, timeout time.Dura
 		rego.EvalGenerateJSON(asValue),
 		rego.EvalEvaluatedRuleTracker(&fired),
 		rego.EvalMetrics(metrics.NoOp()),
+		rego.EvalExternalCancel(cancel),
 	}, options...)...)
 	switch {
-	case ctx.Err() != nil || topdown.IsCancel(err):
+	case ctx.Err() != nil || cancel.Cancelled() || topdown.IsCancel(err):
 		return p.deny(FaultTimeout)
 	case err != nil:
 		return p.deny(FaultError)
@@ -93,7 +121,6 @@ func (p *program) evaluate(ctx context.Context, doc ast.Value, timeout time.Dura
 	case len(rs) != 1 || len(rs[0].Expressions) != 1:
 		return p.deny(FaultMalformed)
 	}
-
 	value, ok := rs[0].Expressions[0].Value.(ast.Value)
 	if !ok {
 		return p.deny(FaultMalformed)
@@ -108,3 +135,29 @@ func (p *program) evaluate(ctx context.Context, doc ast.Value, timeout time.Dura
 
 // asValue keeps a result in the evaluator's own form.
 func asValue(t *ast.Term, _ *rego.EvalContext) (any, error) { return t.Value, nil }
+
+// alarm cancels an evaluation that takes too long. A context with a deadline would do the same for a goroutine and ten allocations a call.
+type alarm struct {
+	cancel topdown.Cancel
+	timer  *time.Timer
+}
+
+// alarms are those that have not rung.
+var alarms sync.Pool
+
+func setAlarm(after time.Duration) *alarm {
+	if a, ok := alarms.Get().(*alarm); ok {
+		a.timer.Reset(after)
+		return a
+	}
+	a := &alarm{cancel: topdown.NewCancel()}
+	a.timer = time.AfterFunc(after, a.cancel.Cancel)
+	return a
+}
+
+// off ends the alarm's use. One that has rung cannot be set again.
+func (a *alarm) off() {
+	if a.timer.Stop() {
+		alarms.Put(a)
+	}
+}

@@ -22,114 +22,121 @@ func finite(in *Input) bool {
 
 func isFinite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
 
-// Keys of the input document, made once: an evaluation only reads them.
+// member is a field of the input document: its name, and its value or the fields that it has.
+type member struct {
+	key     *ast.Term
+	value   func(*Input) *ast.Term
+	members []member
+}
+
+func leaf(name string, value func(*Input) *ast.Term) member {
+	return member{key: ast.InternedTerm(name), value: value}
+}
+
+func group(name string, members ...member) member {
+	return member{key: ast.InternedTerm(name), members: members}
+}
+
+// wholeDocument is every field of Input.
+var wholeDocument = []member{
+	leaf("version", func(in *Input) *ast.Term { return integer(int64(in.Version)) }),
+	leaf("id", func(in *Input) *ast.Term { return text(in.ID) }),
+	leaf("time_ns", func(in *Input) *ast.Term { return integer(in.TimeNanos) }),
+	leaf("mode", func(in *Input) *ast.Term { return text(in.Mode) }),
+	leaf("kill_switch", func(in *Input) *ast.Term { return truth(in.KillSwitch) }),
+	group("workload",
+		leaf("namespace", func(in *Input) *ast.Term { return text(in.Workload.Namespace) }),
+		leaf("kind", func(in *Input) *ast.Term { return text(in.Workload.Kind) }),
+		leaf("name", func(in *Input) *ast.Term { return text(in.Workload.Name) }),
+		leaf("pod", func(in *Input) *ast.Term { return text(in.Workload.Pod) }),
+		leaf("service_account", func(in *Input) *ast.Term { return text(in.Workload.ServiceAccount) }),
+	),
+	group("destination",
+		leaf("kind", func(in *Input) *ast.Term { return text(string(in.Destination.Kind)) }),
+		leaf("provider", func(in *Input) *ast.Term { return text(in.Destination.Provider) }),
+		leaf("scheme", func(in *Input) *ast.Term { return text(in.Destination.Scheme) }),
+		leaf("host", func(in *Input) *ast.Term { return text(in.Destination.Host) }),
+		leaf("port", func(in *Input) *ast.Term { return integer(int64(in.Destination.Port)) }),
+		leaf("method", func(in *Input) *ast.Term { return text(in.Destination.Method) }),
+		leaf("path", func(in *Input) *ast.Term { return text(in.Destination.Path) }),
+		leaf("address", func(in *Input) *ast.Term { return text(in.Destination.Address) }),
+	),
+	group("call",
+		leaf("surface", func(in *Input) *ast.Term { return text(in.Call.Surface) }),
+		leaf("class", func(in *Input) *ast.Term { return text(in.Call.Class) }),
+		leaf("operation", func(in *Input) *ast.Term { return text(in.Call.Operation) }),
+		leaf("model", func(in *Input) *ast.Term { return text(in.Call.Model) }),
+		leaf("stream", func(in *Input) *ast.Term { return truth(in.Call.Stream) }),
+		leaf("rpc_method", func(in *Input) *ast.Term { return text(in.Call.RPCMethod) }),
+		leaf("messages", func(in *Input) *ast.Term { return integer(int64(in.Call.Messages)) }),
+		leaf("roles", func(in *Input) *ast.Term { return texts(in.Call.Roles) }),
+		leaf("tools", func(in *Input) *ast.Term { return texts(in.Call.Tools) }),
+		leaf("server_tools", func(in *Input) *ast.Term { return texts(in.Call.ServerTools) }),
+		leaf("tool_calls", func(in *Input) *ast.Term { return texts(in.Call.ToolCalls) }),
+		leaf("server_tool_classes", func(in *Input) *ast.Term { return texts(in.Call.ServerToolClasses) }),
+		leaf("remote_mcp_hosts", func(in *Input) *ast.Term { return texts(in.Call.RemoteMCPHosts) }),
+		leaf("max_tokens", func(in *Input) *ast.Term { return integer(in.Call.MaxTokens) }),
+		leaf("temperature", func(in *Input) *ast.Term { return decimal(in.Call.Temperature) }),
+		leaf("body_bytes", func(in *Input) *ast.Term { return integer(int64(in.Call.BodyBytes)) }),
+		leaf("urls", func(in *Input) *ast.Term { return integer(int64(in.Call.URLs)) }),
+		leaf("url_hosts", func(in *Input) *ast.Term { return texts(in.Call.URLHosts) }),
+		leaf("attachments", func(in *Input) *ast.Term { return integer(int64(in.Call.Attachments)) }),
+		leaf("attachment_kinds", func(in *Input) *ast.Term { return texts(in.Call.AttachmentKinds) }),
+		leaf("other_models", func(in *Input) *ast.Term { return texts(in.Call.OtherModels) }),
+		leaf("unknown_fields", func(in *Input) *ast.Term { return texts(in.Call.UnknownFields) }),
+		leaf("findings", func(in *Input) *ast.Term { return texts(in.Call.Findings) }),
+		leaf("sensitive", func(in *Input) *ast.Term { return sensitive(&in.Call.Sensitive) }),
+	),
+	group("session",
+		leaf("id", func(in *Input) *ast.Term { return text(in.Session.ID) }),
+		leaf("calls", func(in *Input) *ast.Term { return integer(int64(in.Session.Calls)) }),
+		leaf("max_percentile", func(in *Input) *ast.Term { return decimal(in.Session.MaxPercentile) }),
+		leaf("tainted", func(in *Input) *ast.Term { return truth(in.Session.Tainted) }),
+	),
+	group("anomaly",
+		leaf("ready", func(in *Input) *ast.Term { return truth(in.Anomaly.Ready) }),
+		leaf("score", func(in *Input) *ast.Term { return decimal(in.Anomaly.Score) }),
+		leaf("percentile", func(in *Input) *ast.Term { return decimal(in.Anomaly.Percentile) }),
+		leaf("threshold", func(in *Input) *ast.Term { return decimal(in.Anomaly.Threshold) }),
+		leaf("exceeds", func(in *Input) *ast.Term { return truth(in.Anomaly.Exceeds) }),
+		leaf("model_digest", func(in *Input) *ast.Term { return text(in.Anomaly.ModelDigest) }),
+		leaf("top_features", func(in *Input) *ast.Term { return topFeatures(in.Anomaly.TopFeatures) }),
+	),
+	leaf("phase", func(in *Input) *ast.Term { return text(string(in.Phase)) }),
+	leaf("response", func(in *Input) *ast.Term { return response(&in.Response) }),
+}
+
+// Keys of the objects that are values of a field, made once: an evaluation only reads them.
 var (
-	keyVersion, keyID, keyTime, keyMode     = key("version"), key("id"), key("time_ns"), key("mode")
-	keyKillSwitch, keyWorkload, keyDest     = key("kill_switch"), key("workload"), key("destination")
-	keyCall, keySession, keyAnomaly         = key("call"), key("session"), key("anomaly")
-	keyNamespace, keyKind, keyName          = key("namespace"), key("kind"), key("name")
-	keyPod, keyServiceAccount               = key("pod"), key("service_account")
-	keyProvider, keyScheme, keyHost         = key("provider"), key("scheme"), key("host")
-	keyPort, keyMethod, keyPath, keyAddress = key("port"), key("method"), key("path"), key("address")
-	keySurface, keyOperation, keyModel      = key("surface"), key("operation"), key("model")
-	keyStream, keyMessages, keyRoles        = key("stream"), key("messages"), key("roles")
-	keyTools, keyServerTools, keyToolCalls  = key("tools"), key("server_tools"), key("tool_calls")
-	keyMaxTokens, keyTemperature            = key("max_tokens"), key("temperature")
-	keyBodyBytes, keyURLs, keyAttachments   = key("body_bytes"), key("urls"), key("attachments")
-	keyUnknownFields, keyFindings           = key("unknown_fields"), key("findings")
-	keyOtherModels                          = key("other_models")
-	keyCalls, keyMaxPercentile, keyTainted  = key("calls"), key("max_percentile"), key("tainted")
-	keyReady, keyScore, keyPercentile       = key("ready"), key("score"), key("percentile")
-	keyThreshold, keyExceeds                = key("threshold"), key("exceeds")
-	keyModelDigest, keyTopFeatures          = key("model_digest"), key("top_features")
-	keyValue, keyContribution               = key("value"), key("contribution")
-	keyPhase, keyResponse, keyClass         = key("phase"), key("response"), key("class")
-	keyRPCMethod, keyServerToolClasses      = key("rpc_method"), key("server_tool_classes")
-	keyRemoteMCPHosts, keyURLHosts          = key("remote_mcp_hosts"), key("url_hosts")
-	keyAttachmentKinds, keySensitive        = key("attachment_kinds"), key("sensitive")
-	keyCredential, keyCreditCard, keyEmail  = key("credential"), key("credit_card"), key("email")
-	keyIBAN, keyPhone                       = key("iban"), key("phone")
-	keyStatus, keyFinishReason, keyUsage    = key("status"), key("finish_reason"), key("usage")
-	keyArguments, keyTruncated              = key("arguments"), key("truncated")
-	keyServerSide, keyInput, keyOutput      = key("server_side"), key("input"), key("output")
-	keyCached, keyReasoning                 = key("cached"), key("reasoning")
+	keyID, keyName, keyValue, keyContribution  = key("id"), key("name"), key("value"), key("contribution")
+	keyStatus, keyModel, keyFinishReason       = key("status"), key("model"), key("finish_reason")
+	keyToolCalls, keyUsage, keyArguments       = key("tool_calls"), key("usage"), key("arguments")
+	keyTruncated, keyServerSide                = key("truncated"), key("server_side")
+	keyInput, keyOutput, keyCached             = key("input"), key("output"), key("cached")
+	keyReasoning, keyCredential, keyCreditCard = key("reasoning"), key("credential"), key("credit_card")
+	keyEmail, keyIBAN, keyPhone                = key("email"), key("iban"), key("phone")
 
 	emptyArray = ast.ArrayTerm()
 )
 
-func key(s string) *ast.Term { return ast.StringTerm(s) }
+func key(s string) *ast.Term { return ast.InternedTerm(s) }
 
 // document is the input as OPA evaluates it. It equals what the JSON form would parse to, but is built without one; a nil slice is an
 // empty array, never null.
-func document(in *Input) ast.Value {
-	w, d, c, s, a := &in.Workload, &in.Destination, &in.Call, &in.Session, &in.Anomaly
-	return ast.NewObject(
-		field(keyVersion, integer(int64(in.Version))),
-		field(keyID, text(in.ID)),
-		field(keyTime, integer(in.TimeNanos)),
-		field(keyMode, text(in.Mode)),
-		field(keyKillSwitch, truth(in.KillSwitch)),
-		field(keyWorkload, ast.ObjectTerm(
-			field(keyNamespace, text(w.Namespace)),
-			field(keyKind, text(w.Kind)),
-			field(keyName, text(w.Name)),
-			field(keyPod, text(w.Pod)),
-			field(keyServiceAccount, text(w.ServiceAccount)),
-		)),
-		field(keyDest, ast.ObjectTerm(
-			field(keyKind, text(string(d.Kind))),
-			field(keyProvider, text(d.Provider)),
-			field(keyScheme, text(d.Scheme)),
-			field(keyHost, text(d.Host)),
-			field(keyPort, integer(int64(d.Port))),
-			field(keyMethod, text(d.Method)),
-			field(keyPath, text(d.Path)),
-			field(keyAddress, text(d.Address)),
-		)),
-		field(keyCall, ast.ObjectTerm(
-			field(keySurface, text(c.Surface)),
-			field(keyClass, text(c.Class)),
-			field(keyRPCMethod, text(c.RPCMethod)),
-			field(keyServerToolClasses, texts(c.ServerToolClasses)),
-			field(keyRemoteMCPHosts, texts(c.RemoteMCPHosts)),
-			field(keyURLHosts, texts(c.URLHosts)),
-			field(keyAttachmentKinds, texts(c.AttachmentKinds)),
-			field(keySensitive, sensitive(&c.Sensitive)),
-			field(keyOperation, text(c.Operation)),
-			field(keyModel, text(c.Model)),
-			field(keyStream, truth(c.Stream)),
-			field(keyMessages, integer(int64(c.Messages))),
-			field(keyRoles, texts(c.Roles)),
-			field(keyTools, texts(c.Tools)),
-			field(keyServerTools, texts(c.ServerTools)),
-			field(keyToolCalls, texts(c.ToolCalls)),
-			field(keyMaxTokens, integer(c.MaxTokens)),
-			field(keyTemperature, decimal(c.Temperature)),
-			field(keyBodyBytes, integer(int64(c.BodyBytes))),
-			field(keyURLs, integer(int64(c.URLs))),
-			field(keyAttachments, integer(int64(c.Attachments))),
-			field(keyOtherModels, texts(c.OtherModels)),
-			field(keyUnknownFields, texts(c.UnknownFields)),
-			field(keyFindings, texts(c.Findings)),
-		)),
-		field(keySession, ast.ObjectTerm(
-			field(keyID, text(s.ID)),
-			field(keyCalls, integer(int64(s.Calls))),
-			field(keyMaxPercentile, decimal(s.MaxPercentile)),
-			field(keyTainted, truth(s.Tainted)),
-		)),
-		field(keyAnomaly, ast.ObjectTerm(
-			field(keyReady, truth(a.Ready)),
-			field(keyScore, decimal(a.Score)),
-			field(keyPercentile, decimal(a.Percentile)),
-			field(keyThreshold, decimal(a.Threshold)),
-			field(keyExceeds, truth(a.Exceeds)),
-			field(keyModelDigest, text(a.ModelDigest)),
-			field(keyTopFeatures, topFeatures(a.TopFeatures)),
-		)),
-		field(keyPhase, text(string(in.Phase))),
-		field(keyResponse, response(&in.Response)),
-	)
+func document(in *Input) ast.Value { return build(wholeDocument, in) }
+
+// build makes an object of the given fields.
+func build(members []member, in *Input) ast.Value {
+	pairs := make([][2]*ast.Term, len(members))
+	for i := range members {
+		m := &members[i]
+		if m.value != nil {
+			pairs[i] = field(m.key, m.value(in))
+		} else {
+			pairs[i] = field(m.key, ast.NewTerm(build(m.members, in)))
+		}
+	}
+	return ast.NewObject(pairs...)
 }
 
 func sensitive(s *Sensitive) *ast.Term {

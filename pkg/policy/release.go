@@ -1,0 +1,149 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// releases is how an ordinary call is released without evaluating the entry point: what the system module states of the input is
+// checked in Go, and the bundles are asked by their names, with a document of those fields that they read. It says yes or
+// nothing: whatever it does not release, the entry point decides on. So every denial and each of its reasons are the entry point's, and what is here
+// can only be wrong by releasing what the entry point would not; TestShortcutReleasesWhatTheEntryPointDoes compares the two.
+type releases struct {
+	tunnel, model rego.PreparedEvalQuery
+	reads         []member // of the whole document
+	sensitive     bool     // they read how much sensitive text there is
+}
+
+// obligationsVar is what the queries bind the bundles' obligations to.
+const obligationsVar = "obligations"
+
+// newReleases prepares the queries for the bundles that a compiler holds.
+func newReleases(ctx context.Context, c *ast.Compiler, options []func(*rego.Rego)) (*releases, error) {
+	var denies, allows, obligations []string
+	all := reads{}
+	for _, file := range slices.Sorted(maps.Keys(c.Modules)) {
+		m := c.Modules[file]
+		name, below := bundleOf(m)
+		if name == "" {
+			continue
+		}
+		all.of(m)
+		if below {
+			continue
+		}
+		for _, r := range m.Rules {
+			word, _ := r.Head.Ref()[0].Value.(ast.Var)
+			ref := "data." + bundlePackage + "[" + strconv.Quote(name) + "]." + string(word)
+			switch word {
+			case "deny":
+				denies = append(denies, ref+" == set()")
+			case "allow":
+				allows = append(allows, ref+" == true")
+			case "obligations":
+				obligations = append(obligations, ref)
+			}
+		}
+	}
+	once := func(s *[]string) {
+		slices.Sort(*s)
+		*s = slices.Compact(*s)
+	}
+	once(&denies)
+	once(&allows)
+	once(&obligations)
+
+	conditions := append(denies, obligationsVar+" := ["+strings.Join(obligations, ", ")+"]")
+	prepare := func(conditions []string) (rego.PreparedEvalQuery, error) {
+		q, err := rego.New(append(slices.Clone(options), rego.Query(strings.Join(conditions, "; ")))...).PrepareForEval(ctx)
+		if err != nil {
+			return q, fmt.Errorf("prepare the bundles' rules: %w", err)
+		}
+		return q, nil
+	}
+	r := &releases{reads: all.members(wholeDocument), sensitive: all.has("call.sensitive")}
+	var err error
+	if r.tunnel, err = prepare(conditions); err != nil {
+		return nil, err
+	}
+	switch len(allows) {
+	case 0:
+		allows = []string{"false"}
+	case 1:
+	default: // any of them
+		for i := range allows {
+			allows[i] = "{true | " + allows[i] + "}"
+		}
+		allows = []string{strings.Join(allows, " | ") + " == {true}"}
+	}
+	r.model, err = prepare(append(allows, conditions...))
+	return r, err
+}
+
+// release says whether the call is released, and what the release is bound to.
+func (r *releases) release(ctx context.Context, txn storage.Transaction, in *Input, cancel topdown.Cancel, options []rego.EvalOption) (o Obligations, ok bool) {
+	if r == nil {
+		return o, false
+	}
+	query := &r.model
+	switch {
+	case !inOrder(in):
+		return o, false
+	case in.Destination.Kind == DestinationPassthrough:
+		query = &r.tunnel
+	case in.Destination.Kind != DestinationModel || !knownSurface(in):
+		return o, false
+	}
+	rs, err := query.Eval(ctx, append([]rego.EvalOption{
+		rego.EvalTransaction(txn),
+		rego.EvalParsedInput(build(r.reads, in)),
+		rego.EvalGenerateJSON(asValue),
+		rego.EvalMetrics(metrics.NoOp()),
+		rego.EvalExternalCancel(cancel),
+	}, options...)...)
+	if err != nil || len(rs) != 1 {
+		return o, false
+	}
+	sets, ok := rs[0].Bindings[obligationsVar].(*ast.Array)
+	if !ok {
+		return o, false
+	}
+	for i := range sets.Len() {
+		if !each(sets.Elem(i), o.read) {
+			return Obligations{}, false
+		}
+	}
+	o.Response = o.Response.Stricter(ResponseObserve)
+	return o, true
+}
+
+// inOrder is in_order of the system module. What that module asks of types, Input's own types see to.
+func inOrder(in *Input) bool {
+	return in.Version == InputVersion &&
+		!in.KillSwitch &&
+		len(in.Call.Findings) == 0 &&
+		(in.Mode == "enforce" || in.Mode == "observe") &&
+		(in.Phase == PhaseRequest || in.Phase == PhaseResponse) &&
+		in.Anomaly.Score >= 0 && in.Anomaly.Score <= 1 &&
+		in.Anomaly.Percentile >= 0 && in.Anomaly.Percentile <= 1
+}
+
+// knownSurface is known_surface of the system module.
+func knownSurface(in *Input) bool {
+	switch in.Call.Class {
+	case "model", "auxiliary", "dead_drop", "tool":
+	default:
+		return false
+	}
+	return in.Call.Surface != "" && in.Call.Surface != "unknown" && in.Destination.Method != ""
+}
