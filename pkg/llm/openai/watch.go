@@ -6,87 +6,93 @@ import (
 	"sallyport.dev/sallyport/pkg/llm/strictjson"
 )
 
-// Watch returns a reader of the response with the given content type: a stream of chunks, which ends with "[DONE]", or one JSON text. What
-// a response says of tokens, with stream_options.include_usage also a stream, is in the Usage of its Reply;
-// the input tokens include the cached ones.
-func Watch(o llm.WatchOptions) llm.Watcher {
-	return wire.Watch(o, response, &taker{})
-}
-
-// The values that are taken.
+// The values that the responses of several surfaces have. Others begin at takeOwn.
 const (
 	takeModel = 1 + iota
-	takeFinish
-	takeTool
 	takeInput
 	takeOutput
 	takeCached
 	takeReasoning
-	takeError
+	endError
+	takeOwn
 )
 
-// response is the shape of a chat.completion and of a chat.completion.chunk, which differ in one name.
-var response = func() *wire.Shape {
-	take := func(id int) *wire.Shape { return &wire.Shape{Take: id} }
-	object := func(m map[string]*wire.Shape) *wire.Shape { return &wire.Shape{Members: m} }
-	named := object(map[string]*wire.Shape{"name": take(takeTool)})
-	message := object(map[string]*wire.Shape{
-		"tool_calls":    {Each: object(map[string]*wire.Shape{"function": named, "custom": named})},
-		"function_call": named,
-	})
+func take(id int) *wire.Shape { return &wire.Shape{Take: id} }
+func long(id int) *wire.Shape { return &wire.Shape{Take: id, Long: true} }
+func raw(id int) *wire.Shape  { return &wire.Shape{Take: id, Long: true, Raw: true} }
+
+func object(m map[string]*wire.Shape) *wire.Shape { return &wire.Shape{Members: m} }
+
+// usageShape is the shape of what a response says it cost: on the older surfaces "prompt" and "completion", on the newer ones "input" and "output",
+// in realtime "token_details" where the others have "tokens_details".
+var usageShape = func() *wire.Shape {
+	in := object(map[string]*wire.Shape{"cached_tokens": take(takeCached)})
+	out := object(map[string]*wire.Shape{"reasoning_tokens": take(takeReasoning)})
 	return object(map[string]*wire.Shape{
-		"model":   take(takeModel),
-		"choices": {Each: object(map[string]*wire.Shape{"finish_reason": take(takeFinish), "message": message, "delta": message})},
-		"usage": object(map[string]*wire.Shape{
-			"prompt_tokens":             take(takeInput),
-			"completion_tokens":         take(takeOutput),
-			"prompt_tokens_details":     object(map[string]*wire.Shape{"cached_tokens": take(takeCached)}),
-			"completion_tokens_details": object(map[string]*wire.Shape{"reasoning_tokens": take(takeReasoning)}),
-		}),
-		"error": {End: takeError},
+		"prompt_tokens":             take(takeInput),
+		"completion_tokens":         take(takeOutput),
+		"prompt_tokens_details":     in,
+		"completion_tokens_details": out,
+		"prompt_cache_hit_tokens":   take(takeCached), // DeepSeek
+
+		"input_tokens":          take(takeInput),
+		"output_tokens":         take(takeOutput),
+		"input_tokens_details":  in,
+		"output_tokens_details": out,
+		"input_token_details":   in,
+		"output_token_details":  out,
 	})
 }()
 
-type taker struct {
-	reply  llm.Reply
-	calls  wire.Calls
-	failed bool
+// tokens takes a value of usageShape and reports whether it is one.
+func tokens(u *llm.Usage, id int, v strictjson.Value) bool {
+	switch id {
+	case takeInput:
+		wire.SetTokens(&u.InputTokens, v)
+	case takeOutput:
+		wire.SetTokens(&u.OutputTokens, v)
+	case takeCached:
+		wire.SetTokens(&u.CachedTokens, v)
+	case takeReasoning:
+		wire.SetTokens(&u.ReasoningTokens, v)
+	default:
+		return false
+	}
+	return true
 }
 
+// WatchUsage returns a reader of a response in which only the model and the tokens are of interest: embeddings, images, speech, transcriptions.
+func WatchUsage(o llm.WatchOptions) llm.Watcher {
+	return wire.Watch(o, usageResponse, &usageTaker{})
+}
+
+// usageResponse is the shape of such a response, and of the events of such a stream.
+var usageResponse = object(map[string]*wire.Shape{"model": take(takeModel), "usage": usageShape, "error": {End: endError}})
+
+type usageTaker struct{ reply llm.Reply }
+
 // Take implements wire.Taker.
-func (t *taker) Take(id int, v strictjson.Value) {
-	switch id {
-	case takeModel:
+func (t *usageTaker) Take(id int, v strictjson.Value) {
+	if !tokens(&t.reply.Usage, id, v) && id == takeModel {
 		wire.SetString(&t.reply.Model, v)
-	case takeFinish:
-		wire.SetString(&t.reply.FinishReason, v)
-	case takeTool:
-		if name := string(v.Text()); name != "" {
-			t.calls.Add().Name = name
-		}
-	case takeInput:
-		wire.SetTokens(&t.reply.Usage.InputTokens, v)
-	case takeOutput:
-		wire.SetTokens(&t.reply.Usage.OutputTokens, v)
-	case takeCached:
-		wire.SetTokens(&t.reply.Usage.CachedTokens, v)
-	case takeReasoning:
-		wire.SetTokens(&t.reply.Usage.ReasoningTokens, v)
 	}
 }
 
 // End implements wire.Taker.
-func (t *taker) End(id int) { t.failed = t.failed || id == takeError }
-
-// Close implements wire.Taker.
-func (t *taker) Close(llm.Framing, llm.Refusal) []byte { return nil }
+func (*usageTaker) End(int) {}
 
 // Reply implements wire.Taker.
-func (t *taker) Reply() llm.Reply {
-	r := t.reply
-	r.ToolCalls = t.calls.List()
-	if t.failed {
-		r.FinishReason = ""
+func (t *usageTaker) Reply() llm.Reply { return t.reply }
+
+// Close implements wire.Taker.
+func (*usageTaker) Close(f llm.Framing, r llm.Refusal) []byte { return closeChunks(f, r) }
+
+// closeChunks ends a stream of events that have no names: with an error, which the official SDKs raise, and with the event that ends such a
+// stream, for those that do not look for one.
+func closeChunks(f llm.Framing, r llm.Refusal) []byte {
+	if f != llm.FramingSSE {
+		return nil
 	}
-	return r
+	b := append([]byte("data: "), wire.Encode(refusalOf(r))...)
+	return append(b, "\n\ndata: [DONE]\n\n"...)
 }

@@ -82,7 +82,7 @@ func openaiParams() sdk.ChatCompletionNewParams {
 
 // What the SDK sends is read without any objection, and what it understands of a response is what the watcher understands.
 func TestOpenAICall(t *testing.T) {
-	response := golden.Files(t, "../../openai/testdata/responses", "text_with_usage.sse")["text_with_usage"]
+	response := golden.Files(t, "../../openai/testdata/chat_completions/responses", "text_with_usage.sse")["text_with_usage"]
 	client, sent := openaiProvider(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.Write(response)

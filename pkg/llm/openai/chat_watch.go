@@ -1,0 +1,206 @@
+package openai
+
+import (
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/internal/wire"
+	"sallyport.dev/sallyport/pkg/llm/strictjson"
+)
+
+// Watch returns a reader of a chat completion, or of one of the older completions: a stream of chunks, which ends with "[DONE]", or one
+// JSON text. What a response says of tokens, with stream_options.include_usage also a stream, is in the Usage of its Reply;
+// the input tokens include the cached ones.
+func Watch(o llm.WatchOptions) llm.Watcher {
+	return wire.Watch(o, chatResponse, &chatTaker{calls: wire.Calls{Keep: o.Arguments}})
+}
+
+// The values that are taken of a chat completion.
+const (
+	takeFinish = takeOwn + iota
+	takeChoice
+	takeCallIndex
+	takeCallID
+	takeCallName
+	takeCallArguments
+	endCall
+	endFunction
+	endChoice
+)
+
+// chatResponse is the shape of a chat.completion and of a chat.completion.chunk, which differ in one name.
+var chatResponse = func() *wire.Shape {
+	called := map[string]*wire.Shape{"name": take(takeCallName), "arguments": long(takeCallArguments), "input": long(takeCallArguments)}
+	call := &wire.Shape{End: endCall, Members: map[string]*wire.Shape{
+		"index":    take(takeCallIndex),
+		"id":       take(takeCallID),
+		"function": object(called),
+		"custom":   object(called),
+	}}
+	message := object(map[string]*wire.Shape{
+		"tool_calls":    {Each: call},
+		"function_call": {End: endFunction, Members: called},
+	})
+	choice := &wire.Shape{End: endChoice, Members: map[string]*wire.Shape{
+		"index":         take(takeChoice),
+		"finish_reason": take(takeFinish),
+		"message":       message,
+		"delta":         message,
+	}}
+	return object(map[string]*wire.Shape{
+		"model":   take(takeModel),
+		"choices": {Each: choice},
+		"usage":   usageShape,
+		"x_groq":  object(map[string]*wire.Shape{"usage": usageShape}),
+		"error":   {End: endError},
+	})
+}()
+
+// piece is what one chunk, or a whole response, says of one tool call.
+type piece struct {
+	index     int64
+	indexed   bool
+	id, name  string
+	arguments []byte
+	long      bool // the arguments are longer than is kept
+}
+
+type chatTaker struct {
+	reply  llm.Reply
+	calls  wire.Calls
+	failed bool
+
+	// Of the choice that is being read: its members come in any order.
+	choice   int64
+	finished bool
+	pieces   []piece
+	piece    piece
+
+	open []openCall
+}
+
+// openCall is the call of a choice that was begun last.
+type openCall struct{ choice, index int64 }
+
+// maxChoices is how many choices of one response are kept apart.
+const maxChoices = 128
+
+// key returns the key of a call among all of the response.
+func key(choice, index int64) int { return int(choice<<32 | index&0xffffffff) }
+
+// Take implements wire.Taker.
+func (t *chatTaker) Take(id int, v strictjson.Value) {
+	if tokens(&t.reply.Usage, id, v) {
+		return
+	}
+	switch id {
+	case takeModel:
+		wire.SetString(&t.reply.Model, v)
+	case takeFinish:
+		wire.SetString(&t.reply.FinishReason, v)
+		t.finished = len(v.Text()) > 0
+	case takeChoice:
+		t.choice, _ = v.Int64()
+	case takeCallIndex:
+		t.piece.index, t.piece.indexed = v.Int64()
+	case takeCallID:
+		t.piece.id = string(v.Text())
+	case takeCallName:
+		t.piece.name = string(v.Text())
+	case takeCallArguments:
+		t.piece.long = v.Kind() == strictjson.Absent
+		t.piece.arguments = append(t.piece.arguments, v.Text()...)
+	}
+}
+
+// End implements wire.Taker.
+func (t *chatTaker) End(id int) {
+	switch id {
+	case endError:
+		t.failed = true
+	case endCall, endFunction:
+		t.pieces = append(t.pieces, t.piece)
+		t.piece = piece{}
+	case endChoice:
+		t.number()
+		for i := range t.pieces {
+			t.call(&t.pieces[i])
+		}
+		if t.finished {
+			t.done(t.choice)
+		}
+		t.pieces, t.choice, t.finished = t.pieces[:0], 0, false
+	}
+}
+
+// number gives an index to the pieces that have none: those of a whole response, which has its calls in order, and those of servers that tell one call
+// from the next by its id.
+func (t *chatTaker) number() {
+	var from int64
+	if last := t.last(); last != nil && len(t.pieces) > 0 {
+		from = last.index
+		if id := t.pieces[0].id; id != "" && id != t.calls.At(key(t.choice, last.index)).ID {
+			from++
+		}
+	}
+	for i := range t.pieces {
+		if p := &t.pieces[i]; !p.indexed {
+			p.index = from + int64(i)
+		}
+	}
+}
+
+// call adds a piece to its call.
+func (t *chatTaker) call(p *piece) {
+	call := t.calls.At(key(t.choice, p.index))
+	if call.Done {
+		// Should what was complete change, then whoever judged it has judged something else.
+		call.Truncated = call.Truncated || p.long || len(p.arguments) > 0 || p.name != "" && p.name != call.Name
+		return
+	}
+	if last := t.last(); last != nil && last.index != p.index {
+		t.calls.At(key(last.choice, last.index)).Done = true
+		last.index = p.index
+		call = t.calls.At(key(t.choice, p.index))
+	} else if last == nil && len(t.open) < maxChoices {
+		t.open = append(t.open, openCall{t.choice, p.index})
+	}
+	if p.id != "" {
+		call.ID = p.id
+	}
+	if p.name != "" {
+		call.Name = p.name
+	}
+	if p.long {
+		call.Truncated = true
+	}
+	t.calls.Append(call, p.arguments)
+}
+
+// last returns the call of the choice that is open; nil where there is none.
+func (t *chatTaker) last() *openCall {
+	for i := range t.open {
+		if t.open[i].choice == t.choice {
+			return &t.open[i]
+		}
+	}
+	return nil
+}
+
+// done says of all calls of a choice that they are complete.
+func (t *chatTaker) done(choice int64) {
+	if last := t.last(); last != nil {
+		t.calls.At(key(choice, last.index)).Done = true
+	}
+}
+
+// Close implements wire.Taker.
+func (*chatTaker) Close(f llm.Framing, r llm.Refusal) []byte { return closeChunks(f, r) }
+
+// Reply implements wire.Taker.
+func (t *chatTaker) Reply() llm.Reply {
+	r := t.reply
+	r.ToolCalls = t.calls.List()
+	if t.failed {
+		r.FinishReason = ""
+	}
+	return r
+}

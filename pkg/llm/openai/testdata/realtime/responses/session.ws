@@ -1,0 +1,12 @@
+{"type":"session.created","event_id":"e","session":{"type":"realtime","model":"gpt-realtime","id":"s"}}
+{"type":"conversation.item.input_audio_transcription.completed","item_id":"i","transcript":"hi","usage":{"type":"tokens","total_tokens":22,"input_tokens":13,"output_tokens":9}}
+{"type":"response.created","response":{"id":"resp_1","object":"realtime.response","status":"in_progress","output":[],"usage":null}}
+{"type":"response.output_item.added","response_id":"resp_1","output_index":0,"item":{"id":"item_1","object":"realtime.item","type":"function_call","status":"in_progress","name":"f","call_id":"call_sHlR7iaFwQ2YQOqm","arguments":""}}
+{"type":"response.function_call_arguments.delta","response_id":"resp_1","item_id":"item_1","output_index":0,"call_id":"call_sHlR7iaFwQ2YQOqm","delta":"{\"sign\":"}
+{"type":"response.function_call_arguments.delta","response_id":"resp_1","item_id":"item_1","output_index":0,"call_id":"call_sHlR7iaFwQ2YQOqm","delta":"\"Aquarius\"}"}
+{"type":"response.function_call_arguments.done","response_id":"resp_1","item_id":"item_1","output_index":0,"call_id":"call_sHlR7iaFwQ2YQOqm","name":"f","arguments":"{\"sign\":\"Aquarius\"}"}
+{"type":"response.output_item.done","response_id":"resp_1","output_index":0,"item":{"id":"item_1","object":"realtime.item","type":"function_call","status":"completed","name":"f","call_id":"call_sHlR7iaFwQ2YQOqm","arguments":"{\"sign\":\"Aquarius\"}"}}
+{"type":"response.done","response":{"id":"resp_1","object":"realtime.response","status":"completed","output":[{"id":"item_1","object":"realtime.item","type":"function_call","status":"completed","name":"f","call_id":"call_sHlR7iaFwQ2YQOqm","arguments":"{\"sign\":\"Aquarius\"}"}],"usage":{"total_tokens":275,"input_tokens":127,"output_tokens":148,"input_token_details":{"cached_tokens":64,"text_tokens":119,"audio_tokens":8},"output_token_details":{"text_tokens":36,"audio_tokens":112}}}}
+{"type":"response.created","response":{"id":"resp_2","status":"in_progress"}}
+{"type":"response.function_call_arguments.delta","response_id":"resp_2","item_id":"item_2","output_index":0,"call_id":"call_2","delta":"{}"}
+{"type":"response.done","response":{"id":"resp_3","status":"cancelled","output":[],"usage":{"total_tokens":275,"input_tokens":127,"output_tokens":148,"input_token_details":{"cached_tokens":64,"text_tokens":119,"audio_tokens":8},"output_token_details":{"text_tokens":36,"audio_tokens":112}}}}
