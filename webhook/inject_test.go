@@ -253,7 +253,9 @@ func TestReinvocation(t *testing.T) {
 		t.Error("ours differ from the template")
 	}
 	for _, c := range []corev1.Container{out.Spec.InitContainers[2], out.Spec.Containers[1]} {
-		if !slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "SSL_CERT_FILE" && e.Value == v1alpha1.TrustPath+"/"+v1alpha1.BundleFile }) ||
+		if !slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
+			return e.Name == "SSL_CERT_FILE" && e.Value == v1alpha1.TrustPath+"/"+v1alpha1.BundleFile
+		}) ||
 			!slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == v1alpha1.TrustVolume && m.ReadOnly }) {
 			t.Errorf("container %s was added later and lacks its trust", c.Name)
 		}
@@ -513,5 +515,17 @@ func BenchmarkInject(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// The explicit proxy is told to the sidecar alone, and where a profile asks for it.
+func TestExplicitProxy(t *testing.T) {
+	for _, explicit := range []bool{false, true} {
+		profile := &v1alpha1.EgressProfile{Spec: v1alpha1.EgressProfileSpec{Proxy: v1alpha1.ProxySpec{Explicit: explicit}}}
+		c := proxyContainer(testConfig(t), profile, DefaultResources(), "Deployment/agent")
+		is := slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == v1alpha1.EnvExplicit && e.Value == "true" })
+		if is != explicit {
+			t.Errorf("explicit %v: environment %v", explicit, c.Env)
+		}
 	}
 }

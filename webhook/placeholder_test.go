@@ -1,20 +1,36 @@
 package webhook
 
 import (
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 )
 
 func TestKeyPlaceholders(t *testing.T) {
+	rest := func(but ...string) (names []string) {
+		for _, v := range keyVariables {
+			if !slices.Contains(but, v.name) {
+				names = append(names, v.name)
+			}
+		}
+		return names
+	}
+	env := func(name string) corev1.Container {
+		return corev1.Container{Env: []corev1.EnvVar{{Name: name, Value: "own"}}}
+	}
 	for name, tc := range map[string]struct {
 		before corev1.Container
 		added  []string
 	}{
-		"neither":     {corev1.Container{}, []string{"OPENAI_API_KEY", "ANTHROPIC_API_KEY"}},
-		"own key":     {corev1.Container{Env: []corev1.EnvVar{{Name: "OPENAI_API_KEY", Value: "sk-own"}}}, []string{"ANTHROPIC_API_KEY"}},
-		"own token":   {corev1.Container{Env: []corev1.EnvVar{{Name: "ANTHROPIC_AUTH_TOKEN", Value: "own"}}}, []string{"OPENAI_API_KEY"}},
-		"from Secret": {corev1.Container{EnvFrom: []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{}}}}, nil},
+		"none":               {corev1.Container{}, rest()},
+		"own key":            {env("OPENAI_API_KEY"), rest("OPENAI_API_KEY")},
+		"own token":          {env("ANTHROPIC_AUTH_TOKEN"), rest("ANTHROPIC_API_KEY")},
+		"Google's key":       {env("GOOGLE_API_KEY"), rest("GEMINI_API_KEY")},
+		"Vertex AI":          {env("GOOGLE_GENAI_USE_VERTEXAI"), rest("GEMINI_API_KEY")},
+		"the pod's AWS role": {env("AWS_WEB_IDENTITY_TOKEN_FILE"), rest("AWS_BEARER_TOKEN_BEDROCK")},
+		"Cohere's new name":  {env("COHERE_API_KEY"), rest("CO_API_KEY")},
+		"from Secret":        {corev1.Container{EnvFrom: []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{}}}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := tc.before.DeepCopy()

@@ -66,7 +66,7 @@ func initContainer(config *Config, profile *v1alpha1.EgressProfile, resources co
 }
 
 func proxyContainer(config *Config, profile *v1alpha1.EgressProfile, resources corev1.ResourceRequirements, workload string) corev1.Container {
-	return corev1.Container{
+	c := corev1.Container{
 		Name:            v1alpha1.ProxyContainerName,
 		Image:           config.image(profile),
 		ImagePullPolicy: config.pullPolicy(config.image(profile)),
@@ -113,6 +113,10 @@ func proxyContainer(config *Config, profile *v1alpha1.EgressProfile, resources c
 			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 	}
+	if profile != nil && profile.Spec.Proxy.Explicit {
+		c.Env = append(c.Env, corev1.EnvVar{Name: v1alpha1.EnvExplicit, Value: "true"})
+	}
+	return c
 }
 
 func podField(name, field string) corev1.EnvVar {

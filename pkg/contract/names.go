@@ -36,7 +36,9 @@ const (
 // Ports of the sidecar.
 const (
 	CapturePort int32 = 15001
-	HealthPort  int32 = 15020
+	// ExplicitPort is that of the explicit proxy, on the loopback address.
+	ExplicitPort int32 = 15002
+	HealthPort   int32 = 15020
 )
 
 // Ports of the controller's Service.
@@ -61,6 +63,8 @@ const (
 	// EnvWorkload is "Kind/name" of the pod's owner as the webhook saw it. It is informative: the
 	// control plane takes the workload from the authenticated identity.
 	EnvWorkload = "SALLYPORT_WORKLOAD"
+	// EnvExplicit is "true" where the sidecar also serves the explicit proxy.
+	EnvExplicit = "SALLYPORT_EXPLICIT_PROXY"
 	// EnvPodName, EnvPodNamespace, EnvPodUID and EnvServiceAccount come from the downward API.
 	EnvPodName        = "POD_NAME"
 	EnvPodNamespace   = "POD_NAMESPACE"

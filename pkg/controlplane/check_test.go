@@ -30,7 +30,7 @@ func TestCheckProvider(t *testing.T) {
 		want   string
 	}{
 		{"right", func(*v1alpha1.ModelProviderSpec) {}, ""},
-		{"unknown API", func(s *v1alpha1.ModelProviderSpec) { s.API = "smtp" }, "none of openai, anthropic"},
+		{"unknown API", func(s *v1alpha1.ModelProviderSpec) { s.API = "smtp" }, "none of openai, azure-openai, anthropic, gemini, vertex-ai, bedrock, cohere, ollama, mcp, a2a"},
 		{"no host", func(s *v1alpha1.ModelProviderSpec) { s.Hosts = nil }, "no host"},
 		{"upper case", func(s *v1alpha1.ModelProviderSpec) { s.Hosts = []string{"API.model.test"} }, "no exact DNS name"},
 		{"with port", func(s *v1alpha1.ModelProviderSpec) { s.Hosts = []string{"api.model.test:443"} }, "no exact DNS name"},
@@ -39,6 +39,20 @@ func TestCheckProvider(t *testing.T) {
 		{"address", func(s *v1alpha1.ModelProviderSpec) { s.Hosts = []string{"10.0.0.1"} }, "is an address"},
 		{"twice", func(s *v1alpha1.ModelProviderSpec) { s.Hosts = []string{"a.test", "a.test"} }, "given twice"},
 		{"port", func(s *v1alpha1.ModelProviderSpec) { s.Port = 70_000 }, "port 70000"},
+		{"ends in a number", func(s *v1alpha1.ModelProviderSpec) { s.Hosts = []string{"127.1"} }, "ends in a number"},
+		{"long label", func(s *v1alpha1.ModelProviderSpec) { s.Hosts = []string{strings.Repeat("a", 64) + ".test"} }, "more than 63"},
+		{"not by IDNA", func(s *v1alpha1.ModelProviderSpec) { s.Hosts = []string{"xn--a.test"} }, "IDNA"},
+		{"plaintext", func(s *v1alpha1.ModelProviderSpec) { s.Plaintext, s.Port = true, 8000 }, ""},
+		{"plaintext without a port", func(s *v1alpha1.ModelProviderSpec) { s.Plaintext = true }, "needs a port"},
+		{"plaintext with roots", func(s *v1alpha1.ModelProviderSpec) { s.Plaintext, s.Port, s.CABundle = true, 80, "x" }, "no certificate"},
+		{"base path", func(s *v1alpha1.ModelProviderSpec) { s.BasePath = "/v1/projects/p:q/openai" }, ""},
+		{"base path with escapes", func(s *v1alpha1.ModelProviderSpec) { s.BasePath = "/a%2Fb" }, "basePath"},
+		{"base path that is a URL", func(s *v1alpha1.ModelProviderSpec) { s.BasePath = "https://a.test/openai" }, "basePath"},
+		{"base path with dots", func(s *v1alpha1.ModelProviderSpec) { s.BasePath = "/.." }, "basePath"},
+		{"addresses", func(s *v1alpha1.ModelProviderSpec) { s.Addresses = []string{"127.0.0.1", "::1"} }, ""},
+		{"address with zone", func(s *v1alpha1.ModelProviderSpec) { s.Addresses = []string{"fe80::1%eth0"} }, "no IP address"},
+		{"address of no host", func(s *v1alpha1.ModelProviderSpec) { s.Addresses = []string{"0.0.0.0"} }, "no IP address"},
+		{"address twice", func(s *v1alpha1.ModelProviderSpec) { s.Addresses = []string{"::1", "::1"} }, "given twice"},
 		{"selector", func(s *v1alpha1.ModelProviderSpec) {
 			s.NamespaceSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Like"}}}
 		}, "namespaceSelector"},
@@ -55,6 +69,34 @@ func TestCheckProvider(t *testing.T) {
 			tt.change(&spec)
 			verdictIs(t, checkProvider(&spec), tt.want)
 		})
+	}
+}
+
+func TestCheckCredential(t *testing.T) {
+	const account = `{
+	  "type": "service_account", "client_email": "a@b", "private_key": "-----BEGIN PRIVATE KEY-----\nMAA=\n"
+	}`
+	for _, tt := range []struct {
+		name  string
+		api   v1alpha1.ModelProviderAPI
+		value string
+		want  string
+	}{
+		{"key", v1alpha1.APIOpenAI, "sk-1", ""},
+		{"two words", v1alpha1.APIOpenAI, "sk 1", "cannot stand in a header"},
+		{"JSON where a key belongs", v1alpha1.APIOpenAI, account, "cannot stand in a header"},
+		{"service account", v1alpha1.APIVertexAI, account, ""},
+		{"access token", v1alpha1.APIVertexAI, "ya29.x", ""},
+		{"another file", v1alpha1.APIVertexAI, `{"type":"authorized_user"}`, `lacks "client_email"`},
+		{"AWS", v1alpha1.APIBedrock, `{"accessKeyId": "a", "secretAccessKey": "b"}`, ""},
+		{"AWS without the secret", v1alpha1.APIBedrock, `{"accessKeyId": "a"}`, `lacks "secretAccessKey"`},
+		{"AWS, broken", v1alpha1.APIBedrock, `{"accessKeyId": "sk-secret"`, "no object of strings"},
+		{"Bedrock key", v1alpha1.APIBedrock, "ABSK", ""},
+	} {
+		err := checkCredential(tt.api, []byte(tt.value))
+		if (tt.want == "") != (err == nil) || err != nil && (!strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "sk-")) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+		}
 	}
 }
 

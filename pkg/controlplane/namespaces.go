@@ -88,7 +88,7 @@ func (p *Plane) compose(ctx context.Context, namespace *corev1.Namespace) error 
 	for _, provider := range knownProviders(providers.Items, namespace.Labels) {
 		resource := providerResource(provider)
 		if resource.GetCredential() != "" {
-			value, err := p.credential(ctx, provider.Spec.Credential)
+			value, err := p.credential(ctx, &provider.Spec)
 			switch {
 			case err == nil:
 				resources.Secrets[resource.GetCredential()] = value
@@ -98,7 +98,9 @@ func (p *Plane) compose(ctx context.Context, namespace *corev1.Namespace) error 
 			// Without its credential the provider is sent all the same: the sidecar refuses its calls and says why.
 		}
 		resources.Providers = append(resources.Providers, resource)
-		hosts = append(hosts, provider.Spec.Hosts...)
+		if !provider.Spec.Plaintext { // for which nobody needs a certificate
+			hosts = append(hosts, provider.Spec.Hosts...)
+		}
 	}
 	slices.Sort(hosts)
 	p.mu.Lock()
@@ -179,6 +181,9 @@ func providerResource(provider *v1alpha1.ModelProvider) *xdsv1.ModelProvider {
 		Hosts:      provider.Spec.Hosts,
 		Port:       uint32(portOf(&provider.Spec)),
 		CaBundle:   provider.Spec.CABundle,
+		BasePath:   provider.Spec.BasePath,
+		Plaintext:  provider.Spec.Plaintext,
+		Addresses:  provider.Spec.Addresses,
 		Generation: provider.Generation,
 	}
 	if provider.Spec.Credential != nil {
@@ -188,7 +193,8 @@ func providerResource(provider *v1alpha1.ModelProvider) *xdsv1.ModelProvider {
 }
 
 // credential reads a provider's credential. An error that isUnusable recognises says that there is none to be had.
-func (p *Plane) credential(ctx context.Context, c *v1alpha1.ProviderCredential) ([]byte, error) {
+func (p *Plane) credential(ctx context.Context, spec *v1alpha1.ModelProviderSpec) ([]byte, error) {
+	c := spec.Credential
 	var secret corev1.Secret
 	err := p.client.Get(ctx, client.ObjectKey{Namespace: p.config.Namespace, Name: c.SecretRef.Name}, &secret)
 	if apierrors.IsNotFound(err) {
@@ -201,9 +207,8 @@ func (p *Plane) credential(ctx context.Context, c *v1alpha1.ProviderCredential) 
 	if len(value) == 0 {
 		return nil, unusablef("Secret %s has no key %q, or it is empty", c.SecretRef.Name, c.SecretRef.Key)
 	}
-	// It becomes the value of a header.
-	if slices.ContainsFunc(value, func(b byte) bool { return b < 0x21 || b > 0x7e }) {
-		return nil, unusablef("key %q of Secret %s holds something that cannot stand in a header", c.SecretRef.Key, c.SecretRef.Name)
+	if err := checkCredential(spec.API, value); err != nil {
+		return nil, unusablef("key %q of Secret %s %v", c.SecretRef.Key, c.SecretRef.Name, err)
 	}
 	return value, nil
 }

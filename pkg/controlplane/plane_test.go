@@ -305,7 +305,7 @@ func TestProvidersAndProfilesReachSidecars(t *testing.T) {
 	second := modelProvider("second", []string{"other.model.test", "api.model.test"}, nil, "")
 	l.create(second)
 	l.until("the conflict is reported", reason(second, reasonHostConflict))
-	bad := modelProvider("third", []string{"Api.Model.Test:443"}, nil, "")
+	bad := modelProvider("third", []string{"api.model.1"}, nil, "")
 	l.create(bad)
 	l.until("the host is refused", reason(bad, reasonInvalid))
 
@@ -328,6 +328,48 @@ func TestProvidersAndProfilesReachSidecars(t *testing.T) {
 		l.get(first)
 		return first.Status.Sidecars.Total == 0
 	})
+}
+
+// What is plainly wrong with a provider the API server refuses, saying what would be right.
+func TestProvidersAreCheckedAtTheDoor(t *testing.T) {
+	l := newLab(t)
+	for name, tt := range map[string]struct {
+		change func(*v1alpha1.ModelProviderSpec)
+		want   string // "" where it is right
+	}{
+		"every member": {func(s *v1alpha1.ModelProviderSpec) {
+			s.BasePath, s.Plaintext, s.Port, s.Addresses = "/openai/v2", true, 8000, []string{"127.0.0.1", "fd00::1"}
+		}, ""},
+		"unknown API":                    {func(s *v1alpha1.ModelProviderSpec) { s.API = "smtp" }, "Unsupported value"},
+		"host with a port":               {func(s *v1alpha1.ModelProviderSpec) { s.Hosts = []string{"api.model.test:443"} }, "should match"},
+		"plaintext without a port":       {func(s *v1alpha1.ModelProviderSpec) { s.Plaintext = true }, "needs a port of its own"},
+		"plaintext with roots":           {func(s *v1alpha1.ModelProviderSpec) { s.Plaintext, s.Port, s.CABundle = true, 80, "x" }, "has no certificate"},
+		"base path that ends in a slash": {func(s *v1alpha1.ModelProviderSpec) { s.BasePath = "/openai/" }, "should match"},
+		"base path with dots":            {func(s *v1alpha1.ModelProviderSpec) { s.BasePath = "/a/../b" }, "should match"},
+		"address that is a name":         {func(s *v1alpha1.ModelProviderSpec) { s.Addresses = []string{"localhost"} }, "must be an IP address"},
+		"address with a port":            {func(s *v1alpha1.ModelProviderSpec) { s.Addresses = []string{"10.0.0.1:80"} }, "must be an IP address"},
+		"address given twice":            {func(s *v1alpha1.ModelProviderSpec) { s.Addresses = []string{"10.0.0.1", "10.0.0.1"} }, "Duplicate value"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := modelProvider("at-the-door", []string{"api.model.test"}, nil, "")
+			tt.change(&p.Spec)
+			err := l.client.Create(t.Context(), p)
+			if (tt.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			if err == nil {
+				verdictIs(t, checkProvider(&p.Spec), "")
+				if err := l.client.Delete(t.Context(), p); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for _, api := range v1alpha1.ModelProviderAPIs() {
+		p := modelProvider("api-"+string(api), []string{string(api) + ".model.test"}, nil, "")
+		p.Spec.API = api
+		l.create(p)
+	}
 }
 
 // record is the decision record of a benign call, with a workload that is not the sender's.

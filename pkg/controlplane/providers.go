@@ -3,13 +3,17 @@ package controlplane
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"golang.org/x/net/idna"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -64,7 +68,7 @@ func (p *Plane) reconcileProvider(ctx context.Context, request reconcile.Request
 	}
 	if problem == nil && provider.Spec.Credential != nil {
 		reason = reasonCredentialMissing
-		if _, problem = p.credential(ctx, provider.Spec.Credential); problem != nil && !isUnusable(problem) {
+		if _, problem = p.credential(ctx, &provider.Spec); problem != nil && !isUnusable(problem) {
 			return reconcile.Result{}, problem
 		}
 	}
@@ -147,8 +151,8 @@ func (p *Plane) providerStatus(provider *v1alpha1.ModelProvider, reason string, 
 
 // checkProvider says what is wrong with a spec.
 func checkProvider(spec *v1alpha1.ModelProviderSpec) error {
-	if spec.API != v1alpha1.APIOpenAI && spec.API != v1alpha1.APIAnthropic {
-		return unusablef("api %q is none of openai, anthropic", spec.API)
+	if apis := v1alpha1.ModelProviderAPIs(); !slices.Contains(apis, spec.API) {
+		return unusablef("api %q is none of %s", spec.API, joined(apis))
 	}
 	if len(spec.Hosts) == 0 {
 		return unusablef("no host")
@@ -164,6 +168,24 @@ func checkProvider(spec *v1alpha1.ModelProviderSpec) error {
 	if spec.Port < 0 || spec.Port > 65_535 {
 		return unusablef("port %d is none", spec.Port)
 	}
+	if spec.Plaintext && portOf(spec) == defaultPort {
+		return unusablef("a plaintext provider needs a port of its own, such as 80 or 8000: %d is that of TLS", defaultPort)
+	}
+	if spec.Plaintext && spec.CABundle != "" {
+		return unusablef("a plaintext provider has no certificate that caBundle could be for")
+	}
+	if spec.BasePath != "" && !basePath.MatchString(spec.BasePath) {
+		return unusablef("basePath %q must begin with a slash, end with none, and have neither empty nor dot segments, escapes, parameters or a query", spec.BasePath)
+	}
+	for i, a := range spec.Addresses {
+		ip, err := netip.ParseAddr(a)
+		if err != nil || ip.Zone() != "" || ip.IsUnspecified() || ip.IsMulticast() {
+			return unusablef("address %q is no IP address of one host", a)
+		}
+		if slices.Contains(spec.Addresses[:i], a) {
+			return unusablef("address %s is given twice", a)
+		}
+	}
 	if spec.NamespaceSelector != nil {
 		if _, err := metav1.LabelSelectorAsSelector(spec.NamespaceSelector); err != nil {
 			return unusablef("namespaceSelector: %v", err)
@@ -175,6 +197,46 @@ func checkProvider(spec *v1alpha1.ModelProviderSpec) error {
 	return checkCABundle(spec.CABundle)
 }
 
+// basePath is the form of one: segments that cannot be read in two ways, none of them beginning with a dot.
+var basePath = regexp.MustCompile(`^(/[A-Za-z0-9_~:@-][A-Za-z0-9._~:@-]*)+$`)
+
+// joined lists names for a sentence.
+func joined[S ~string](names []S) string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = string(n)
+	}
+	return strings.Join(out, ", ")
+}
+
+// checkCredential says what is wrong with a secret, without repeating any of it. The sidecar knows more of it: whether a private key is one, say.
+func checkCredential(api v1alpha1.ModelProviderAPI, value []byte) error {
+	var needed []string
+	switch api {
+	case v1alpha1.APIBedrock:
+		needed = []string{"accessKeyId", "secretAccessKey"}
+	case v1alpha1.APIVertexAI:
+		needed = []string{"type", "client_email", "private_key"}
+	}
+	if needed != nil && value[0] == '{' {
+		var members map[string]string
+		if err := json.Unmarshal(value, &members); err != nil {
+			return errors.New("begins as JSON and is no object of strings")
+		}
+		for _, n := range needed {
+			if members[n] == "" {
+				return fmt.Errorf("lacks %q", n)
+			}
+		}
+		return nil
+	}
+	// It becomes the value of a header.
+	if slices.ContainsFunc(value, func(b byte) bool { return b < 0x21 || b > 0x7e }) {
+		return errors.New("holds something that cannot stand in a header")
+	}
+	return nil
+}
+
 // checkHost wants an exact DNS name, lower case, without port and trailing dot; an address is none.
 func checkHost(host string) error {
 	if _, err := netip.ParseAddr(host); err == nil {
@@ -182,6 +244,19 @@ func checkHost(host string) error {
 	}
 	if problems := validation.IsDNS1123Subdomain(host); len(problems) > 0 {
 		return unusablef("host %q is no exact DNS name in lower case, without port: %s", host, strings.Join(problems, "; "))
+	}
+	// What follows no sidecar would take: it would refuse all that came together with it.
+	labels := strings.Split(host, ".")
+	if last := labels[len(labels)-1]; last[0] >= '0' && last[0] <= '9' {
+		return unusablef("host %s ends in a number, which resolvers take for an address", host)
+	}
+	if slices.ContainsFunc(labels, func(l string) bool { return len(l) > 63 }) {
+		return unusablef("host %s has a label of more than 63 characters", host)
+	}
+	if strings.Contains(host, "xn--") {
+		if a, err := idna.Lookup.ToASCII(host); err != nil || a != host {
+			return unusablef("host %s is not valid by IDNA", host)
+		}
 	}
 	return nil
 }

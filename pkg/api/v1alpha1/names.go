@@ -18,6 +18,7 @@ const (
 	TokenAudience                = contract.TokenAudience
 	DefaultProfile               = contract.DefaultProfile
 	CapturePort                  = contract.CapturePort
+	ExplicitPort                 = contract.ExplicitPort
 	HealthPort                   = contract.HealthPort
 	DiscoveryPort                = contract.DiscoveryPort
 	BundlePort                   = contract.BundlePort
@@ -26,6 +27,7 @@ const (
 	EnvTrustAnchors              = contract.EnvTrustAnchors
 	EnvBundleKeys                = contract.EnvBundleKeys
 	EnvWorkload                  = contract.EnvWorkload
+	EnvExplicit                  = contract.EnvExplicit
 	EnvPodName                   = contract.EnvPodName
 	EnvPodNamespace              = contract.EnvPodNamespace
 	EnvPodUID                    = contract.EnvPodUID

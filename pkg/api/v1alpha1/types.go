@@ -108,29 +108,75 @@ type ModelProviderList struct {
 	Items           []ModelProvider `json:"items"`
 }
 
-// ModelProviderAPI is the wire format that a provider speaks.
-// +kubebuilder:validation:Enum=openai;anthropic
+// ModelProviderAPI is the wire format that a provider speaks: it says how its calls are read and answered, and how it wants its credential.
+// +kubebuilder:validation:Enum=openai;azure-openai;anthropic;gemini;vertex-ai;bedrock;cohere;ollama;mcp;a2a
 type ModelProviderAPI string
 
-// The wire formats known. The values are gen_ai.provider.name of the OpenTelemetry GenAI conventions.
+// The wire formats known: those of the table of surfaces.
 const (
-	APIOpenAI    ModelProviderAPI = "openai"
+	// APIOpenAI is OpenAI's, and that of the many servers that are compatible with it.
+	APIOpenAI ModelProviderAPI = "openai"
+	// APIAzureOpenAI is that of Azure OpenAI, with its deployments and API versions.
+	APIAzureOpenAI ModelProviderAPI = "azure-openai"
+	// APIAnthropic is Anthropic's.
 	APIAnthropic ModelProviderAPI = "anthropic"
+	// APIGemini is that of the Gemini API of Google AI Studio.
+	APIGemini ModelProviderAPI = "gemini"
+	// APIVertexAI is that of Vertex AI, Anthropic's models there included.
+	APIVertexAI ModelProviderAPI = "vertex-ai"
+	// APIBedrock is that of Amazon Bedrock's runtime.
+	APIBedrock ModelProviderAPI = "bedrock"
+	// APICohere is Cohere's.
+	APICohere ModelProviderAPI = "cohere"
+	// APIOllama is Ollama's own, and the compatible one that it has beside it.
+	APIOllama ModelProviderAPI = "ollama"
+	// APIMCP is the Model Context Protocol over streamable HTTP.
+	APIMCP ModelProviderAPI = "mcp"
+	// APIA2A is the JSON-RPC binding of the Agent2Agent protocol.
+	APIA2A ModelProviderAPI = "a2a"
 )
 
+// ModelProviderAPIs returns the wire formats known.
+func ModelProviderAPIs() []ModelProviderAPI {
+	return []ModelProviderAPI{APIOpenAI, APIAzureOpenAI, APIAnthropic, APIGemini, APIVertexAI, APIBedrock, APICohere, APIOllama, APIMCP, APIA2A}
+}
+
 // ModelProviderSpec says where a provider is, what it speaks and which credential a released call gets.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.plaintext) && self.plaintext) || (has(self.port) && self.port != 443)",message="a plaintext provider needs a port of its own, such as 80 or 8000: 443 is that of TLS"
+// +kubebuilder:validation:XValidation:rule="!(has(self.plaintext) && self.plaintext) || !has(self.caBundle) || size(self.caBundle) == 0",message="a plaintext provider has no certificate that caBundle could be for"
 type ModelProviderSpec struct {
 	// API is the wire format the hosts speak.
 	API ModelProviderAPI `json:"api"`
-	// Hosts are exact DNS names, lower case, without port.
+	// Hosts are exact DNS names, lower case, without port, as callers say them: a service of the cluster by its full name,
+	// such as vllm.models.svc.cluster.local, since no search domain is tried.
 	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	Hosts []string `json:"hosts"`
-	// Port is the TCP port of the hosts.
+	// Port is the TCP port of the hosts. A plaintext provider must say it.
 	// +kubebuilder:default=443
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	// +optional
 	Port int32 `json:"port,omitempty"`
+	// BasePath is the path under which the hosts have the API's own paths, where that is not the root: /openai for Groq, /api for
+	// OpenRouter. It begins with a slash and ends with none. What is asked for outside it is an unknown surface.
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^(/[A-Za-z0-9_~:@-][A-Za-z0-9._~:@-]*)*$`
+	// +optional
+	BasePath string `json:"basePath,omitempty"`
+	// Plaintext says that the hosts speak HTTP without TLS, as servers inside a cluster do. They are then spoken to in no other way.
+	// +optional
+	Plaintext bool `json:"plaintext,omitempty"`
+	// Addresses are dialled in the place of those that the hosts' names resolve to. Unlike those, they may be loopback and link-local.
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="self.all(a, isIP(a))",message="every address must be an IP address, without port or prefix length"
+	// +listType=set
+	// +optional
+	Addresses []string `json:"addresses,omitempty"`
 	// NamespaceSelector selects the namespaces that know this provider. Empty selects all.
 	// +optional
 	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
@@ -145,7 +191,9 @@ type ModelProviderSpec struct {
 
 // ProviderCredential names the key of a Secret in the controller's namespace.
 type ProviderCredential struct {
-	// SecretRef names the Secret and the key in it that holds the API key.
+	// SecretRef names the Secret and the key in it that holds the credential: an API key; for vertex-ai an access token or the JSON key of a
+	// service account; for bedrock a Bedrock API key or JSON, {"accessKeyId": "…", "secretAccessKey": "…", "sessionToken": "…", "region": "…"},
+	// where the token may be left out, and the region as well where the hosts say it.
 	SecretRef corev1.SecretKeySelector `json:"secretRef"`
 }
 
@@ -250,6 +298,10 @@ type ProxySpec struct {
 	// Resources of the proxy container, merged over the controller's defaults field by field.
 	// +optional
 	Resources corev1.ResourceRequirements `json:"resources,omitempty"`
+	// Explicit has the sidecar also listen at 127.0.0.1:15002 as a proxy that callers know of, for HTTP_PROXY, HTTPS_PROXY and base URLs such
+	// as http://127.0.0.1:15002/<ModelProvider>. Capture stays in force, and what is judged is the same. It applies to pods made from then on.
+	// +optional
+	Explicit bool `json:"explicit,omitempty"`
 }
 
 // DetectorSpec sets how baselines are learned and used.

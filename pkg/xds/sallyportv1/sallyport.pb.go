@@ -31,7 +31,7 @@ const (
 type ModelProvider struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The wire format: "openai" or "anthropic".
+	// The wire format: a name of the table of surfaces, such as "openai".
 	Api string `protobuf:"bytes,2,opt,name=api,proto3" json:"api,omitempty"`
 	// Exact host names, lower case.
 	Hosts []string `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"`
@@ -41,7 +41,13 @@ type ModelProvider struct {
 	// PEM of further roots for the provider's certificate.
 	CaBundle string `protobuf:"bytes,6,opt,name=ca_bundle,json=caBundle,proto3" json:"ca_bundle,omitempty"`
 	// Generation of the Kubernetes object.
-	Generation    int64 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
+	Generation int64 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
+	// The path under which the hosts have the API's own paths; empty for the root.
+	BasePath string `protobuf:"bytes,8,opt,name=base_path,json=basePath,proto3" json:"base_path,omitempty"`
+	// The hosts speak HTTP without TLS.
+	Plaintext bool `protobuf:"varint,9,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
+	// IP addresses that are dialled instead of those that the hosts' names resolve to.
+	Addresses     []string `protobuf:"bytes,10,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -123,6 +129,27 @@ func (x *ModelProvider) GetGeneration() int64 {
 		return x.Generation
 	}
 	return 0
+}
+
+func (x *ModelProvider) GetBasePath() string {
+	if x != nil {
+		return x.BasePath
+	}
+	return ""
+}
+
+func (x *ModelProvider) GetPlaintext() bool {
+	if x != nil {
+		return x.Plaintext
+	}
+	return false
+}
+
+func (x *ModelProvider) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
 }
 
 // WorkloadConfig is what a sidecar must know of its workload. Exactly one, named "self".
@@ -503,7 +530,7 @@ var File_sallyport_proto protoreflect.FileDescriptor
 
 const file_sallyport_proto_rawDesc = "" +
 	"\n" +
-	"\x0fsallyport.proto\x12\fsallyport.v1\"\xbc\x01\n" +
+	"\x0fsallyport.proto\x12\fsallyport.v1\"\x95\x02\n" +
 	"\rModelProvider\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03api\x18\x02 \x01(\tR\x03api\x12\x14\n" +
@@ -515,7 +542,11 @@ const file_sallyport_proto_rawDesc = "" +
 	"\tca_bundle\x18\x06 \x01(\tR\bcaBundle\x12\x1e\n" +
 	"\n" +
 	"generation\x18\a \x01(\x03R\n" +
-	"generation\"\xaf\x02\n" +
+	"generation\x12\x1b\n" +
+	"\tbase_path\x18\b \x01(\tR\bbasePath\x12\x1c\n" +
+	"\tplaintext\x18\t \x01(\bR\tplaintext\x12\x1c\n" +
+	"\taddresses\x18\n" +
+	" \x03(\tR\taddresses\"\xaf\x02\n" +
 	"\x0eWorkloadConfig\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +

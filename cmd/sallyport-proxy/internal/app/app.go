@@ -153,9 +153,19 @@ func run(ctx context.Context, o *runOptions, log *zap.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	var explicit net.Listener
+	if o.explicit != "" {
+		if explicit, err = (&net.ListenConfig{}).Listen(ctx, "tcp", o.explicit); err != nil {
+			_ = captured.Close()
+			return fmt.Errorf("listen as explicit proxy: %w", err)
+		}
+	}
 	probes, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.healthListen)
 	if err != nil {
 		_ = captured.Close()
+		if explicit != nil {
+			_ = explicit.Close()
+		}
 		return fmt.Errorf("listen for probes: %w", err)
 	}
 	health := proxy.NewHealth(reg, s.checks(engine)...)
@@ -168,6 +178,9 @@ func run(ctx context.Context, o *runOptions, log *zap.Logger) (err error) {
 	g.Go(func() error { return ignore(client.Run(parts), context.Canceled) })
 	g.Go(func() error { return s.intermediate.run(parts) })
 	g.Go(func() error { return s.proxy.Serve(captured) })
+	if explicit != nil {
+		g.Go(func() error { return s.proxy.ServeExplicit(explicit) })
+	}
 	g.Go(func() error { return ignore(healthServer.Serve(probes), http.ErrServerClosed) })
 	g.Go(func() error {
 		select {
@@ -184,7 +197,7 @@ func run(ctx context.Context, o *runOptions, log *zap.Logger) (err error) {
 		stopParts()
 		return healthServer.Close()
 	})
-	log.Info("started", zap.String("pod", o.node()), zap.String("workload", o.workload), zap.Stringer("capture", captured.Addr()), zap.Stringer("health", probes.Addr()))
+	log.Info("started", zap.String("pod", o.node()), zap.String("workload", o.workload), zap.Stringer("capture", captured.Addr()), zap.String("explicit", o.explicit), zap.Stringer("health", probes.Addr()))
 	if err := g.Wait(); err != nil {
 		return err
 	}

@@ -140,8 +140,12 @@ func TestOptions(t *testing.T) {
 	getenv := func(k string) string { return env[k] }
 	o, err := parseRun(nil, getenv, io.Discard)
 	must(t, err)
-	if o.node() != "agents/agent-1" || o.commonName() != "sallyport sidecar agents/agent-1" || o.tokenPath != contract.TokenPath || o.healthListen != ":15020" {
+	if o.node() != "agents/agent-1" || o.commonName() != "sallyport sidecar agents/agent-1" || o.tokenPath != contract.TokenPath || o.healthListen != ":15020" || o.explicit != "" {
 		t.Errorf("options %+v", o)
+	}
+	env[contract.EnvExplicit] = "true"
+	if o, err := parseRun(nil, getenv, io.Discard); err != nil || o.explicit != "127.0.0.1:15002" {
+		t.Errorf("options %+v (%v)", o, err)
 	}
 	delete(env, contract.EnvPodName)
 	env[contract.EnvBundleKeys] = " \n"
@@ -166,14 +170,15 @@ func TestConvert(t *testing.T) {
 		return &xds.Snapshot{
 			Config: &xdsv1.WorkloadConfig{Namespace: "agents", Kind: "Deployment", Name: "agent", Pod: "agent-1", ServiceAccount: "default", Mode: "observe", KillSwitch: true, MaxRequestBytes: 7,
 				Passthrough: []*xdsv1.Passthrough{{Host: "a.example", Ports: []uint32{443}}, {Cidr: "10.0.0.0/8"}}},
-			Providers: []*xdsv1.ModelProvider{{Name: "p", Api: "openai", Hosts: []string{"b.example"}, Port: 443, Credential: "c", CaBundle: "roots"}},
-			Secrets:   map[string][]byte{"c": []byte("key")},
+			Providers: []*xdsv1.ModelProvider{{Name: "p", Api: "openai", Hosts: []string{"b.example"}, Port: 443, Credential: "c", CaBundle: "roots",
+				BasePath: "/openai", Plaintext: true, Addresses: []string{"10.0.0.1"}}},
+			Secrets: map[string][]byte{"c": []byte("key")},
 		}
 	}
 	s, err := convert(good())
 	must(t, err)
 	if s.Workload.Pod != "agent-1" || s.Mode != "observe" || !s.KillSwitch || s.MaxRequestBytes != 7 || s.Passthrough[0].Ports[0] != 443 || s.Passthrough[1].CIDR != "10.0.0.0/8" ||
-		s.Providers[0].CABundle != "roots" || string(s.Credentials[s.Providers[0].Credential]) != "key" {
+		s.Providers[0].CABundle != "roots" || s.Providers[0].BasePath != "/openai" || !s.Providers[0].Plaintext || s.Providers[0].Addresses[0] != "10.0.0.1" || string(s.Credentials[s.Providers[0].Credential]) != "key" {
 		t.Errorf("snapshot %+v", s)
 	}
 	for name, change := range map[string]func(*xds.Snapshot){

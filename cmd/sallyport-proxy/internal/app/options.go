@@ -31,6 +31,7 @@ type runOptions struct {
 	stateDir      string
 	trustDir      string
 	captureListen string
+	explicit      string // address of the explicit proxy; "" where there is none
 	healthListen  string
 	drain         time.Duration
 	logLevel      zapcore.Level
@@ -55,12 +56,17 @@ func parseRun(args []string, getenv func(string) string, out io.Writer) (*runOpt
 		podUID:           getenv(contract.EnvPodUID),
 		serviceAccount:   getenv(contract.EnvServiceAccount),
 	}
+	explicit := ""
+	if getenv(contract.EnvExplicit) == "true" {
+		explicit = fmt.Sprintf("127.0.0.1:%d", contract.ExplicitPort)
+	}
 	f := flag.NewFlagSet("sallyport-proxy run", flag.ContinueOnError)
 	f.SetOutput(out)
 	f.StringVar(&o.tokenPath, "token", contract.TokenPath, "file with the ServiceAccount token")
 	f.StringVar(&o.stateDir, "state-dir", contract.StatePath, "directory for the last good of everything")
 	f.StringVar(&o.trustDir, "trust-dir", contract.TrustPath, "directory for the agent's trust files")
 	f.StringVar(&o.captureListen, "capture-listen", "", "address for captured connections; by default the capture port on all addresses of both families")
+	f.StringVar(&o.explicit, "explicit-listen", explicit, "address of the explicit proxy, to which whoever reaches it may make calls; none where it is empty")
 	f.StringVar(&o.healthListen, "health-listen", fmt.Sprintf(":%d", contract.HealthPort), "address for probes and metrics")
 	f.DurationVar(&o.drain, "drain", 25*time.Second, "how long calls in flight may take to end after SIGTERM")
 	f.TextVar(&o.logLevel, "log-level", zap.InfoLevel, "least level that is logged; decisions are info")

@@ -30,7 +30,9 @@ func (s *sidecar) apply(snap xds.Snapshot) error {
 	s.model.Store(model)
 	var hosts []string
 	for _, p := range next.Providers {
-		hosts = append(hosts, p.Hosts...)
+		if !p.Plaintext {
+			hosts = append(hosts, p.Hosts...)
+		}
 	}
 	s.intermediate.want(hosts)
 	s.configured.Store(true)
@@ -86,7 +88,8 @@ func convert(snap *xds.Snapshot) (proxy.Snapshot, error) {
 			return out, fmt.Errorf("provider %q: %w", p.GetName(), err)
 		}
 		out.Providers = append(out.Providers, proxy.Provider{
-			Name: p.GetName(), API: p.GetApi(), Hosts: p.GetHosts(), Port: port, Credential: p.GetCredential(), CABundle: p.GetCaBundle(),
+			Name: p.GetName(), API: p.GetApi(), Hosts: p.GetHosts(), Port: port, BasePath: p.GetBasePath(), Plaintext: p.GetPlaintext(),
+			Addresses: p.GetAddresses(), Credential: p.GetCredential(), CABundle: p.GetCaBundle(),
 		})
 	}
 	return out, nil
