@@ -69,6 +69,41 @@ func TestOverlaysBuild(t *testing.T) {
 	}
 }
 
+// Of every API that a provider may speak there is one ready to use, but for those that have no hosts that everybody knows.
+func TestProvidersBuild(t *testing.T) {
+	dirs, err := filepath.Glob("components/providers/*/kustomization.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[v1alpha1.ModelProviderAPI]bool{v1alpha1.APIMCP: true, v1alpha1.APIA2A: true}
+	hosts := map[string]string{}
+	for _, file := range dirs {
+		name := filepath.Base(filepath.Dir(file))
+		t.Run(name, func(t *testing.T) {
+			m := build(t, filepath.Dir(file))
+			provider := object[v1alpha1.ModelProvider](t, m, "ModelProvider", name)
+			seen[provider.Spec.API] = true
+			if m.Size() != 1 {
+				t.Errorf("%d resources", m.Size())
+			}
+			if c := provider.Spec.Credential; (c == nil) != provider.Spec.Plaintext || c != nil && (c.SecretRef.Name != "providers" || c.SecretRef.Key != name) {
+				t.Errorf("credential %+v", c)
+			}
+			for _, h := range provider.Spec.Hosts {
+				if hosts[h] != "" {
+					t.Errorf("host %s is also %s's", h, hosts[h])
+				}
+				hosts[h] = name
+			}
+		})
+	}
+	for _, api := range v1alpha1.ModelProviderAPIs() {
+		if !seen[api] {
+			t.Errorf("no provider is ready for %s", api)
+		}
+	}
+}
+
 func TestWebhook(t *testing.T) {
 	m := build(t, "base")
 	service := object[corev1.Service](t, m, "Service", "sallyport-controller")

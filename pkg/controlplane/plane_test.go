@@ -11,6 +11,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -19,6 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
 	"sallyport.dev/sallyport/pkg/detector"
@@ -364,6 +367,22 @@ func TestProvidersAreCheckedAtTheDoor(t *testing.T) {
 				}
 			}
 		})
+	}
+	ready, err := filepath.Glob("../../deploy/components/providers/*/provider.yaml")
+	if err != nil || len(ready) == 0 {
+		t.Fatalf("no provider is ready to use (%v)", err)
+	}
+	for _, file := range ready {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p v1alpha1.ModelProvider
+		if err := yaml.UnmarshalStrict(text, &p); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		l.create(&p)
+		verdictIs(t, checkProvider(&p.Spec), "")
 	}
 	for _, api := range v1alpha1.ModelProviderAPIs() {
 		p := modelProvider("api-"+string(api), []string{string(api) + ".model.test"}, nil, "")
