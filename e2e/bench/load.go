@@ -26,6 +26,7 @@ type load struct {
 	Connections int
 	PerSecond   int // over all connections; 0 means as fast as answers come
 	Stream      bool
+	Pace        time.Duration // between the events of a stream
 	For         time.Duration
 	Calls       int
 }
@@ -38,6 +39,13 @@ type result struct {
 	PerSecond float64
 	P50, P99  time.Duration
 	FirstP50  time.Duration // time to the first byte of the body
+	GapP50    time.Duration // between two events of a stream
+	GapP99    time.Duration
+	All       int // calls answered, those of the warm-up too
+
+	// What the benchmark adds of the process under test: CPU time a call, and the most resident memory in MB.
+	CPUMicros float64
+	RSS       float64
 }
 
 // warmUp is not measured.
@@ -84,8 +92,8 @@ func loadRole(ctx context.Context, dir, address string, l load) error {
 	defer cancel()
 
 	var mu sync.Mutex
-	var totals, firsts []time.Duration
-	var errs, made atomic.Int64
+	var totals, firsts, gaps []time.Duration
+	var errs, made, all atomic.Int64
 	var wg sync.WaitGroup
 	var lastErr atomic.Value
 	for c := range l.Connections {
@@ -127,7 +135,7 @@ func loadRole(ctx context.Context, dir, address string, l load) error {
 					}
 					reader = bufio.NewReaderSize(conn, 64<<10)
 				}
-				first, err := call(conn, reader, body(l.Bytes, l.Stream, k))
+				first, between, err := call(conn, reader, body(l.Bytes, l.Stream, k), l)
 				if err != nil {
 					errs.Add(1)
 					lastErr.Store(err.Error())
@@ -135,8 +143,10 @@ func loadRole(ctx context.Context, dir, address string, l load) error {
 					conn = nil
 					continue
 				}
+				all.Add(1)
 				if begun.After(measure) {
 					mu.Lock()
+					gaps = append(gaps, between...)
 					totals = append(totals, time.Since(begun))
 					firsts = append(firsts, first.Sub(begun))
 					mu.Unlock()
@@ -150,8 +160,17 @@ func loadRole(ctx context.Context, dir, address string, l load) error {
 	}
 	slices.Sort(totals)
 	slices.Sort(firsts)
-	at := func(d []time.Duration, q float64) time.Duration { return d[min(len(d)-1, int(q*float64(len(d))))] }
-	r := result{Calls: len(totals), Errors: int(errs.Load()), P50: at(totals, .5), P99: at(totals, .99), FirstP50: at(firsts, .5)}
+	slices.Sort(gaps)
+	at := func(d []time.Duration, q float64) time.Duration {
+		if len(d) == 0 {
+			return 0
+		}
+		return d[min(len(d)-1, int(q*float64(len(d))))]
+	}
+	r := result{
+		Calls: len(totals), All: int(all.Load()), Errors: int(errs.Load()), P50: at(totals, .5), P99: at(totals, .99),
+		FirstP50: at(firsts, .5), GapP50: at(gaps, .5), GapP99: at(gaps, .99),
+	}
 	if l.For > 0 {
 		r.PerSecond = float64(len(totals)) / l.For.Seconds()
 	}
@@ -167,31 +186,50 @@ func interval(l load) time.Duration {
 	return time.Second * time.Duration(l.Connections) / time.Duration(l.PerSecond)
 }
 
-// call makes one call on a kept-alive connection and returns when the first byte of the response's body came.
-func call(conn net.Conn, reader *bufio.Reader, body []byte) (first time.Time, err error) {
+// paceHeader tells the stand-in how long to wait between the events of a stream.
+const paceHeader = "Bench-Pace"
+
+// call makes one call on a kept-alive connection. It returns when the first byte of the response's body came, and the times between the
+// events of a stream that has a pace.
+func call(conn net.Conn, reader *bufio.Reader, body []byte, l load) (first time.Time, gaps []time.Duration, err error) {
 	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		return first, err
+		return first, nil, err
 	}
-	header := fmt.Sprintf("POST /v1/chat/completions HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nContent-Type: application/json\r\nAuthorization: Bearer none\r\nContent-Length: %d\r\n\r\n", modelHost, len(body))
+	header := fmt.Sprintf("POST /v1/chat/completions HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nContent-Type: application/json\r\nAuthorization: Bearer none\r\n%s: %s\r\nContent-Length: %d\r\n\r\n",
+		modelHost, paceHeader, l.Pace, len(body))
 	if _, err := conn.Write(append([]byte(header), body...)); err != nil {
-		return first, err
+		return first, nil, err
 	}
 	resp, err := http.ReadResponse(reader, nil)
 	if err != nil {
-		return first, err
+		return first, nil, err
 	}
+	defer func() { _ = resp.Body.Close() }()
 	var one [1]byte
 	n, err := resp.Body.Read(one[:])
 	first = time.Now()
-	rest, err2 := io.ReadAll(resp.Body)
 	if err != nil && n == 0 {
-		return first, err
-	}
-	if err2 != nil {
-		return first, err2
+		return first, nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return first, fmt.Errorf("status %d: %s", resp.StatusCode, strings.TrimSpace(string(one[:n])+string(rest)))
+		rest, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		return first, nil, fmt.Errorf("status %d: %s", resp.StatusCode, strings.TrimSpace(string(one[:n])+string(rest)))
 	}
-	return first, resp.Body.Close()
+	if l.Pace == 0 {
+		_, err = io.Copy(io.Discard, resp.Body)
+		return first, nil, err
+	}
+	lines := bufio.NewScanner(resp.Body)
+	last := first
+	for events := 0; lines.Scan(); {
+		if !bytes.Contains(lines.Bytes(), []byte("ata: ")) { // the first line's first byte is gone
+			continue
+		}
+		now := time.Now()
+		if events++; events > 1 {
+			gaps = append(gaps, now.Sub(last))
+		}
+		last = now
+	}
+	return first, gaps, lines.Err()
 }

@@ -51,9 +51,11 @@ func main() {
 		return
 	}
 	seconds := flag.Int("seconds", 6, "length of each measurement")
+	only := flag.String("only", "", "measure only loads whose name has this in it")
+	profile := flag.String("cpuprofile", "", "write a CPU profile of the gate to this file")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	err := bench(ctx, time.Duration(*seconds)*time.Second)
+	err := bench(ctx, time.Duration(*seconds)*time.Second, *only, *profile)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -65,6 +67,7 @@ func main() {
 type subject struct {
 	name    string
 	address string // that the caller dials
+	process *child // what stands in between; nil for the direct way
 }
 
 // child is a process of the benchmark. err may be read once ended is closed.
@@ -83,31 +86,54 @@ type measurement struct {
 }
 
 type figure struct {
-	name  string
-	of    func(result) float64
-	ratio bool // to the floor, rather than the difference
-	unit  string
+	name     string
+	of       func(result) float64
+	ratio    bool // to the floor, rather than the difference
+	unit     string
+	decimals int
+	indirect bool // there is none of the direct way
 }
 
 func micros(d func(result) time.Duration) func(result) float64 {
 	return func(r result) float64 { return float64(d(r).Nanoseconds()) / 1e3 }
 }
 
+// sweep is the sizes of a body that are measured.
+var sweep = []struct {
+	name  string
+	bytes int
+}{{"1 KB", 1 << 10}, {"10 KB", 10 << 10}, {"100 KB", 100 << 10}, {"900 KB", 900 << 10}, {"2 MB", 2 << 20}}
+
+// manyStreams is how many streams there are at once when memory is measured.
+const manyStreams = 256
+
 func measurements(each time.Duration) []measurement {
-	p50 := figure{"p50", micros(func(r result) time.Duration { return r.P50 }), false, "µs"}
-	p99 := figure{"p99", micros(func(r result) time.Duration { return r.P99 }), false, "µs"}
-	first := figure{"first byte p50", micros(func(r result) time.Duration { return r.FirstP50 }), false, "µs"}
-	perSecond := figure{"calls/s", func(r result) float64 { return r.PerSecond }, true, ""}
-	return []measurement{
-		{"1 KB, 16 connections", load{Bytes: 1 << 10, Connections: 16, For: each}, []figure{perSecond}},
-		{"1 KB, 1 connection", load{Bytes: 1 << 10, Connections: 1, For: each}, []figure{p50}},
-		{"1 KB, 500 calls/s", load{Bytes: 1 << 10, Connections: 16, PerSecond: 500, For: each}, []figure{p50, p99}},
-		{"900 KB, 1 connection", load{Bytes: 900 << 10, Connections: 1, For: each}, []figure{p50}},
-		{"stream of 20 events, 1 connection", load{Bytes: 1 << 10, Connections: 1, Stream: true, For: each}, []figure{first}},
+	p50 := figure{name: "p50", of: micros(func(r result) time.Duration { return r.P50 }), unit: "µs"}
+	p99 := figure{name: "p99", of: micros(func(r result) time.Duration { return r.P99 }), unit: "µs"}
+	first := figure{name: "first byte p50", of: micros(func(r result) time.Duration { return r.FirstP50 }), unit: "µs"}
+	gap50 := figure{name: "gap between events p50", of: micros(func(r result) time.Duration { return r.GapP50 }), unit: "µs"}
+	gap99 := figure{name: "gap between events p99", of: micros(func(r result) time.Duration { return r.GapP99 }), unit: "µs"}
+	perSecond := figure{name: "calls/s", of: func(r result) float64 { return r.PerSecond }, ratio: true}
+	cpu := figure{name: "CPU a call", of: func(r result) float64 { return r.CPUMicros }, ratio: true, unit: "µs", indirect: true}
+	memory := figure{name: "RSS, the most", of: func(r result) float64 { return r.RSS }, unit: "MB", decimals: 1, indirect: true}
+
+	var all []measurement
+	for _, s := range sweep {
+		all = append(all,
+			measurement{s.name + ", 16 connections", load{Bytes: s.bytes, Connections: 16, For: each}, []figure{perSecond, cpu}},
+			measurement{s.name + ", 1 connection", load{Bytes: s.bytes, Connections: 1, For: each}, []figure{p50}},
+		)
 	}
+	return append(all,
+		measurement{"1 KB, 500 calls/s", load{Bytes: 1 << 10, Connections: 16, PerSecond: 500, For: each}, []figure{p50, p99}},
+		measurement{"stream, 20 events at once", load{Bytes: 1 << 10, Connections: 1, Stream: true, For: each}, []figure{first}},
+		measurement{"stream, 20 events 10 ms apart", load{Bytes: 1 << 10, Connections: 4, Stream: true, Pace: 10 * time.Millisecond, For: each}, []figure{first, gap50, gap99}},
+		measurement{fmt.Sprintf("%d streams, an event in 100 ms", manyStreams),
+			load{Bytes: 1 << 10, Connections: manyStreams, Stream: true, Pace: 100 * time.Millisecond, For: max(each, 5*time.Second)}, []figure{gap50, gap99, memory}},
+	)
 }
 
-func bench(ctx context.Context, each time.Duration) error {
+func bench(ctx context.Context, each time.Duration, only, profile string) error {
 	if os.Getuid() != 0 {
 		return errors.New("run as root: the benchmark makes network namespaces")
 	}
@@ -134,8 +160,8 @@ func bench(ctx context.Context, each time.Duration) error {
 			<-c.ended
 		}
 	}()
-	start := func(ns, name string) (*child, error) {
-		c := &child{cmd: inNamespace(ctx, ns, name, dir), ended: make(chan struct{})}
+	start := func(ns, name string, args ...string) (*child, error) {
+		c := &child{cmd: inNamespace(ctx, ns, name, append([]string{dir}, args...)...), ended: make(chan struct{})}
 		c.cmd.Stdout, c.cmd.Stderr = os.Stderr, os.Stderr
 		if err := c.cmd.Start(); err != nil {
 			return nil, err
@@ -147,17 +173,18 @@ func bench(ctx context.Context, each time.Duration) error {
 	if _, err := start(webNS, "provider"); err != nil {
 		return err
 	}
-	if _, err := start(podNS, "floor"); err != nil {
+	floor, err := start(podNS, "floor")
+	if err != nil {
 		return err
 	}
-	gate, err := start(podNS, "gate")
+	gate, err := start(podNS, "gate", profile)
 	if err != nil {
 		return err
 	}
 	subjects := []subject{
-		{"direct", "direct"}, // past both, as the proxy's own uid
-		{"floor", floorAddress},
-		{"sallyport", net443(modelHost)},
+		{"direct", "direct", nil}, // past both, as the proxy's own uid
+		{"floor", floorAddress, floor},
+		{"sallyport", net443(modelHost), gate},
 	}
 	for _, s := range subjects {
 		if err := until(ctx, patience, func() error {
@@ -178,10 +205,16 @@ func bench(ctx context.Context, each time.Duration) error {
 	fmt.Fprintln(w, "load\tfigure\tdirect\tfloor\tsallyport\tagainst the floor\t")
 	errs := 0
 	for _, m := range measurements(each) {
+		if !strings.Contains(m.name, only) {
+			continue
+		}
 		results := make([]result, len(subjects))
 		for i, s := range subjects {
 			fmt.Fprintf(os.Stderr, "%s: %s\n", m.name, s.name)
-			if results[i], err = runLoad(ctx, dir, s, m.load); err != nil {
+			watch := observe(s.process)
+			results[i], err = runLoad(ctx, dir, s, m.load)
+			watch.into(&results[i])
+			if err != nil {
 				return fmt.Errorf("%s, %s: %w", m.name, s.name, err)
 			}
 			if results[i].Errors > 0 {
@@ -190,12 +223,18 @@ func bench(ctx context.Context, each time.Duration) error {
 			errs += results[i].Errors
 		}
 		for _, f := range m.figures {
-			direct, floor, gate := f.of(results[0]), f.of(results[1]), f.of(results[2])
-			against := fmt.Sprintf("%+.0f %s", gate-floor, f.unit)
+			value := func(i int) string {
+				if i == 0 && f.indirect {
+					return "–"
+				}
+				return strings.TrimSpace(fmt.Sprintf("%.*f %s", f.decimals, f.of(results[i]), f.unit))
+			}
+			floor, gate := f.of(results[1]), f.of(results[2])
+			against := fmt.Sprintf("%+.*f %s", f.decimals, gate-floor, f.unit)
 			if f.ratio {
 				against = fmt.Sprintf("%.2f ×", gate/floor)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%.0f %s\t%.0f %s\t%.0f %s\t%s\t\n", m.name, f.name, direct, f.unit, floor, f.unit, gate, f.unit, against)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t\n", m.name, f.name, value(0), value(1), value(2), against)
 		}
 	}
 	if err := w.Flush(); err != nil {
@@ -293,6 +332,68 @@ func until(ctx context.Context, limit time.Duration, check func() error) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// observation watches a process during a measurement. A nil one sees nothing.
+type observation struct {
+	pid    int
+	cpu    time.Duration
+	most   float64
+	stop   chan struct{}
+	ended  chan struct{}
+	ticker *time.Ticker
+}
+
+func observe(c *child) *observation {
+	if c == nil {
+		return nil
+	}
+	o := &observation{
+		pid: c.cmd.Process.Pid, cpu: cpuTime(c.cmd.Process.Pid), stop: make(chan struct{}), ended: make(chan struct{}),
+		ticker: time.NewTicker(100 * time.Millisecond),
+	}
+	go func() {
+		defer close(o.ended)
+		for {
+			select {
+			case <-o.stop:
+				return
+			case <-o.ticker.C:
+				o.most = max(o.most, rss(o.pid))
+			}
+		}
+	}()
+	return o
+}
+
+// into ends the watching and adds what was seen.
+func (o *observation) into(r *result) {
+	if o == nil {
+		return
+	}
+	o.ticker.Stop()
+	close(o.stop)
+	<-o.ended
+	r.RSS = o.most
+	if r.All > 0 {
+		r.CPUMicros = float64((cpuTime(o.pid) - o.cpu).Microseconds()) / float64(r.All)
+	}
+}
+
+// cpuTime is what a process has used so far, its own and the kernel's for it. The kernel counts ticks of 10 ms.
+func cpuTime(pid int) time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(b), ") ")
+	fields := strings.Fields(after)
+	if len(fields) < 13 {
+		return 0
+	}
+	var user, system int64
+	_, _ = fmt.Sscan(fields[11]+" "+fields[12], &user, &system)
+	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
 // rss is a process's resident memory in MB.

@@ -23,6 +23,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"strings"
 	"syscall"
 	"time"
@@ -54,7 +55,7 @@ func role(name string, args []string) error {
 	case "floor":
 		return floor(ctx, args[0])
 	case "gate":
-		return gateRole(ctx, args[0])
+		return gateRole(ctx, args[0], args[1])
 	case "load":
 		var l load
 		if err := json.Unmarshal([]byte(args[2]), &l); err != nil {
@@ -196,7 +197,11 @@ func provider(ctx context.Context, dir string) error {
 			return
 		}
 		w.Header().Set("Content-Type", "text/event-stream")
-		for range 20 {
+		pace, _ := time.ParseDuration(r.Header.Get(paceHeader))
+		for i := range 20 {
+			if i > 0 && pace > 0 {
+				time.Sleep(pace)
+			}
 			_, _ = io.WriteString(w, `data: {"id":"c","object":"chat.completion.chunk","model":"gpt-4o-mini","choices":[{"index":0,"delta":{"content":"word "}}]}`+"\n\n")
 			_ = http.NewResponseController(w).Flush()
 		}
@@ -278,7 +283,18 @@ func minter(dir string) (*certs.Minter, error) {
 }
 
 // gateRole is the sidecar with everything on but its control plane: capture, policy library, a forest that was trained on such calls, decision lines.
-func gateRole(ctx context.Context, dir string) error {
+// A profile of the process is written to a file unless its name is "".
+func gateRole(ctx context.Context, dir, profile string) error {
+	if profile != "" {
+		f, err := os.Create(profile)
+		if err != nil {
+			return err
+		}
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
 	if err := pin(proxyCore); err != nil {
 		return err
 	}
