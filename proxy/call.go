@@ -1,17 +1,14 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,6 +19,7 @@ import (
 	"sallyport.dev/sallyport/pkg/llm"
 	"sallyport.dev/sallyport/pkg/llm/surface"
 	"sallyport.dev/sallyport/pkg/telemetry"
+	"sallyport.dev/sallyport/proxy/websocket"
 )
 
 // decisionHeader is the header of every response, of a refusal and of a provider's, that holds the decision's id.
@@ -51,6 +49,7 @@ type call struct {
 
 	verdict *gate.Verdict // nil until it was judged
 	watch   *sideReader   // nil where nothing is read on the side
+	judged  bool          // the whole response was judged, or is not to be
 }
 
 // serveCall is the handler of every request whose TLS is ended here.
@@ -81,6 +80,9 @@ func (c *call) finish() {
 		for _, t := range reply.ToolCalls {
 			rec.ResponseToolCalls = append(rec.ResponseToolCalls, t.Name)
 		}
+		if !c.judged { // for the record alone: what was passed on is not called back
+			c.p.judgeResponse(context.WithoutCancel(c.r.Context()), c.verdict, reply, rec.Status)
+		}
 	}
 	if rec.UpstreamError != "" {
 		c.p.metrics.upstream.WithLabelValues(rec.UpstreamError).Inc()
@@ -110,53 +112,42 @@ func (c *call) serve() {
 	}
 	c.path, c.query = path, query
 
-	body, oversize, err := c.readBody()
-	if err != nil {
-		c.p.metrics.abandoned.Inc()
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			c.w.Header().Set("Connection", "close")
-			c.w.WriteHeader(http.StatusRequestTimeout)
-			return
-		}
-		panic(http.ErrAbortHandler)
-	}
-	if oversize {
-		c.reject(http.StatusRequestEntityTooLarge, llm.FindingOversize, fmt.Sprintf("The request is larger than %d bytes.", c.view.maxBytes))
+	if websocket.IsUpgrade(c.r.Header) {
+		c.serveWebSocket()
 		return
 	}
 
-	c.verdict = c.p.judge(c.r.Context(), c.request(body))
+	body, err := c.readBody()
+	defer body.end()
+	switch {
+	case err == nil:
+	case errors.Is(err, errOversize):
+		c.reject(http.StatusRequestEntityTooLarge, llm.FindingOversize, fmt.Sprintf("The request is larger than %d bytes.", min(c.view.maxBytes, c.p.memory.size)))
+		return
+	case errors.Is(err, errNoMemory):
+		c.w.Header().Set("Retry-After", retryAfter)
+		c.reject(http.StatusServiceUnavailable, FindingMemory, "Other calls use all the memory that there is for calls; this one may be made again later.")
+		return
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.p.metrics.abandoned.Inc()
+		c.w.Header().Set("Connection", "close")
+		c.w.WriteHeader(http.StatusRequestTimeout)
+		return
+	default:
+		c.p.metrics.abandoned.Inc()
+		panic(http.ErrAbortHandler)
+	}
+
+	c.verdict = c.p.judge(c.r.Context(), c.request(body.bytes))
 	if !c.verdict.Release {
 		c.refuse(0)
 		return
 	}
+	if edited := c.verdict.Body; edited != nil {
+		body.replace(edited)
+		c.verdict.Body = nil
+	}
 	c.forward(body)
-}
-
-// readBody reads the whole body up to the limit. The body is the call's own: nobody else keeps it.
-func (c *call) readBody() (body []byte, oversize bool, err error) {
-	most := c.view.maxBytes
-	if c.r.ContentLength > most {
-		return nil, true, nil
-	}
-	if c.r.Body == nil || c.r.Body == http.NoBody {
-		return nil, false, nil
-	}
-	rc := http.NewResponseController(c.w)
-	_ = rc.SetReadDeadline(c.p.now().Add(c.p.timeouts.RequestBody))
-	var buf bytes.Buffer
-	if c.r.ContentLength > 0 {
-		buf.Grow(int(c.r.ContentLength) + bytes.MinRead)
-	}
-	n, err := buf.ReadFrom(io.LimitReader(c.r.Body, most+1))
-	if err != nil {
-		return nil, false, err
-	}
-	_ = rc.SetReadDeadline(time.Time{})
-	if n > most {
-		return nil, true, nil
-	}
-	return buf.Bytes(), false, nil
 }
 
 // request is what the gate is asked.
@@ -220,56 +211,16 @@ func (c *call) fail(err error) {
 	if strings.HasSuffix(class, "timeout") {
 		status = http.StatusGatewayTimeout
 	}
+	switch class {
+	case "credential_missing", "address_refused", "tls":
+		c.w.Header().Set("X-Should-Retry", "false") // the libraries of OpenAI and Anthropic heed it: nothing will have changed
+	}
 	c.answer(llm.Answer{Status: status, ContentType: "application/json", Body: fmt.Appendf(nil,
 		`{"type":"error","error":{"type":"api_error","code":"upstream_%s","message":"The model provider could not be reached (%s)."}}`, class, class)})
 }
 
-// forward sends exactly what was judged and streams the response back.
-func (c *call) forward(body []byte) {
-	ctx, cancel := context.WithCancelCause(c.r.Context())
-	defer cancel(nil)
-	out, err := c.outgoing(ctx, body)
-	if err != nil {
-		c.fail(err)
-		return
-	}
-	res, err := c.provider.upstream.transport.RoundTrip(out)
-	if err != nil {
-		if c.r.Context().Err() != nil {
-			err = context.Canceled // whatever else broke because of it
-		}
-		c.fail(err)
-		return
-	}
-	defer func() { _ = res.Body.Close() }()
-	rec := c.verdict.Record
-	rec.FirstByteMicros = c.p.now().Sub(c.start).Microseconds()
-	rec.Status = res.StatusCode
-	if c.verdict.Row != nil {
-		c.watch = watch(c.verdict.Row, res.Header)
-	}
-
-	trailers := c.begin(res)
-	idle := time.AfterFunc(c.p.timeouts.Idle, func() { cancel(errIdle) })
-	defer idle.Stop()
-	if err := c.stream(res, idle); err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
-		}
-		rec.UpstreamError = classify(err)
-		// The head is out: all that is left is to break off, so that the caller cannot take a part for the whole.
-		panic(http.ErrAbortHandler)
-	}
-	for name, values := range res.Trailer {
-		if !trailers[name] {
-			name = http.TrailerPrefix + name
-		}
-		c.w.Header()[name] = values
-	}
-}
-
 // outgoing makes the request to the provider: the method, the target, the headers and the body as they came, the hop's own headers left out, the
-// host in canonical form, the credential in its place.
+// host in canonical form, the credential in its place. The body is given to be signed; it is not attached.
 func (c *call) outgoing(ctx context.Context, body []byte) (*http.Request, error) {
 	u, err := url.ParseRequestURI(c.r.RequestURI)
 	if err != nil {
@@ -288,7 +239,7 @@ func (c *call) outgoing(ctx context.Context, body []byte) (*http.Request, error)
 	}
 	h.Set("Traceparent", c.trace.Header())
 	out := (&http.Request{
-		Method: c.r.Method, URL: u, Header: h, Host: u.Host, ContentLength: int64(len(body)),
+		Method: c.r.Method, URL: u, Header: h, Host: u.Host,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
 	if c.dest.orig.Port() == c.dest.defaultPort() {
@@ -296,11 +247,6 @@ func (c *call) outgoing(ctx context.Context, body []byte) (*http.Request, error)
 	}
 	if err := c.provider.credential.apply(out, body, c.p.now()); err != nil {
 		return nil, fmt.Errorf("forward: %w", err)
-	}
-	if len(body) > 0 {
-		out.Body = io.NopCloser(bytes.NewReader(body))
-		// A connection that the provider closed before it read anything may be replaced by another.
-		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	}
 	return out, nil
 }
@@ -325,64 +271,5 @@ func dropHopByHop(h http.Header) {
 	}
 	for _, name := range hopByHop {
 		h.Del(name)
-	}
-}
-
-// begin sends the head of the response on, and says which trailers were announced.
-func (c *call) begin(res *http.Response) map[string]bool {
-	h := c.w.Header()
-	dropHopByHop(res.Header)
-	res.Header.Del("Alt-Svc") // it invites to QUIC, which the capture refuses
-	for name, values := range res.Header {
-		h[name] = slices.Clone(values)
-	}
-	h.Set(decisionHeader, c.verdict.Record.ID)
-	if _, ok := h["Date"]; !ok {
-		h["Date"] = nil // not ours to add
-	}
-	if _, ok := h["Content-Type"]; !ok {
-		h["Content-Type"] = nil // nor to guess
-	}
-	announced := make(map[string]bool, len(res.Trailer))
-	for name := range res.Trailer {
-		announced[name] = true
-		h.Add("Trailer", name)
-	}
-	c.w.WriteHeader(res.StatusCode)
-	return announced
-}
-
-// stream copies the response's body as it arrives. A response whose length is not known is flushed at each piece.
-func (c *call) stream(res *http.Response, idle *time.Timer) error {
-	flush := func() error { return nil }
-	if res.ContentLength < 0 || strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
-		rc := http.NewResponseController(c.w)
-		flush = rc.Flush
-		if err := flush(); err != nil { // the head alone may be awaited
-			return err
-		}
-	}
-	buf := make([]byte, 32<<10)
-	for {
-		n, rerr := res.Body.Read(buf)
-		idle.Reset(c.p.timeouts.Idle)
-		if n > 0 {
-			if _, err := c.w.Write(buf[:n]); err != nil {
-				return fmt.Errorf("%w: %w", context.Canceled, err)
-			}
-			if err := flush(); err != nil {
-				return fmt.Errorf("%w: %w", context.Canceled, err)
-			}
-			c.verdict.Record.ResponseBytes += int64(n)
-			if c.watch != nil {
-				c.watch.write(buf[:n])
-			}
-		}
-		if rerr == io.EOF {
-			return nil
-		}
-		if rerr != nil {
-			return rerr
-		}
 	}
 }

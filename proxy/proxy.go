@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sallyport.dev/sallyport/pkg/gate"
+	"sallyport.dev/sallyport/pkg/llm"
 	"sallyport.dev/sallyport/pkg/policy"
 	"sallyport.dev/sallyport/pkg/telemetry"
 	"sallyport.dev/sallyport/proxy/capture"
@@ -29,6 +30,7 @@ import (
 // judge decides on calls and tunnels. It is satisfied by *gate.Gate.
 type judge interface {
 	Judge(ctx context.Context, r *gate.Request) *gate.Verdict
+	JudgeResponse(ctx context.Context, v *gate.Verdict, reply llm.Reply, status int) gate.ResponseVerdict
 }
 
 // emitter takes decision records. It is satisfied by *telemetry.Recorder.
@@ -58,6 +60,11 @@ type Timeouts struct {
 	Idle time.Duration
 	// KeepAlive is how long a caller's connection may wait for its next call. Default 5 min.
 	KeepAlive time.Duration
+	// Hold is how long a caller hears nothing while its response is held; then it is sent what keeps it waiting, where the stream's form has such
+	// a thing. Default 10 s.
+	Hold time.Duration
+	// Close is how long the other end of a WebSocket may take to agree on closing it. Default 5 s.
+	Close time.Duration
 }
 
 func (t Timeouts) withDefaults() Timeouts {
@@ -73,6 +80,8 @@ func (t Timeouts) withDefaults() Timeouts {
 	or(&t.FirstByte, 10*time.Minute)
 	or(&t.Idle, 10*time.Minute)
 	or(&t.KeepAlive, 5*time.Minute)
+	or(&t.Hold, 10*time.Second)
+	or(&t.Close, 5*time.Second)
 	return t
 }
 
@@ -85,6 +94,8 @@ type Options struct {
 	// Log is told of what is wrong with the proxy, not of calls; silent if nil.
 	Log      *zap.Logger
 	Timeouts Timeouts
+	// Limits bound what is kept in memory.
+	Limits Limits
 	// MaxConnections is how many captured connections are served at once; further ones wait to be accepted. Default 8192.
 	MaxConnections int
 	// Resolver resolves the names of destinations; by default the system's name servers are asked, without the C library.
@@ -100,6 +111,8 @@ type Proxy struct {
 	minter   minter
 	log      *zap.Logger
 	timeouts Timeouts
+	limits   Limits
+	memory   *budget
 	metrics  *metrics
 	slots    chan struct{}
 
@@ -141,7 +154,8 @@ func New(o Options) (*Proxy, error) {
 	t := o.Timeouts.withDefaults()
 	p := &Proxy{
 		gate: o.Gate, recorder: o.Recorder, minter: o.Minter, log: cmp.Or(o.Log, zap.NewNop()), timeouts: t, metrics: m,
-		slots: make(chan struct{}, cmp.Or(max(o.MaxConnections, 0), 8192)),
+		slots:  make(chan struct{}, cmp.Or(max(o.MaxConnections, 0), 8192)),
+		limits: o.Limits.withDefaults(), memory: newBudget(o.Limits.withDefaults().Memory),
 		ended: newHandoff(), open: map[net.Conn]struct{}{},
 		probed4: make(chan struct{}), probed6: make(chan struct{}),
 		originalDst: originalDst, now: time.Now,
@@ -498,6 +512,27 @@ func (p *Proxy) judge(ctx context.Context, r *gate.Request) (v *gate.Verdict) {
 		}
 	}()
 	return p.gate.Judge(ctx, r)
+}
+
+// judgeResponse asks the gate about a response. A gate that panics withholds it.
+func (p *Proxy) judgeResponse(ctx context.Context, v *gate.Verdict, reply llm.Reply, status int) (rv gate.ResponseVerdict) {
+	defer func() {
+		if e := recover(); e != nil {
+			p.log.Error("the gate panicked; the response is withheld", zap.String("id", v.Record.ID), zap.Any("panic", e), zap.Stack("stack"))
+			rv = withhold(v, "FAULT-GATE-PANIC", "The response could not be judged, so it is withheld.")
+		}
+	}()
+	return p.gate.JudgeResponse(ctx, v, reply, status)
+}
+
+// withhold is the denial of a response for a reason that no setting relaxes.
+func withhold(v *gate.Verdict, rule, message string) gate.ResponseVerdict {
+	rec := v.Record
+	rec.Outcome = telemetry.OutcomeCut
+	if rec.ResponseAction != policy.ActionDeny {
+		rec.ResponseAction, rec.ResponseRule, rec.ResponseReasons = policy.ActionDeny, rule, []policy.Reason{{Rule: rule, Message: message}}
+	}
+	return gate.ResponseVerdict{Refusal: llm.Refusal{DecisionID: rec.ID, Rule: rule, Message: message}}
 }
 
 // refuse turns a verdict into a refusal for a reason that no setting relaxes.

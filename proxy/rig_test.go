@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -19,6 +20,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -119,6 +121,10 @@ type stubGate struct {
 	mu     sync.Mutex
 	asked  []gate.Request
 	decide func(*gate.Request) bool // nil releases
+
+	mode        policy.ResponseMode       // of every verdict
+	decideReply func(llm.Reply, int) bool // nil releases
+	replies     []llm.Reply
 }
 
 func (g *stubGate) Judge(_ context.Context, r *gate.Request) *gate.Verdict {
@@ -132,7 +138,7 @@ func (g *stubGate) Judge(_ context.Context, r *gate.Request) *gate.Verdict {
 	for _, f := range r.Findings {
 		rec.Call.Findings = append(rec.Call.Findings, string(f.Code))
 	}
-	v := &gate.Verdict{Release: g.decide == nil || g.decide(r), Record: rec}
+	v := &gate.Verdict{Release: g.decide == nil || g.decide(r), Record: rec, Response: cmp.Or(g.mode, policy.ResponseObserve)}
 	if r.Destination.Method != "" {
 		v.Row = surface.Lookup(r.API, r.Destination.Method, r.Destination.Path).Row
 	}
@@ -141,6 +147,30 @@ func (g *stubGate) Judge(_ context.Context, r *gate.Request) *gate.Verdict {
 		v.Refusal = llm.Refusal{DecisionID: r.ID, Rule: decidedRule, Message: "The test refuses this."}
 	}
 	return v
+}
+
+// JudgeResponse is part of judge.
+func (g *stubGate) JudgeResponse(_ context.Context, v *gate.Verdict, reply llm.Reply, status int) gate.ResponseVerdict {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.replies = append(g.replies, reply)
+	if g.decideReply == nil || g.decideReply(reply, status) {
+		v.Record.ResponseAction = policy.ActionAllow
+		return gate.ResponseVerdict{Release: true}
+	}
+	v.Record.ResponseAction, v.Record.ResponseRule = policy.ActionDeny, decidedRule
+	if v.Response == policy.ResponseObserve {
+		return gate.ResponseVerdict{Release: true}
+	}
+	v.Record.Outcome = telemetry.OutcomeCut
+	return gate.ResponseVerdict{Refusal: llm.Refusal{DecisionID: v.Record.ID, Rule: decidedRule, Message: "The test withholds this."}}
+}
+
+// judgedReplies are the replies that were judged.
+func (g *stubGate) judgedReplies() []llm.Reply {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.replies)
 }
 
 func (g *stubGate) requests() []gate.Request {

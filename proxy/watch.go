@@ -1,12 +1,12 @@
 package proxy
 
 import (
-	"compress/gzip"
 	"io"
 	"net/http"
 	"strings"
 
 	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/coding"
 )
 
 // maxWatched is how much of a decoded response is read on the side: enough for any answer, and a bound for what a small compressed one
@@ -20,27 +20,35 @@ type sideReader struct {
 	done    chan struct{}  // closed when the decoder has ended
 }
 
-// watch returns a reader for a response, or nil where its content coding is not known here.
-func watch(row *llm.Row, h http.Header) *sideReader {
-	s := &sideReader{watcher: row.Watch(llm.WatchOptions{ContentType: h.Get("Content-Type")})}
-	switch strings.ToLower(strings.TrimSpace(h.Get("Content-Encoding"))) {
-	case "", "identity":
+// contentCoding is the value of Content-Encoding, "" where the content has none.
+func contentCoding(h http.Header) string {
+	v := strings.TrimSpace(strings.Join(h.Values("Content-Encoding"), ", "))
+	if strings.EqualFold(v, "identity") {
+		return ""
+	}
+	return v
+}
+
+// watch returns a reader for a response, or nil where its content coding is not known here. It keeps so many bytes of each tool call's arguments.
+func watch(row *llm.Row, h http.Header, arguments int) *sideReader {
+	contentType := h.Get("Content-Type")
+	s := &sideReader{watcher: row.Watch(llm.WatchOptions{ContentType: contentType, Framing: row.Framing(contentType), Arguments: arguments})}
+	encoded := contentCoding(h)
+	if encoded == "" {
 		return s
-	case "gzip":
-	default:
-		return nil
 	}
 	r, w := io.Pipe()
+	plain, err := coding.NewReader(encoded, r)
+	if err != nil {
+		return nil
+	}
 	s.feed, s.done = w, make(chan struct{})
 	go func() {
 		defer close(s.done)
 		// Whatever is wrong with the coding is the caller's to find: from then on there is nothing to read here.
 		defer func() { _ = r.CloseWithError(io.ErrClosedPipe) }()
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			return
-		}
-		_, _ = io.Copy(watcherWriter{s.watcher}, io.LimitReader(z, maxWatched))
+		defer func() { _ = plain.Close() }()
+		_, _ = io.Copy(watcherWriter{s.watcher}, io.LimitReader(plain, maxWatched))
 	}()
 	return s
 }

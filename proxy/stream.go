@@ -1,0 +1,204 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"sallyport.dev/sallyport/pkg/policy"
+)
+
+// forward sends exactly what was judged and passes the response on: as it arrives where it is observed, and as far as it is judged where the
+// policy asks for more.
+func (c *call) forward(body *payload) {
+	ctx, cancel := context.WithCancelCause(c.r.Context())
+	defer cancel(nil)
+	if c.screens() {
+		// What is compressed cannot be cut into frames. The caller reads what is not compressed whatever it asked for.
+		c.r.Header = c.r.Header.Clone()
+		c.r.Header.Set("Accept-Encoding", "identity")
+	}
+	out, err := c.outgoing(ctx, body.bytes)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	body.attach(out)
+	res, err := c.roundTrip(out)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	body.responded()
+	res.Request = nil
+	defer func() { _ = res.Body.Close() }()
+	c.respond(ctx, cancel, res)
+}
+
+// screens says whether the policy asks for more than to observe the response.
+func (c *call) screens() bool {
+	return c.verdict.Response != "" && c.verdict.Response != policy.ResponseObserve
+}
+
+// roundTrip sends a request and waits for the head of the response. Early hints (RFC 8297) are passed on while it waits.
+func (c *call) roundTrip(out *http.Request) (*http.Response, error) {
+	if c.r.ProtoAtLeast(1, 1) {
+		var mu sync.Mutex // the transport says hints from a goroutine of its own
+		over := false
+		defer func() {
+			mu.Lock()
+			defer mu.Unlock()
+			over = true
+		}()
+		out = out.WithContext(httptrace.WithClientTrace(out.Context(), &httptrace.ClientTrace{
+			Got1xxResponse: func(code int, hints textproto.MIMEHeader) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if !over && code == http.StatusEarlyHints {
+					c.hint(http.Header(hints))
+				}
+				return nil
+			},
+		}))
+	}
+	res, err := c.provider.upstream.transport.RoundTrip(out)
+	if err == nil {
+		c.verdict.Record.FirstByteMicros = c.p.now().Sub(c.start).Microseconds()
+		return res, nil
+	}
+	if c.r.Context().Err() != nil {
+		err = context.Canceled // whatever else broke because of it
+	}
+	return nil, err
+}
+
+// hint passes early hints on.
+func (c *call) hint(hints http.Header) {
+	dropHopByHop(hints)
+	h := c.w.Header()
+	for name, values := range hints {
+		h[name] = values
+	}
+	c.w.WriteHeader(http.StatusEarlyHints)
+	clear(h) // they are not those of the response
+}
+
+// respond passes a response on.
+func (c *call) respond(ctx context.Context, cancel context.CancelCauseFunc, res *http.Response) {
+	rec := c.verdict.Record
+	rec.Status = res.StatusCode
+	idle := time.AfterFunc(c.p.timeouts.Idle, func() { cancel(errIdle) })
+	defer idle.Stop()
+	var trailers map[string]bool
+	err := error(nil)
+	if c.screens() && hasBody(c.r.Method, res) {
+		s := newScreened(c, res, idle)
+		defer s.end()
+		if err = s.run(); errors.Is(err, errCut) {
+			cancel(nil)
+			return
+		}
+		trailers = s.trailers
+	} else {
+		if c.verdict.Row != nil {
+			c.watch = watch(c.verdict.Row, res.Header, 0)
+		}
+		trailers = c.begin(res)
+		err = c.stream(res, idle)
+	}
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		rec.UpstreamError = classify(err)
+		// The head is out: all that is left is to break off, so that the caller cannot take a part for the whole.
+		panic(http.ErrAbortHandler)
+	}
+	for name, values := range res.Trailer {
+		if !trailers[name] {
+			name = http.TrailerPrefix + name
+		}
+		c.w.Header()[name] = values
+	}
+}
+
+// hasBody says whether a response has a body that is to be read: one to HEAD, or without content, has none.
+func hasBody(method string, res *http.Response) bool {
+	return method != http.MethodHead && res.StatusCode != http.StatusNoContent && res.StatusCode != http.StatusNotModified && res.ContentLength != 0
+}
+
+// begin sends the head of the response on, and says which trailers were announced.
+func (c *call) begin(res *http.Response) map[string]bool {
+	h := c.w.Header()
+	c.head(h, res)
+	announced := make(map[string]bool, len(res.Trailer))
+	for name := range res.Trailer {
+		announced[name] = true
+		h.Add("Trailer", name)
+	}
+	c.w.WriteHeader(res.StatusCode)
+	return announced
+}
+
+// head makes h the header of the response, without what belongs to the hop.
+func (c *call) head(h http.Header, res *http.Response) {
+	dropHopByHop(res.Header)
+	res.Header.Del("Alt-Svc") // it invites to QUIC, which the capture refuses
+	for name, values := range res.Header {
+		h[name] = slices.Clone(values)
+	}
+	h.Set(decisionHeader, c.verdict.Record.ID)
+	if _, ok := h["Date"]; !ok {
+		h["Date"] = nil // not ours to add
+	}
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // nor to guess
+	}
+}
+
+// pieces are the buffers that responses go through: one for each that is under way. They are given back when it ends.
+var pieces = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// stream copies the response's body as it arrives. A response whose length is not known is flushed at each piece.
+func (c *call) stream(res *http.Response, idle *time.Timer) error {
+	flush := func() error { return nil }
+	if res.ContentLength < 0 || strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
+		rc := http.NewResponseController(c.w)
+		flush = rc.Flush
+		if err := flush(); err != nil { // the head alone may be awaited
+			return err
+		}
+	}
+	buf := pieces.Get().(*[32 << 10]byte)
+	defer pieces.Put(buf)
+	for {
+		n, rerr := res.Body.Read(buf[:])
+		idle.Reset(c.p.timeouts.Idle)
+		if n > 0 {
+			if _, err := c.w.Write(buf[:n]); err != nil {
+				return fmt.Errorf("%w: %w", context.Canceled, err)
+			}
+			if err := flush(); err != nil {
+				return fmt.Errorf("%w: %w", context.Canceled, err)
+			}
+			c.verdict.Record.ResponseBytes += int64(n)
+			if c.watch != nil {
+				c.watch.write(buf[:n])
+			}
+		}
+		if rerr == io.EOF {
+			return nil
+		}
+		if rerr != nil {
+			return rerr
+		}
+	}
+}
