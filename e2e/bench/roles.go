@@ -285,16 +285,6 @@ func minter(dir string) (*certs.Minter, error) {
 // gateRole is the sidecar with everything on but its control plane: capture, policy library, a forest that was trained on such calls, decision lines.
 // A profile of the process is written to a file unless its name is "".
 func gateRole(ctx context.Context, dir, profile string) error {
-	if profile != "" {
-		f, err := os.Create(profile)
-		if err != nil {
-			return err
-		}
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
-	}
 	if err := pin(proxyCore); err != nil {
 		return err
 	}
@@ -329,7 +319,9 @@ func gateRole(ctx context.Context, dir, profile string) error {
 	if err != nil {
 		return err
 	}
-	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(lines), zap.InfoLevel))
+	enc := zap.NewProductionEncoderConfig()
+	enc.NewReflectedEncoder = telemetry.NewReflectedEncoder
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(lines)), zap.InfoLevel))
 	registry := prometheus.NewRegistry()
 	recorder, err := telemetry.NewRecorder(log, registry, func([]byte) {})
 	if err != nil {
@@ -353,6 +345,16 @@ func gateRole(ctx context.Context, dir, profile string) error {
 		Credentials: map[string][]byte{"openai": []byte("sk-bench")},
 	}); err != nil {
 		return err
+	}
+	if profile != "" {
+		f, err := os.Create(profile) // learning, which has large bodies, is not in it
+		if err != nil {
+			return err
+		}
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	l, err := capture.Listen(capturePort)
 	if err != nil {

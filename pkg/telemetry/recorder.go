@@ -11,15 +11,6 @@ import (
 // DecisionMessage is the message of the canonical decision line, by which log pipelines find it.
 const DecisionMessage = "SALLYPORT-DECISION"
 
-// Encode returns the record as JSON: the one form that the log line, the access-log entry and recorded files share.
-func (r *Record) Encode() ([]byte, error) {
-	b, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("encode decision record %s: %w", r.ID, err)
-	}
-	return b, nil
-}
-
 // Recorder sends each record to the log, the metrics and a sink.
 type Recorder struct {
 	log  *zap.Logger
@@ -28,7 +19,7 @@ type Recorder struct {
 	calls     *prometheus.CounterVec
 	faults    *prometheus.CounterVec
 	findings  *prometheus.CounterVec
-	tokens    *prometheus.CounterVec
+	tokens    [4]prometheus.Counter // by kind: input, output, cached, reasoning
 	judge     prometheus.Histogram
 	firstByte prometheus.Histogram
 	unencoded prometheus.Counter
@@ -52,10 +43,6 @@ func NewRecorder(log *zap.Logger, reg prometheus.Registerer, sink func(json []by
 			Name: "sallyport_findings_total",
 			Help: "What strict decoding objected to, by code.",
 		}, []string{"code"}),
-		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "sallyport_tokens_total",
-			Help: "Tokens that providers reported, by kind (input, output, cached, reasoning).",
-		}, []string{"kind"}),
 		judge: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "sallyport_judge_seconds",
 			Help:    "Time a call spent in the gate: decoding, features, detector and policy.",
@@ -71,7 +58,14 @@ func NewRecorder(log *zap.Logger, reg prometheus.Registerer, sink func(json []by
 			Help: "Decision records that could not be encoded; the log says which.",
 		}),
 	}
-	for _, c := range []prometheus.Collector{x.calls, x.faults, x.findings, x.tokens, x.judge, x.firstByte, x.unencoded} {
+	tokens := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sallyport_tokens_total",
+		Help: "Tokens that providers reported, by kind (input, output, cached, reasoning).",
+	}, []string{"kind"})
+	for i, kind := range []string{"input", "output", "cached", "reasoning"} {
+		x.tokens[i] = tokens.WithLabelValues(kind)
+	}
+	for _, c := range []prometheus.Collector{x.calls, x.faults, x.findings, tokens, x.judge, x.firstByte, x.unencoded} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -92,14 +86,9 @@ func (x *Recorder) Emit(r *Record) {
 	if r.FirstByteMicros > 0 {
 		x.firstByte.Observe(float64(r.FirstByteMicros) / 1e6)
 	}
-	for kind, n := range map[string]int64{
-		"input":     r.Usage.InputTokens,
-		"output":    r.Usage.OutputTokens,
-		"cached":    r.Usage.CachedTokens,
-		"reasoning": r.Usage.ReasoningTokens,
-	} {
+	for i, n := range [...]int64{r.Usage.InputTokens, r.Usage.OutputTokens, r.Usage.CachedTokens, r.Usage.ReasoningTokens} {
 		if n > 0 {
-			x.tokens.WithLabelValues(kind).Add(float64(n))
+			x.tokens[i].Add(float64(n))
 		}
 	}
 

@@ -66,6 +66,7 @@ func sorted(s []string) []string { slices.Sort(s); return s }
 func newLogger(out io.Writer, level zapcore.Level) *zap.Logger {
 	enc := zap.NewProductionEncoderConfig()
 	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	enc.NewReflectedEncoder = telemetry.NewReflectedEncoder
 	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(out)), level))
 }
 

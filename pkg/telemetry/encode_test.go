@@ -1,0 +1,115 @@
+package telemetry_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"sallyport.dev/sallyport/pkg/telemetry"
+)
+
+// TestEncodeIsEncodingJSON compares the record's form with the one that its tags say, for records with anything in any field.
+func TestEncodeIsEncodingJSON(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	records := []*telemetry.Record{{}, full()}
+	for range 300 {
+		r := &telemetry.Record{}
+		fill(reflect.ValueOf(r).Elem(), rng)
+		records = append(records, r)
+	}
+	for _, r := range records {
+		got, err := r.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var a, b any
+		if err := json.Unmarshal(got, &a); err != nil {
+			t.Fatalf("%v: %s", err, got)
+		}
+		if err := json.Unmarshal(want, &b); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(a, b) {
+			t.Fatalf("got  %s\nwant %s", got, want)
+		}
+		var again telemetry.Record
+		if err := json.Unmarshal(got, &again); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// fill sets every field to something random, some to nothing.
+func fill(v reflect.Value, rng *rand.Rand) {
+	if t, ok := v.Addr().Interface().(*time.Time); ok {
+		*t = time.Unix(rng.Int64N(1<<33), rng.Int64N(1e9)).In(time.FixedZone("", int(rng.Int64N(20)-10)*3600))
+		return
+	}
+	if v.Kind() != reflect.Struct && rng.IntN(4) == 0 {
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i), rng)
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), rng.IntN(4), 4))
+		for i := range v.Len() {
+			fill(v.Index(i), rng)
+		}
+	case reflect.Map:
+		v.Set(reflect.ValueOf(map[string]int{"email": rng.IntN(9), "a\"b": 1}))
+	case reflect.String:
+		v.SetString([]string{"", "a", "<&>", "\"\\\x00\n", "\u2028é", "bad \xff", "日本\x7f"}[rng.IntN(7)])
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt([]int64{-1, 1, 443, 1 << 50, math.MaxInt64}[rng.IntN(5)])
+	case reflect.Float32:
+		v.SetFloat(float64([]float32{-1, .1, math.MaxFloat32, 1e-30, 3}[rng.IntN(5)]))
+	case reflect.Float64:
+		v.SetFloat([]float64{-1, .1, math.MaxFloat64, 1e-300, 1e21}[rng.IntN(5)])
+	default:
+		panic(v.Kind())
+	}
+}
+
+func TestEncodeRefusesWhatIsNoNumber(t *testing.T) {
+	r := full()
+	r.Features = []float32{float32(math.NaN())}
+	if _, err := r.Encode(); err == nil {
+		t.Error("a NaN is encoded")
+	}
+}
+
+func TestReflectedEncoder(t *testing.T) {
+	var out bytes.Buffer
+	for _, v := range []any{json.RawMessage(`{"a":1}`), map[string]string{"b": "<"}} {
+		if err := telemetry.NewReflectedEncoder(&out).Encode(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out.String() != "{\"a\":1}{\"b\":\"<\"}\n" {
+		t.Errorf("%q", out.String())
+	}
+}
+
+func BenchmarkEncode(b *testing.B) {
+	r := full()
+	r.Features = make([]float32, 50)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := r.Encode(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
