@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -304,7 +305,7 @@ func (w *world) control(t *testing.T) {
 	w.env = []string{
 		contract.EnvDiscoveryAddress + "=" + controllerHost + ":15012", contract.EnvBundleURL + "=https://" + controllerHost + ":15013",
 		contract.EnvTrustAnchors + "=" + string(w.root.pem()), contract.EnvBundleKeys + "=" + string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})),
-		contract.EnvPodName + "=agent-1", contract.EnvPodNamespace + "=agents", contract.EnvWorkload + "=Deployment/agent",
+		contract.EnvExplicit + "=true", contract.EnvPodName + "=agent-1", contract.EnvPodNamespace + "=agents", contract.EnvWorkload + "=Deployment/agent",
 	}
 }
 
@@ -373,6 +374,9 @@ func (w *world) agent(t *testing.T) *http.Client {
 	}}
 }
 
+// explicitAddr is where the sidecar serves the explicit proxy.
+var explicitAddr = fmt.Sprintf("127.0.0.1:%d", contract.ExplicitPort)
+
 func (w *world) call(t *testing.T, model string) (int, string) {
 	t.Helper()
 	body := fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":"hello"}]}`, model)
@@ -428,6 +432,31 @@ func TestSidecar(t *testing.T) {
 			t.Errorf("handshake: %v", err)
 		}
 	})
+
+	// Loopback is not captured: whoever knows of the explicit proxy reaches it, by base URL and as a proxy.
+	for name, tr := range map[string]*http.Transport{
+		"http://" + explicitAddr + "/model": {},
+		"https://" + providerHost:           w.agent(t).Transport.(*http.Transport),
+	} {
+		t.Run("explicit proxy, "+name, func(t *testing.T) {
+			tr.DialContext = func(context.Context, string, string) (net.Conn, error) { return w.pod.dial(1000, explicitAddr) }
+			tr.DisableKeepAlives = true
+			if strings.HasPrefix(name, "https") {
+				tr.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: explicitAddr})
+			}
+			client := &http.Client{Timeout: patience, Transport: tr}
+			body := `{"model":"good","messages":[{"role":"user","content":"hello"}]}`
+			res, err := client.Post(name+"/v1/chat/completions", "application/json", strings.NewReader(body))
+			must(t, err)
+			_ = res.Body.Close()
+			if res.StatusCode != http.StatusOK {
+				t.Fatalf("status %d", res.StatusCode)
+			}
+			if got := <-w.seen; got != "Bearer sk-real "+body {
+				t.Errorf("the provider got %q", got)
+			}
+		})
+	}
 
 	// The controller goes; then the container restarts.
 	w.stop()
