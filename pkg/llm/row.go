@@ -159,7 +159,7 @@ func FramingOf(contentType string) Framing {
 	switch media {
 	case "text/event-stream":
 		return FramingSSE
-	case "application/x-ndjson", "application/jsonl", "application/x-jsonlines":
+	case "application/x-ndjson", "application/jsonl", "application/x-jsonlines", "application/stream+json":
 		return FramingNDJSON
 	case "application/vnd.amazon.eventstream":
 		return FramingEventStream

@@ -1,0 +1,321 @@
+package a2a
+
+import (
+	"strings"
+
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/internal/wire"
+	"sallyport.dev/sallyport/pkg/llm/strictjson"
+)
+
+// Provider is the gen_ai.provider.name of the calls.
+const Provider = "a2a"
+
+// requestFields are the members of a request.
+var requestFields = wire.Fields{
+	"id":      {Kinds: wire.String | wire.Number | wire.Null},
+	"jsonrpc": {Kinds: wire.String},
+	"method":  {Kinds: wire.String},
+	"params":  {Kinds: wire.Object | wire.Null},
+}
+
+// method is what a method of the protocol is in the normal form.
+type method struct {
+	class     llm.Class
+	operation llm.Operation
+	stream    bool
+	message   bool // its parameters have a message
+}
+
+var methods = func() map[string]method {
+	send := method{llm.ClassTool, llm.OperationInvokeAgent, false, true}
+	stream := method{llm.ClassTool, llm.OperationInvokeAgent, true, true}
+	get := method{llm.ClassTool, llm.OperationRetrieve, false, false}
+	list := method{llm.ClassTool, llm.OperationList, false, false}
+	cancel := method{llm.ClassTool, llm.OperationDelete, false, false}
+	subscribe := method{llm.ClassTool, llm.OperationRetrieve, true, false}
+	card := method{llm.ClassAuxiliary, llm.OperationRetrieve, false, false}
+	// Where an agent is to send news of a task: what is said to it goes on to somebody else.
+	push := func(o llm.Operation) method { return method{llm.ClassDeadDrop, o, false, false} }
+	return map[string]method{
+		"message/send": send, "SendMessage": send,
+		"message/stream": stream, "SendStreamingMessage": stream,
+		"tasks/get": get, "GetTask": get,
+		"tasks/list": list, "ListTasks": list,
+		"tasks/cancel": cancel, "CancelTask": cancel,
+		"tasks/resubscribe": subscribe, "SubscribeToTask": subscribe,
+		"agent/getAuthenticatedExtendedCard": card, "GetExtendedAgentCard": card,
+		"tasks/pushNotificationConfig/set": push(llm.OperationStore), "CreateTaskPushNotificationConfig": push(llm.OperationStore),
+		"tasks/pushNotificationConfig/get": push(llm.OperationRetrieve), "GetTaskPushNotificationConfig": push(llm.OperationRetrieve),
+		"tasks/pushNotificationConfig/list": push(llm.OperationList), "ListTaskPushNotificationConfigs": push(llm.OperationList), "ListTaskPushNotificationConfig": push(llm.OperationList),
+		"tasks/pushNotificationConfig/delete": push(llm.OperationDelete), "DeleteTaskPushNotificationConfig": push(llm.OperationDelete),
+	}
+}()
+
+// Decode reads a request to an agent. It never fails: what is wrong with it is among the call's findings. The call may refer to the body, which
+// must not change as long as the call is used. A request that has news sent elsewhere is of llm.ClassDeadDrop, one for the agent's card of
+// llm.ClassAuxiliary.
+func Decode(req *llm.Request, lim llm.Limits) *llm.Call {
+	call := &llm.Call{Provider: Provider, Surface: RPCSurface, Class: llm.ClassTool, Operation: llm.OperationInvokeAgent}
+	r := wire.Open(call, req.ContentType, req.Body, lim)
+	wire.Query(call, req, nil)
+	d := decoder{r, call}
+	defer d.Close()
+	root := d.Root()
+	if root.Kind() != strictjson.Object {
+		return call
+	}
+	d.TopLevel(root, requestFields)
+	d.request(root)
+	return call
+}
+
+type decoder struct {
+	*wire.Reader
+	call *llm.Call
+}
+
+func (d decoder) request(root strictjson.Value) {
+	if version := root.Get("jsonrpc"); version.Kind() == strictjson.Absent {
+		d.Missing(root, "jsonrpc")
+	} else if !version.Is("2.0") {
+		d.Find(llm.FindingWrongType, version, "the message is not of JSON-RPC 2.0")
+	}
+	name := string(root.Get("method").Text())
+	if name == "" {
+		d.Missing(root, "method")
+	}
+	d.call.RPCMethod = name
+	m := methods[name] // one that is not known is taken for one that has an agent do something
+	if m.class != "" {
+		d.call.Class, d.call.Operation, d.call.Stream = m.class, m.operation, m.stream
+	}
+	for k := range root.Members() {
+		if _, known := requestFields[string(k.Text())]; !known {
+			d.whole(root.Get(string(k.Text())))
+		}
+	}
+	params := root.Get("params")
+	if m.message {
+		d.send(root, params)
+		return
+	}
+	d.news(params, m.class == llm.ClassDeadDrop)
+	if params.Len() > 0 || params.Kind() == strictjson.String {
+		d.whole(params)
+	}
+}
+
+// whole adds a message of a value as it is.
+func (d decoder) whole(v strictjson.Value) {
+	if v.Kind() == strictjson.Absent {
+		return
+	}
+	d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+	d.Unknown(v)
+}
+
+// news reads where news of a task is to be sent: the URL of a configuration, which is the value itself or in it.
+func (d decoder) news(v strictjson.Value, itself bool) {
+	for k, m := range v.Members() {
+		switch {
+		case itself && k.Is("url"):
+			d.URL(m)
+		case (k.Is("pushNotificationConfig") || k.Is("taskPushNotificationConfig")) && m.Len() > 0:
+			d.call.Class = llm.ClassDeadDrop
+			d.news(m, true)
+		}
+	}
+}
+
+var sendFields = []string{"message", "configuration", "metadata", "tenant"}
+
+// send reads what is sent to an agent.
+func (d decoder) send(root, params strictjson.Value) {
+	if params.Kind() != strictjson.Object {
+		d.Missing(root, "params")
+		return
+	}
+	message := false
+	for k, m := range params.Members() {
+		switch d.Member(k, sendFields) {
+		case 0:
+			message = true
+			d.message(m)
+		case 1:
+			d.news(m, false)
+			if len(m.Raw()) > maxSilent {
+				d.whole(m)
+			}
+		default:
+			if len(m.Raw()) > maxSilent {
+				d.whole(m)
+			}
+		case -1:
+			d.whole(m)
+		}
+	}
+	if !message {
+		d.Missing(params, "message")
+	}
+}
+
+// maxSilent is the length of the longest value outside of a message that is passed over, in bytes, as package wire has it within one.
+const maxSilent = 128
+
+var messageFields = []string{"role", "parts", "kind", "messageId", "contextId", "taskId", "referenceTaskIds", "extensions", "metadata"}
+
+// message reads a message to an agent.
+func (d decoder) message(v strictjson.Value) {
+	d.Begin(llm.Message{Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+	if !d.Want(v, wire.Object) {
+		return
+	}
+	msg := &d.call.Messages[len(d.call.Messages)-1]
+	for k, m := range v.Members() {
+		switch d.Member(k, messageFields) {
+		case 0:
+			switch text := d.Text(m); string(text) {
+			case "":
+			case "user", "ROLE_USER":
+				msg.Role = llm.RoleUser
+			case "agent", "ROLE_AGENT":
+				msg.Role = llm.RoleAssistant
+			default:
+				msg.Role = llm.Role(text)
+				d.Find(llm.FindingUnknownRole, m, "the role is unknown")
+			}
+		case 1:
+			if !d.Want(m, wire.Array) {
+				d.Unknown(m)
+				continue
+			}
+			for p := range m.Elements() {
+				d.part(p)
+			}
+		case -1:
+			d.Unknown(m)
+		default:
+			d.Silent(m)
+		}
+	}
+	if msg.Role == "" {
+		d.Missing(v, "role")
+	}
+}
+
+var (
+	partFields = []string{"kind", "text", "file", "data", "raw", "url", "metadata", "filename", "mediaType", "type"}
+	fileFields = []string{"bytes", "uri", "mimeType", "name", "fileWithBytes", "fileWithUri", "mediaType"}
+)
+
+// part reads a part of a message: the member that it has says what it is.
+func (d decoder) part(v strictjson.Value) {
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+		return
+	}
+	var kind, media, name strictjson.Value
+	contents := 0
+	for k, m := range v.Members() {
+		switch d.Member(k, partFields) {
+		case 0, 9:
+			kind = m
+		case 1, 2, 3, 4, 5:
+			contents++
+		case 6:
+			d.Silent(m)
+		case 7:
+			name = m
+		case 8:
+			media = m
+		default:
+			d.Unknown(m)
+		}
+	}
+	if contents != 1 {
+		d.Find(llm.FindingUnknownPart, v, "the part has not one content but another number of them")
+	}
+	if s := kind.Text(); len(s) > 0 && v.Get(string(s)).Kind() == strictjson.Absent {
+		d.Find(llm.FindingUnknownPart, kind, "the part is of another kind than what is in it")
+	}
+	if text := d.Text(name); len(text) > 0 {
+		d.Part(llm.Part{Kind: llm.PartText, Text: text})
+	}
+	for k, m := range v.Members() {
+		switch {
+		case k.Is("text"):
+			if !d.Want(m, wire.String) {
+				d.Unknown(m)
+				continue
+			}
+			d.Part(llm.Part{Kind: llm.PartText, Text: m.Text()})
+		case k.Is("data"):
+			// What a program is to read: JSON as it is sent.
+			d.Part(llm.Part{Kind: llm.PartText, Text: valid(m)})
+		case k.Is("raw"):
+			d.attach(llm.Part{MediaType: d.Str(media), Bytes: len(d.Text(m))})
+		case k.Is("url"):
+			d.URL(m)
+			d.attach(llm.Part{MediaType: d.Str(media)})
+		case k.Is("file"):
+			d.file(m)
+		}
+	}
+}
+
+// valid returns a value as it is sent, as far as it is UTF-8.
+func valid(v strictjson.Value) []byte {
+	raw := v.Raw()
+	if s := strings.ToValidUTF8(string(raw), "\uFFFD"); s != string(raw) {
+		return []byte(s)[:len(s):len(s)]
+	}
+	return raw
+}
+
+// file reads the content of a part of the versions before 1.0.
+func (d decoder) file(v strictjson.Value) {
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+		return
+	}
+	var p llm.Part
+	for k, m := range v.Members() {
+		switch d.Member(k, fileFields) {
+		case 0, 4:
+			p.Bytes = len(d.Text(m))
+		case 1, 5:
+			d.URL(m)
+		case 2, 6:
+			p.MediaType = d.Str(m)
+		case 3:
+			if text := d.Text(m); len(text) > 0 {
+				d.Part(llm.Part{Kind: llm.PartText, Text: text})
+			}
+		default:
+			d.Unknown(m)
+		}
+	}
+	d.attach(p)
+}
+
+// attach adds an attachment, whose kind its media type says.
+func (d decoder) attach(p llm.Part) {
+	switch {
+	case strings.HasPrefix(p.MediaType, "image/"):
+		p.Kind = llm.PartImage
+	case strings.HasPrefix(p.MediaType, "audio/"):
+		p.Kind = llm.PartAudio
+	default:
+		p.Kind = llm.PartFile
+	}
+	d.Part(p)
+}
+
+// Card reads a request for the card that says what an agent can do.
+func Card(req *llm.Request, lim llm.Limits) *llm.Call {
+	call := &llm.Call{Provider: Provider, Surface: CardSurface, Class: llm.ClassAuxiliary, Operation: llm.OperationRetrieve}
+	wire.NoBody(call, req, lim)
+	wire.Query(call, req, nil)
+	return call
+}

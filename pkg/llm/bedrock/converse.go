@@ -1,0 +1,640 @@
+package bedrock
+
+import (
+	"net/http"
+	"strings"
+
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/internal/wire"
+	"sallyport.dev/sallyport/pkg/llm/strictjson"
+)
+
+// converseFields are the members of a request of Converse and ConverseStream, as in the official SDKs.
+var converseFields = wire.Fields{
+	"additionalModelRequestFields":      {Kinds: wire.Any},
+	"additionalModelResponseFieldPaths": {Kinds: wire.Array | wire.Null},
+	"guardrailConfig":                   {Kinds: wire.Object | wire.Null},
+	"inferenceConfig":                   {Kinds: wire.Object | wire.Null},
+	"messages":                          {Kinds: wire.Array | wire.Null},
+	"outputConfig":                      {Kinds: wire.Object | wire.Null},
+	"performanceConfig":                 {Kinds: wire.Object | wire.Null},
+	"promptVariables":                   {Kinds: wire.Object | wire.Null},
+	"requestMetadata":                   {Kinds: wire.Object | wire.Null},
+	"serviceTier":                       {Kinds: wire.Object | wire.Null},
+	"system":                            {Kinds: wire.Array | wire.Null},
+	"toolConfig":                        {Kinds: wire.Object | wire.Null},
+}
+
+// marker is the member that marks a place to cache up to, in a block of its own.
+const marker = "cachePoint"
+
+// Converse reads a request of Converse. It never fails: what is wrong with it is among the call's findings. The call may refer to the body,
+// which must not change as long as the call is used.
+//
+// A user's message of nothing but results of tools is of llm.RoleTool in the normal form.
+func Converse(req *llm.Request, lim llm.Limits) *llm.Call {
+	return converse(req, lim, ConverseSurface, false)
+}
+
+// ConverseStream reads a request of ConverseStream, as Converse does.
+func ConverseStream(req *llm.Request, lim llm.Limits) *llm.Call {
+	return converse(req, lim, ConverseStreamSurface, true)
+}
+
+func converse(req *llm.Request, lim llm.Limits, surface llm.Surface, stream bool) *llm.Call {
+	call := &llm.Call{Provider: Provider, Surface: surface, Class: llm.ClassModel, Operation: llm.OperationChat, Stream: stream}
+	d := open(call, req, req.ContentType, lim)
+	defer d.Close()
+	root := d.Root()
+	if root.Kind() != strictjson.Object {
+		return call
+	}
+	d.TopLevel(root, converseFields)
+	d.conversation(root)
+	return call
+}
+
+// open begins to read a request into call: its query, which no surface of the runtime but one has, the model of its path, and its body.
+func open(call *llm.Call, req *llm.Request, contentType string, lim llm.Limits) decoder {
+	r := wire.Open(call, contentType, req.Body, lim)
+	wire.Query(call, req, nil)
+	id, ok := modelID(req)
+	call.Model = id
+	if !ok {
+		r.Find(llm.FindingQuery, strictjson.Value{}, "the model in the path is badly escaped")
+	}
+	return decoder{r, call}
+}
+
+type decoder struct {
+	*wire.Reader
+	call *llm.Call
+}
+
+// conversation reads the members of a request of Converse.
+func (d decoder) conversation(root strictjson.Value) {
+	messages := strings.Contains(d.call.Model, ":prompt/") // a stored prompt has messages of its own
+	for k, v := range root.Members() {
+		switch {
+		case k.Is("messages") && v.Kind() == strictjson.Array:
+			messages = true
+			d.Grow(v.Len() + 1)
+		case k.Is("inferenceConfig"):
+			d.inference(v)
+		case k.Is("toolConfig"):
+			d.toolConfig(v)
+		}
+	}
+	// The system prompt comes first, wherever the body has it.
+	for k, v := range root.Members() {
+		if k.Is("system") && v.Kind() == strictjson.Array {
+			d.Begin(llm.Message{Role: llm.RoleSystem, Digest: d.Digest(v, marker), Bytes: len(v.Raw())})
+			d.content(v, llm.Part{Kind: llm.PartText})
+		}
+	}
+	for k, v := range root.Members() {
+		if k.Is("messages") {
+			for m := range v.Elements() {
+				d.message(m)
+			}
+		}
+	}
+	// What goes into a stored prompt, and what goes to the model past Bedrock's own form.
+	for k, v := range root.Members() {
+		switch {
+		case k.Is("promptVariables"):
+			d.variables(v)
+		case k.Is("additionalModelRequestFields"):
+			d.additional(v)
+		}
+	}
+	if !messages {
+		d.Missing(root, "messages")
+	}
+}
+
+var inferenceFields = []string{"maxTokens", "temperature", "max_new_tokens", "topP", "stopSequences"}
+
+func (d decoder) inference(v strictjson.Value) {
+	for k, m := range v.Members() {
+		switch d.Member(k, inferenceFields) {
+		case 0, 2: // the latter in the body of a Nova model
+			d.call.MaxTokens = d.Int(m)
+		case 1:
+			d.call.Temperature = d.Float(m)
+		}
+	}
+}
+
+var variableFields = []string{"text"}
+
+func (d decoder) variables(v strictjson.Value) {
+	if v.Len() == 0 {
+		return
+	}
+	d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(v, marker), Bytes: len(v.Raw())})
+	for _, value := range v.Members() {
+		if !d.Want(value, wire.Object) {
+			d.Unknown(value)
+			continue
+		}
+		for k, m := range value.Members() {
+			if d.Member(k, variableFields) == 0 {
+				d.text(m, llm.Part{Kind: llm.PartText})
+			} else {
+				d.Unknown(m)
+			}
+		}
+	}
+}
+
+// additional reads additionalModelRequestFields, which the model gets as its maker has them. Tools in it are read as Anthropic has them, the only
+// maker known to take some there. What is long enough to carry something is not out of sight.
+func (d decoder) additional(v strictjson.Value) {
+	if trivial(v) {
+		return
+	}
+	inner := messages.Decode(&llm.Request{Method: http.MethodPost, ContentType: wire.JSON, Body: v.Raw()}, llm.Limits{})
+	d.call.Tools = append(d.call.Tools, inner.Tools...)
+	d.call.URLs = append(d.call.URLs, inner.URLs...)
+	d.call.OtherModels = append(d.call.OtherModels, inner.OtherModels...)
+	if len(v.Raw()) > maxSilent {
+		d.Begin(llm.Message{Role: llm.RoleSystem, Digest: d.Digest(v, marker), Bytes: len(v.Raw())})
+		d.Unknown(v)
+	}
+}
+
+// maxSilent is the length of the longest value that is passed over outside of a message, in bytes, as package wire has it within one.
+const maxSilent = 128
+
+var (
+	toolConfigFields = []string{"tools", "toolChoice"}
+	toolFields       = []string{"toolSpec", "systemTool", marker}
+	specFields       = []string{"name", "description", "inputSchema", "strict"}
+)
+
+func (d decoder) toolConfig(v strictjson.Value) {
+	for k, m := range v.Members() {
+		if d.Member(k, toolConfigFields) != 0 || !d.Want(m, wire.Array|wire.Null) {
+			continue
+		}
+		for t := range m.Elements() {
+			d.tool(t)
+		}
+	}
+}
+
+func (d decoder) tool(v strictjson.Value) {
+	if !d.Want(v, wire.Object) {
+		return
+	}
+	for k, m := range v.Members() {
+		t := llm.Tool{Type: "function", Digest: d.Digest(v, marker)}
+		switch d.Member(k, toolFields) {
+		case 0:
+		case 1:
+			t.Type, t.ServerSide = "systemTool", true
+		case 2:
+			continue
+		default:
+			// A kind of tool that is not known is taken for one that Bedrock carries out.
+			t.Type, t.ServerSide, t.Class = string(k.Text()), true, llm.ServerToolOther
+			d.call.Tools = append(d.call.Tools, t)
+			continue
+		}
+		if d.Want(m, wire.Object) {
+			for k, m := range m.Members() {
+				if d.Member(k, specFields) == 0 {
+					t.Name = d.Str(m)
+				}
+			}
+		}
+		if t.Name == "" {
+			d.Missing(v, "name")
+		}
+		if t.ServerSide {
+			t.Class = systemTool(t.Name)
+		}
+		d.call.Tools = append(d.call.Tools, t)
+	}
+}
+
+// systemTool returns the class of a tool that Bedrock carries out.
+func systemTool(name string) llm.ServerTool {
+	switch {
+	case strings.Contains(name, "grounding"), strings.Contains(name, "search"):
+		return llm.ServerToolWebSearch
+	case strings.Contains(name, "code"):
+		return llm.ServerToolCodeExecution
+	}
+	return llm.ServerToolOther
+}
+
+var messageFields = []string{"role", "content"}
+
+func (d decoder) message(v strictjson.Value) {
+	d.Begin(llm.Message{Digest: d.Digest(v, marker), Bytes: len(v.Raw())})
+	if !d.Want(v, wire.Object) {
+		return
+	}
+	m := &d.call.Messages[len(d.call.Messages)-1]
+	for k, v := range v.Members() {
+		switch d.Member(k, messageFields) {
+		case 0:
+			switch text := d.Text(v); string(text) {
+			case "":
+			case "user":
+				m.Role = llm.RoleUser
+			case "assistant":
+				m.Role = llm.RoleAssistant
+			case "system":
+				m.Role = llm.RoleSystem
+			default:
+				m.Role = llm.Role(text)
+				d.Find(llm.FindingUnknownRole, v, "the role is unknown")
+			}
+		case 1:
+			if d.Want(v, wire.Array|wire.Null) {
+				d.content(v, llm.Part{Kind: llm.PartText})
+			} else {
+				d.Unknown(v)
+			}
+		default:
+			d.Unknown(v)
+		}
+	}
+	if m.Role == "" {
+		d.Missing(v, "role")
+	}
+	if parts := d.Parts(); m.Role == llm.RoleUser && len(parts) > 0 && onlyResults(parts) {
+		m.Role = llm.RoleTool
+	}
+}
+
+func onlyResults(parts []llm.Part) bool {
+	for _, p := range parts {
+		if p.Kind != llm.PartToolResult && p.ToolCallID == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// content reads a list of blocks. The text in it becomes parts like of.
+func (d decoder) content(v strictjson.Value, of llm.Part) {
+	for b := range v.Elements() {
+		d.block(b, of)
+	}
+}
+
+var blockFields = []string{"text", "image", "audio", "video", "document", "toolUse", "toolResult", "reasoningContent", "guardContent", "searchResult", "citationsContent", marker, "json", "toolAddition", "toolRemoval"}
+
+// block reads one block of content: an object of one member, whose name is the kind of the block. Whatever of it is not read becomes a part
+// of unknown kind, so that nothing of a message is out of sight.
+func (d decoder) block(v strictjson.Value, of llm.Part) {
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+		return
+	}
+	if v.Len() != 1 {
+		d.Find(llm.FindingUnknownPart, v, "the block has not one member but another number of them")
+	}
+	for k, m := range v.Members() {
+		switch d.Member(k, blockFields) {
+		case 0:
+			of.Text = d.Text(m)
+			d.Part(of)
+		case 1:
+			d.attachment(m, llm.Part{Kind: llm.PartImage, ToolCallID: of.ToolCallID, MediaType: "image/"}, of)
+		case 2:
+			d.attachment(m, llm.Part{Kind: llm.PartAudio, ToolCallID: of.ToolCallID, MediaType: "audio/"}, of)
+		case 3:
+			d.attachment(m, llm.Part{Kind: llm.PartFile, ToolCallID: of.ToolCallID, MediaType: "video/"}, of)
+		case 4:
+			d.attachment(m, llm.Part{Kind: llm.PartFile, ToolCallID: of.ToolCallID}, of)
+		case 5:
+			d.toolUse(m)
+		case 6:
+			d.toolResult(m)
+		case 7:
+			d.reasoning(m)
+		case 8:
+			d.guarded(m, of)
+		case 9:
+			d.searchResult(m, of)
+		case 10:
+			d.cited(m, of)
+		case 11:
+			d.Silent(m)
+		case 12: // of a tool's result
+			of.Text = m.Raw()
+			d.Part(of)
+		case 13, 14: // these name a tool that is in the configuration
+			d.Unknown(m)
+		default:
+			d.Find(llm.FindingUnknownPart, k, "the kind of the block is unknown")
+			d.Unknown(m)
+		}
+	}
+}
+
+// text adds a text that is there as a part like of.
+func (d decoder) text(v strictjson.Value, of llm.Part) {
+	if text := d.Text(v); len(text) > 0 {
+		of.Text = text
+		d.Part(of)
+	}
+}
+
+var attachmentFields = []string{"format", "source", "name", "context", "citations"}
+
+// attachment reads an image, a sound, a video or a document into p, whose MediaType is what the format comes after. Text in it becomes
+// parts like of.
+func (d decoder) attachment(v strictjson.Value, p, of llm.Part) {
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+		return
+	}
+	var source strictjson.Value
+	for k, m := range v.Members() {
+		switch d.Member(k, attachmentFields) {
+		case 0:
+			if format := d.Str(m); p.MediaType != "" {
+				p.MediaType += format
+			} else {
+				p.MediaType = documentType(format)
+			}
+		case 1:
+			source = m
+		case 2, 3:
+			d.text(m, of)
+		case 4:
+			d.Silent(m)
+		default:
+			d.Unknown(m)
+		}
+	}
+	if strings.HasSuffix(p.MediaType, "/") {
+		p.MediaType = ""
+	}
+	if source.Kind() == strictjson.Absent {
+		d.Missing(v, "source")
+	}
+	d.source(source, p, of)
+}
+
+// documentType returns the media type of a format of documents.
+func documentType(format string) string {
+	switch format {
+	case "pdf":
+		return "application/pdf"
+	case "doc":
+		return "application/msword"
+	case "docx":
+		return "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+	case "xls":
+		return "application/vnd.ms-excel"
+	case "xlsx":
+		return "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+	case "txt":
+		return "text/plain"
+	case "md":
+		return "text/markdown"
+	}
+	return "text/" + format
+}
+
+var (
+	sourceFields   = []string{"bytes", "s3Location", "text", "content"}
+	locationFields = []string{"uri", "bucketOwner"}
+)
+
+func (d decoder) source(v strictjson.Value, p, of llm.Part) {
+	if !d.Want(v, wire.Object) {
+		d.Part(p)
+		return
+	}
+	at := len(d.Parts())
+	d.Part(p)
+	for k, m := range v.Members() {
+		switch d.Member(k, sourceFields) {
+		case 0:
+			d.Parts()[at].Bytes = len(d.Text(m))
+		case 1:
+			if !d.Want(m, wire.Object) {
+				continue
+			}
+			for k, m := range m.Members() {
+				switch d.Member(k, locationFields) {
+				case 0:
+					d.URL(m)
+				case 1:
+					d.Silent(m)
+				default:
+					d.Unknown(m)
+				}
+			}
+		case 2:
+			text := d.Text(m)
+			d.Parts()[at].Bytes = len(text)
+			of.Text = text
+			d.Part(of)
+		case 3:
+			if d.Want(m, wire.Array) {
+				d.content(m, of)
+			}
+		default:
+			d.Find(llm.FindingUnknownPart, k, "the kind of the source is unknown")
+			d.Unknown(m)
+		}
+	}
+}
+
+var toolUseFields = []string{"toolUseId", "name", "input", "type"}
+
+func (d decoder) toolUse(v strictjson.Value) {
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+		return
+	}
+	p := llm.Part{Kind: llm.PartToolCall}
+	for k, m := range v.Members() {
+		switch d.Member(k, toolUseFields) {
+		case 0:
+			p.ToolCallID = d.Str(m)
+		case 1:
+			p.ToolName = d.Str(m)
+		case 2:
+			p.Text = m.Raw()
+		case 3:
+			d.Silent(m)
+		default:
+			d.Unknown(m)
+		}
+	}
+	d.Part(p)
+}
+
+var toolResultFields = []string{"toolUseId", "content", "status", "type"}
+
+func (d decoder) toolResult(v strictjson.Value) {
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+		return
+	}
+	of := llm.Part{Kind: llm.PartToolResult}
+	var content strictjson.Value
+	for k, m := range v.Members() {
+		switch d.Member(k, toolResultFields) {
+		case 0:
+			of.ToolCallID = d.Str(m)
+		case 1:
+			content = m
+		case 2, 3:
+			d.Silent(m)
+		default:
+			d.Unknown(m)
+		}
+	}
+	before := len(d.Parts())
+	if d.Want(content, wire.Array|wire.Null) {
+		d.content(content, of)
+	} else if content.Kind() != strictjson.Absent {
+		d.Unknown(content)
+	}
+	for _, p := range d.Parts()[before:] {
+		if p.Kind == llm.PartToolResult {
+			return
+		}
+	}
+	d.Part(of)
+}
+
+var (
+	reasoningFields     = []string{"reasoningText", "redactedContent"}
+	reasoningTextFields = []string{"text", "signature"}
+)
+
+func (d decoder) reasoning(v strictjson.Value) {
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+		return
+	}
+	for k, m := range v.Members() {
+		switch d.Member(k, reasoningFields) {
+		case 0:
+			if !d.Want(m, wire.Object) {
+				d.Unknown(m)
+				continue
+			}
+			for k, m := range m.Members() {
+				switch d.Member(k, reasoningTextFields) {
+				case 0:
+					d.Part(llm.Part{Kind: llm.PartReasoning, Text: d.Text(m)})
+				case 1: // of any length; the model's maker checks it
+				default:
+					d.Unknown(m)
+				}
+			}
+		case 1:
+			d.Part(llm.Part{Kind: llm.PartReasoning, Bytes: len(d.Text(m))})
+		default:
+			d.Unknown(m)
+		}
+	}
+}
+
+var (
+	guardedFields     = []string{"text", "image"}
+	guardedTextFields = []string{"text", "qualifiers"}
+)
+
+// guarded reads a block that a guardrail is to look at.
+func (d decoder) guarded(v strictjson.Value, of llm.Part) {
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+		return
+	}
+	for k, m := range v.Members() {
+		switch d.Member(k, guardedFields) {
+		case 0:
+			if !d.Want(m, wire.Object) {
+				d.Unknown(m)
+				continue
+			}
+			for k, m := range m.Members() {
+				switch d.Member(k, guardedTextFields) {
+				case 0:
+					d.text(m, of)
+				case 1:
+					d.Silent(m)
+				default:
+					d.Unknown(m)
+				}
+			}
+		case 1:
+			d.attachment(m, llm.Part{Kind: llm.PartImage, MediaType: "image/"}, of)
+		default:
+			d.Find(llm.FindingUnknownPart, k, "the kind of the block is unknown")
+			d.Unknown(m)
+		}
+	}
+}
+
+var searchResultFields = []string{"source", "title", "content", "citations"}
+
+func (d decoder) searchResult(v strictjson.Value, of llm.Part) {
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+		return
+	}
+	for k, m := range v.Members() {
+		switch d.Member(k, searchResultFields) {
+		case 0, 1:
+			d.text(m, of)
+		case 2:
+			if d.Want(m, wire.Array) {
+				d.content(m, of)
+			} else {
+				d.Unknown(m)
+			}
+		case 3:
+			d.Silent(m)
+		default:
+			d.Unknown(m)
+		}
+	}
+}
+
+var citedFields = []string{"content", "citations"}
+
+// cited reads a text of the model with the places that it cites.
+func (d decoder) cited(v strictjson.Value, of llm.Part) {
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+		return
+	}
+	for k, m := range v.Members() {
+		switch d.Member(k, citedFields) {
+		case 0:
+			if d.Want(m, wire.Array) {
+				d.content(m, of)
+			} else {
+				d.Unknown(m)
+			}
+		default:
+			d.Silent(m)
+		}
+	}
+}
+
+// trivial reports whether a value says next to nothing.
+func trivial(v strictjson.Value) bool {
+	switch v.Kind() {
+	case strictjson.Absent, strictjson.Null, strictjson.Bool:
+		return true
+	case strictjson.Array, strictjson.Object:
+		return v.Len() == 0
+	}
+	return false
+}

@@ -1,0 +1,359 @@
+package bedrock
+
+import (
+	"strings"
+
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/anthropic"
+	"sallyport.dev/sallyport/pkg/llm/cohere"
+	"sallyport.dev/sallyport/pkg/llm/internal/wire"
+	"sallyport.dev/sallyport/pkg/llm/openai"
+	"sallyport.dev/sallyport/pkg/llm/strictjson"
+)
+
+// The surfaces of other providers' own APIs whose form a body of InvokeModel can have.
+var (
+	messages   = rowAt(anthropic.Rows, "/v1/messages")
+	completion = rowAt(openai.Rows, "/v1/chat/completions")
+)
+
+// rowAt returns the row of a path that is called by POST.
+func rowAt(rows []llm.Row, path string) llm.Row {
+	for _, r := range rows {
+		if r.Path == path && r.Method == "POST" {
+			return r
+		}
+	}
+	return llm.Row{}
+}
+
+// Invoke reads a request of InvokeModel, whose body is that of the model's maker. Where it cannot be told who that is, the call is of
+// llm.ClassUnknown and all of the body is one part of unknown kind.
+func Invoke(req *llm.Request, lim llm.Limits) *llm.Call {
+	return invoke(req, lim, InvokeSurface, false)
+}
+
+// InvokeStream reads a request of InvokeModelWithResponseStream, as Invoke does.
+func InvokeStream(req *llm.Request, lim llm.Limits) *llm.Call {
+	return invoke(req, lim, InvokeStreamSurface, true)
+}
+
+func invoke(req *llm.Request, lim llm.Limits, surface llm.Surface, stream bool) *llm.Call {
+	// The body is the model's, who reads it as JSON whatever it is said to be; the SDKs say nothing or this where the caller does not say.
+	contentType := req.ContentType
+	if contentType == "" || contentType == "application/octet-stream" {
+		contentType = wire.JSON
+	}
+	id, _ := modelID(req)
+	call := read(req, contentType, baseModel(id), lim)
+	call.Provider, call.Surface = Provider, surface
+	call.Stream = stream
+	return call
+}
+
+// family is the form that the bodies for some models have.
+type family struct {
+	prefix string // of the model
+	read   func(req *llm.Request, contentType string, lim llm.Limits) *llm.Call
+}
+
+// chat is how the bodies are read for models whose makers keep to OpenAI's chat completions, or take a prompt.
+var chat = either(hosted(completion.Decode, "top_k", "min_p", "repetition_penalty", "chat_template_kwargs", "safe_prompt"), prompt(promptForm))
+
+// families are looked through in this order.
+var families = []family{
+	{"anthropic.", claude},
+	{"amazon.nova-canvas", prompt(imageForm)},
+	{"amazon.titan-image", prompt(imageForm)},
+	{"amazon.nova-", nova},
+	{"amazon.titan-embed", prompt(titanEmbedForm)},
+	{"amazon.titan-", prompt(titanForm)},
+	{"meta.", prompt(llamaForm)},
+	{"mistral.", chat},
+	{"cohere.command-r", hosted(cohere.ChatV1, "return_prompt")},
+	{"cohere.command", prompt(promptForm)},
+	{"cohere.embed", hosted(cohere.EmbedV2)},
+	{"cohere.rerank", hosted(cohere.RerankV2, "api_version")},
+	{"ai21.jamba", chat},
+	{"deepseek.", chat},
+	{"google.gemma", chat},
+	{"minimax.", chat},
+	{"moonshot", chat},
+	{"nvidia.", chat},
+	{"openai.", chat},
+	{"qwen.", chat},
+	{"stability.", prompt(stabilityForm)},
+	{"writer.", chat},
+	{"zai.", chat},
+}
+
+// read reads the body for a model.
+func read(req *llm.Request, contentType, model string, lim llm.Limits) *llm.Call {
+	for _, f := range families {
+		if strings.HasPrefix(model, f.prefix) {
+			return f.read(req, contentType, lim)
+		}
+	}
+	// The ARN of an application's own profile does not say the model; that Anthropic made it says this member, which its models
+	// demand and others refuse.
+	if model == "" && has(req.Body, lim, "anthropic_version") {
+		return claude(req, contentType, lim)
+	}
+	return unknown(req, contentType, lim)
+}
+
+// has reports whether a body is an object with a member.
+func has(body []byte, lim llm.Limits, name string) bool {
+	lim = lim.WithDefaults()
+	var doc strictjson.Document
+	return doc.Parse(body, strictjson.Options{MaxBytes: lim.MaxBytes, MaxDepth: lim.MaxDepth}) && doc.Root().Get(name).Kind() != strictjson.Absent
+}
+
+// unknown reads a body of a form that nobody can tell.
+func unknown(req *llm.Request, contentType string, lim llm.Limits) *llm.Call {
+	call := &llm.Call{Class: llm.ClassUnknown, Operation: llm.OperationUnknown}
+	d := open(call, req, contentType, lim)
+	defer d.Close()
+	d.whole(d.Root())
+	return call
+}
+
+// whole adds a message of a value as it is.
+func (d decoder) whole(v strictjson.Value) {
+	if v.Kind() == strictjson.Absent {
+		return
+	}
+	d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+	d.Unknown(v)
+}
+
+// claude reads a body for a model of Anthropic's.
+func claude(req *llm.Request, contentType string, lim llm.Limits) *llm.Call {
+	id, ok := modelID(req)
+	call := &llm.Call{Class: llm.ClassModel, Operation: llm.OperationChat, Model: id}
+	inner := *req
+	inner.ContentType = contentType
+	anthropic.DecodeHosted(call, &inner, lim)
+	outside(call, req, ok, lim)
+	return call
+}
+
+// outside reads what of a request is not its body: the query, and whether the model in the path could be decoded.
+func outside(call *llm.Call, req *llm.Request, ok bool, lim llm.Limits) {
+	wire.Query(call, req, nil)
+	if !ok {
+		find(call, lim, llm.Finding{Code: llm.FindingQuery, Detail: "the model in the path is badly escaped"})
+	}
+}
+
+// find keeps a finding unless there are too many, which the call says then.
+func find(call *llm.Call, lim llm.Limits, f llm.Finding) {
+	n := len(call.Findings)
+	switch limit := lim.WithDefaults().MaxFindings; {
+	case n < limit:
+		call.Findings = append(call.Findings, f)
+	case n == limit && call.Findings[n-1].Code != llm.FindingTooMany:
+		call.Findings = append(call.Findings, llm.Finding{Code: llm.FindingTooMany, Detail: "more was found than is kept"})
+	}
+}
+
+// missingModel is what a codec of a provider's own API finds in every body that goes to Bedrock.
+const missingModel = "the member model is missing"
+
+// hosted returns a reader of bodies that are those of the maker's own API but for the model, which the path names, and extra members. A
+// body that names a model, too, must name the same one.
+func hosted(decode func(*llm.Request, llm.Limits) *llm.Call, extra ...string) func(*llm.Request, string, llm.Limits) *llm.Call {
+	return func(req *llm.Request, contentType string, lim llm.Limits) *llm.Call {
+		inner := *req
+		inner.ContentType, inner.Query, inner.Header, inner.Vars = contentType, "", nil, nil
+		call := decode(&inner, lim)
+		findings := call.Findings[:0]
+		for _, f := range call.Findings {
+			if f.Code != llm.FindingMissingField || f.Path != "" || f.Detail != missingModel {
+				findings = append(findings, f)
+			}
+		}
+		call.Findings = findings
+		unknown := call.UnknownFields[:0]
+		for _, name := range call.UnknownFields {
+			if !contains(extra, name) {
+				unknown = append(unknown, name)
+			}
+		}
+		call.UnknownFields = unknown
+		id, ok := modelID(req)
+		outside(call, req, ok, lim)
+		if call.Model != "" && call.Model != id && call.Model != baseModel(id) {
+			call.OtherModels = append(call.OtherModels, call.Model)
+			find(call, lim, llm.Finding{Code: llm.FindingDuplicateKey, Path: "/model", Detail: "the body names another model than the path"})
+		}
+		call.Model = id
+		return call
+	}
+}
+
+func contains(list []string, s string) bool {
+	for _, e := range list {
+		if e == s {
+			return true
+		}
+	}
+	return false
+}
+
+// either returns a reader of bodies of chat, which have messages, or of text to go on with.
+func either(chat, text func(*llm.Request, string, llm.Limits) *llm.Call) func(*llm.Request, string, llm.Limits) *llm.Call {
+	return func(req *llm.Request, contentType string, lim llm.Limits) *llm.Call {
+		if has(req.Body, lim, "prompt") && !has(req.Body, lim, "messages") {
+			return text(req, contentType, lim)
+		}
+		return chat(req, contentType, lim)
+	}
+}
+
+// novaFields are the members of a body for a Nova model, which is much like a request of Converse.
+var novaFields = wire.Fields{
+	"inferenceConfig": {Kinds: wire.Object | wire.Null},
+	"messages":        {Kinds: wire.Array},
+	"schemaVersion":   {Kinds: wire.String | wire.Null},
+	"system":          {Kinds: wire.Array | wire.Null},
+	"toolConfig":      {Kinds: wire.Object | wire.Null},
+}
+
+func nova(req *llm.Request, contentType string, lim llm.Limits) *llm.Call {
+	call := &llm.Call{Class: llm.ClassModel, Operation: llm.OperationChat}
+	d := open(call, req, contentType, lim)
+	defer d.Close()
+	root := d.Root()
+	if root.Kind() != strictjson.Object {
+		return call
+	}
+	d.TopLevel(root, novaFields)
+	d.conversation(root)
+	return call
+}
+
+// form is how a body without messages is read: what its members are.
+type form struct {
+	operation llm.Operation
+	fields    wire.Fields
+	texts     []string // members that the model reads: a string or a list of them
+	images    []string // members that are images in base64
+	nested    []string // objects and lists, the strings in which the model reads, and the images, by their names
+	maxTokens string
+	// config is an object that maxTokens and temperature are members of.
+	config string
+}
+
+var (
+	number  = wire.Field{Kinds: wire.Number | wire.Null}
+	integer = wire.Field{Kinds: wire.Number | wire.Null, Integer: true}
+	str     = wire.Field{Kinds: wire.String | wire.Null}
+	boolean = wire.Field{Kinds: wire.Bool | wire.Null}
+	list    = wire.Field{Kinds: wire.Array | wire.Null}
+	object  = wire.Field{Kinds: wire.Object | wire.Null}
+)
+
+var (
+	promptForm = form{operation: llm.OperationTextCompletion, texts: []string{"prompt"}, maxTokens: "max_tokens", fields: wire.Fields{
+		"prompt": {Kinds: wire.String}, "max_tokens": integer, "temperature": number, "top_p": number, "top_k": number, "p": number, "k": number, "stop": list, "stop_sequences": list,
+		"return_likelihoods": str, "stream": boolean, "num_generations": integer, "truncate": str, "logit_bias": object,
+	}}
+	llamaForm = form{operation: llm.OperationTextCompletion, texts: []string{"prompt"}, images: []string{"images"}, maxTokens: "max_gen_len", fields: wire.Fields{
+		"prompt": {Kinds: wire.String}, "images": list, "max_gen_len": integer, "temperature": number, "top_p": number,
+	}}
+	titanForm = form{operation: llm.OperationTextCompletion, texts: []string{"inputText"}, maxTokens: "maxTokenCount", config: "textGenerationConfig", fields: wire.Fields{
+		"inputText": {Kinds: wire.String}, "textGenerationConfig": object,
+	}}
+	titanEmbedForm = form{operation: llm.OperationEmbeddings, texts: []string{"inputText"}, images: []string{"inputImage"}, fields: wire.Fields{
+		"inputText": str, "inputImage": str, "dimensions": integer, "normalize": boolean, "embeddingTypes": list, "embeddingConfig": object,
+	}}
+	imageForm = form{operation: llm.OperationImage, fields: wire.Fields{
+		"taskType": {Kinds: wire.String}, "imageGenerationConfig": object, "textToImageParams": object, "inPaintingParams": object, "outPaintingParams": object, "imageVariationParams": object,
+		"colorGuidedGenerationParams": object, "backgroundRemovalParams": object, "virtualTryOnParams": object,
+	}, nested: []string{"textToImageParams", "inPaintingParams", "outPaintingParams", "imageVariationParams", "colorGuidedGenerationParams", "backgroundRemovalParams", "virtualTryOnParams"}}
+	stabilityForm = form{operation: llm.OperationImage, texts: []string{"prompt", "negative_prompt", "select_prompt", "search_prompt"}, images: []string{"image", "init_image", "mask", "mask_image", "style_image"}, nested: []string{"text_prompts"},
+		fields: wire.Fields{
+			"prompt": str, "negative_prompt": str, "select_prompt": str, "search_prompt": str, "image": str, "init_image": str, "mask": str, "mask_image": str, "style_image": str, "text_prompts": list,
+			"mode": str, "strength": number, "aspect_ratio": str, "seed": integer, "output_format": str, "cfg_scale": number, "clip_guidance_preset": str, "sampler": str, "samples": integer, "steps": integer,
+			"style_preset": str, "extras": object, "height": integer, "width": integer, "init_image_mode": str, "image_strength": number, "mask_source": str, "control_strength": number, "creativity": number,
+			"fidelity": number, "grow_mask": number, "left": integer, "right": integer, "up": integer, "down": integer, "composition_fidelity": number, "change_strength": number,
+		}}
+)
+
+// prompt returns a reader of bodies of a form.
+func prompt(f form) func(*llm.Request, string, llm.Limits) *llm.Call {
+	return func(req *llm.Request, contentType string, lim llm.Limits) *llm.Call {
+		call := &llm.Call{Class: llm.ClassModel, Operation: f.operation}
+		d := open(call, req, contentType, lim)
+		defer d.Close()
+		root := d.Root()
+		if root.Kind() != strictjson.Object {
+			return call
+		}
+		d.TopLevel(root, f.fields)
+		d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(root, ""), Bytes: len(root.Raw())})
+		for k, v := range root.Members() {
+			name := string(k.Text())
+			switch {
+			case contains(f.texts, name):
+				d.strings(v, false)
+			case contains(f.images, name):
+				d.strings(v, true)
+			case contains(f.nested, name):
+				d.strings(v, false)
+			case name == f.config && name != "":
+				for k, v := range v.Members() {
+					d.sampling(string(k.Text()), v, f.maxTokens)
+				}
+			default:
+				if _, known := f.fields[name]; !known {
+					d.Unknown(v)
+				}
+				d.sampling(name, v, f.maxTokens)
+			}
+		}
+		if len(d.Parts()) == 0 {
+			d.Missing(root, strings.Join(append(append(f.texts[:len(f.texts):len(f.texts)], f.images...), f.nested...), " or "))
+		}
+		return call
+	}
+}
+
+func (d decoder) sampling(name string, v strictjson.Value, maxTokens string) {
+	switch name {
+	case maxTokens:
+		if n, ok := v.Int64(); ok {
+			d.call.MaxTokens = &n
+		}
+	case "temperature":
+		if f, ok := v.Float64(); ok {
+			d.call.Temperature = &f
+		}
+	}
+}
+
+// strings adds a part for each string in a value: an image, or a text.
+func (d decoder) strings(v strictjson.Value, image bool) {
+	switch v.Kind() {
+	case strictjson.String:
+		if image {
+			d.Part(llm.Part{Kind: llm.PartImage, Bytes: len(v.Text())})
+		} else {
+			d.Part(llm.Part{Kind: llm.PartText, Text: v.Text()})
+		}
+	case strictjson.Array:
+		for e := range v.Elements() {
+			d.strings(e, image)
+		}
+	case strictjson.Object:
+		for k, m := range v.Members() {
+			name := strings.ToLower(string(k.Text()))
+			if !k.Is("uri") {
+				d.strings(m, image || strings.HasSuffix(name, "image") || strings.HasSuffix(name, "images"))
+			} else {
+				d.URL(m)
+			}
+		}
+	}
+}

@@ -1,0 +1,542 @@
+package cohere
+
+import (
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/internal/wire"
+	"sallyport.dev/sallyport/pkg/llm/strictjson"
+)
+
+// Provider is the gen_ai.provider.name of the calls.
+const Provider = "cohere"
+
+// The types that members of requests have.
+var (
+	number  = wire.Field{Kinds: wire.Number | wire.Null}
+	integer = wire.Field{Kinds: wire.Number | wire.Null, Integer: true}
+	str     = wire.Field{Kinds: wire.String | wire.Null}
+	boolean = wire.Field{Kinds: wire.Bool | wire.Null}
+	list    = wire.Field{Kinds: wire.Array | wire.Null}
+	object  = wire.Field{Kinds: wire.Object | wire.Null}
+	needed  = wire.Field{Kinds: wire.String}
+)
+
+// chatV2Fields are the members of a request of the second version, as in the official SDKs.
+var chatV2Fields = wire.Fields{
+	"citation_options": object, "documents": list, "frequency_penalty": number, "k": number, "logprobs": boolean, "max_tokens": integer,
+	"messages": {Kinds: wire.Array}, "model": needed, "p": number, "presence_penalty": number, "priority": integer, "response_format": object,
+	"safety_mode": str, "seed": integer, "stop_sequences": list, "stream": boolean, "strict_tools": boolean, "temperature": number,
+	"thinking": object, "tool_choice": str, "tools": list,
+}
+
+// ChatV2 reads a request to chat, of the second version. It never fails: what is wrong with it is among the call's findings. The call may refer
+// to the body, which must not change as long as the call is used.
+func ChatV2(req *llm.Request, lim llm.Limits) *llm.Call {
+	call := &llm.Call{Provider: Provider, Surface: ChatV2Surface, Class: llm.ClassModel, Operation: llm.OperationChat}
+	d, root, ok := open(call, req, lim, chatV2Fields)
+	defer d.Close()
+	if !ok {
+		return call
+	}
+	d.common(root)
+	messages := false
+	for k, v := range root.Members() {
+		if k.Is("messages") {
+			messages = true
+			d.Grow(v.Len() + 1)
+			for m := range v.Elements() {
+				d.message(m)
+			}
+		}
+	}
+	d.documents(root)
+	if call.Model == "" {
+		d.Missing(root, "model")
+	}
+	if !messages {
+		d.Missing(root, "messages")
+	}
+	return call
+}
+
+// open begins to read a request whose body is an object with the members. ok is false when there is nothing to read.
+func open(call *llm.Call, req *llm.Request, lim llm.Limits, known wire.Fields) (d decoder, root strictjson.Value, ok bool) {
+	r := wire.Open(call, req.ContentType, req.Body, lim)
+	wire.Query(call, req, nil)
+	root = r.Root()
+	if root.Kind() != strictjson.Object {
+		return decoder{r, call}, root, false
+	}
+	r.TopLevel(root, known)
+	return decoder{r, call}, root, true
+}
+
+type decoder struct {
+	*wire.Reader
+	call *llm.Call
+}
+
+// common reads the members that mean the same on all surfaces. Their types have been checked.
+func (d decoder) common(root strictjson.Value) {
+	for k, v := range root.Members() {
+		switch name := k.Raw(); string(name[1 : len(name)-1]) {
+		case "model":
+			d.call.Model = string(v.Text())
+		case "stream":
+			d.call.Stream = v.Bool()
+		case "max_tokens":
+			if n, ok := v.Int64(); ok {
+				d.call.MaxTokens = &n
+			}
+		case "temperature":
+			if f, ok := v.Float64(); ok {
+				d.call.Temperature = &f
+			}
+		case "tools":
+			for t := range v.Elements() {
+				d.tool(t)
+			}
+		case "connectors":
+			for c := range v.Elements() {
+				d.connector(c)
+			}
+		}
+	}
+}
+
+var (
+	toolFields     = []string{"name", "type", "function", "description", "parameter_definitions"}
+	functionFields = []string{"name", "description", "parameters"}
+)
+
+// tool reads one of tools: {"type": "function", "function": {"name": …}}, in the first version {"name": …}. All are for the caller to carry out.
+func (d decoder) tool(v strictjson.Value) {
+	if !d.Want(v, wire.Object) {
+		return
+	}
+	t := llm.Tool{Type: "function", Digest: d.Digest(v, "")}
+	for k, m := range v.Members() {
+		switch d.Member(k, toolFields) {
+		case 0:
+			t.Name = d.Str(m)
+		case 1:
+			if kind := d.Str(m); kind != "function" {
+				// Of a kind that is not known yet: taken for one that Cohere carries out.
+				t.Type, t.ServerSide, t.Class = kind, true, llm.ServerToolOther
+			}
+		case 2:
+			if !d.Want(m, wire.Object) {
+				continue
+			}
+			for k, m := range m.Members() {
+				if d.Member(k, functionFields) == 0 {
+					t.Name = d.Str(m)
+				}
+			}
+		}
+	}
+	if t.Name == "" {
+		d.Missing(v, "name")
+	}
+	d.call.Tools = append(d.call.Tools, t)
+}
+
+var connectorFields = []string{"id", "options", "user_access_token", "continue_on_failure"}
+
+// connector reads one of connectors, which Cohere searches with.
+func (d decoder) connector(v strictjson.Value) {
+	if !d.Want(v, wire.Object) {
+		return
+	}
+	t := llm.Tool{Type: "connector", ServerSide: true, Class: llm.ServerToolOther, Digest: d.Digest(v, "")}
+	for k, m := range v.Members() {
+		if d.Member(k, connectorFields) == 0 {
+			t.Name = d.Str(m)
+		}
+	}
+	if t.Name == "web-search" {
+		t.Class = llm.ServerToolWebSearch
+	}
+	if t.Name == "" {
+		d.Missing(v, "id")
+	}
+	d.call.Tools = append(d.call.Tools, t)
+}
+
+// documents reads what the model is to cite from, as a message of the user's.
+func (d decoder) documents(root strictjson.Value) {
+	for k, v := range root.Members() {
+		if k.Is("documents") && v.Len() > 0 {
+			d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+			d.strings(v, llm.Part{Kind: llm.PartText})
+		}
+	}
+}
+
+// strings adds a part like of for each string in a value, the members' names aside.
+func (d decoder) strings(v strictjson.Value, of llm.Part) {
+	switch v.Kind() {
+	case strictjson.String:
+		if of.Text = v.Text(); len(of.Text) > 0 {
+			d.Part(of)
+		}
+	case strictjson.Array:
+		for e := range v.Elements() {
+			d.strings(e, of)
+		}
+	case strictjson.Object:
+		for k, m := range v.Members() {
+			if name := k.Raw(); len(name) > longName {
+				d.Unknown(k)
+			}
+			d.strings(m, of)
+		}
+	}
+}
+
+// longName is the length of a member's name that could carry something, in bytes.
+const longName = 64
+
+var messageFields = []string{"role", "content", "tool_calls", "tool_call_id", "tool_plan", "citations"}
+
+// message reads one of messages.
+func (d decoder) message(v strictjson.Value) {
+	d.Begin(llm.Message{Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+	if !d.Want(v, wire.Object) {
+		return
+	}
+	m := &d.call.Messages[len(d.call.Messages)-1]
+	var content, calls strictjson.Value
+	of := llm.Part{Kind: llm.PartText}
+	for k, v := range v.Members() {
+		switch d.Member(k, messageFields) {
+		case 0:
+			d.role(m, v, false)
+		case 1:
+			content = v
+		case 2:
+			calls = v
+		case 3:
+			of.ToolCallID = d.Str(v)
+		case 4:
+			if text := d.Text(v); len(text) > 0 {
+				d.Part(llm.Part{Kind: llm.PartReasoning, Text: text})
+			}
+		case 5:
+			d.strings(v, llm.Part{Kind: llm.PartText})
+		default:
+			d.Unknown(v)
+		}
+	}
+	switch m.Role {
+	case "":
+		d.Missing(v, "role")
+	case llm.RoleTool:
+		of.Kind = llm.PartToolResult
+	}
+	d.content(content, of)
+	if d.Want(calls, wire.Array|wire.Null) {
+		for c := range calls.Elements() {
+			d.toolCall(c)
+		}
+	}
+}
+
+// role reads a role, which the first version writes in capitals.
+func (d decoder) role(m *llm.Message, v strictjson.Value, first bool) {
+	text := string(d.Text(v))
+	role, ok := map[string]llm.Role{"system": llm.RoleSystem, "developer": llm.RoleSystem, "user": llm.RoleUser, "assistant": llm.RoleAssistant, "tool": llm.RoleTool}[text]
+	if first {
+		role, ok = map[string]llm.Role{"SYSTEM": llm.RoleSystem, "USER": llm.RoleUser, "CHATBOT": llm.RoleAssistant, "TOOL": llm.RoleTool}[text]
+	}
+	if !ok && text != "" {
+		role = llm.Role(text)
+		d.Find(llm.FindingUnknownRole, v, "the role is unknown")
+	}
+	m.Role = role
+}
+
+// content reads a message's content, a string or a list of blocks. The text in it becomes parts like of.
+func (d decoder) content(v strictjson.Value, of llm.Part) {
+	d.Want(v, wire.String|wire.Array|wire.Null)
+	switch v.Kind() {
+	case strictjson.String:
+		of.Text = d.Text(v)
+		d.Part(of)
+	case strictjson.Array:
+		for b := range v.Elements() {
+			d.block(b, of)
+		}
+	case strictjson.Object:
+		d.Unknown(v)
+	}
+}
+
+var blockFields = []string{"type", "text", "thinking", "image_url", "document"}
+
+// block reads one block of content. Whatever of it is not read becomes a part of unknown kind.
+func (d decoder) block(v strictjson.Value, of llm.Part) {
+	if v.Kind() == strictjson.String { // the same as a block of text
+		of.Text = d.Text(v)
+		d.Part(of)
+		return
+	}
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+		return
+	}
+	var kind strictjson.Value
+	var members [5]strictjson.Value
+	for k, m := range v.Members() {
+		switch i := d.Member(k, blockFields); i {
+		case 0:
+			kind = m
+		case -1:
+			d.Unknown(m)
+		default:
+			members[i] = m
+		}
+	}
+	used := 0
+	switch {
+	case kind.Is("text"):
+		used = 1
+		of.Text = d.Text(members[1])
+		d.Part(of)
+	case kind.Is("thinking"):
+		used = 2
+		d.Part(llm.Part{Kind: llm.PartReasoning, Text: d.Text(members[2])})
+	case kind.Is("image_url"):
+		used = 3
+		d.image(members[3])
+	case kind.Is("document"):
+		used = 4
+		d.Part(llm.Part{Kind: llm.PartFile, ToolCallID: of.ToolCallID})
+		d.strings(members[4], of)
+	default:
+		d.Find(llm.FindingUnknownPart, v, "the kind of the block is unknown")
+		d.Unknown(v)
+		return
+	}
+	for i, m := range members {
+		if i != used && m.Kind() != strictjson.Absent && m.Kind() != strictjson.Null {
+			d.Unknown(m)
+		}
+	}
+}
+
+var imageFields = []string{"url", "detail"}
+
+// image reads an image, whose URL is in an object.
+func (d decoder) image(v strictjson.Value) {
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+		return
+	}
+	for k, m := range v.Members() {
+		switch d.Member(k, imageFields) {
+		case 0:
+			d.imageURL(m)
+		case 1:
+			d.Silent(m)
+		default:
+			d.Unknown(m)
+		}
+	}
+}
+
+func (d decoder) imageURL(v strictjson.Value) {
+	p := llm.Part{Kind: llm.PartImage}
+	if media, data, ok := wire.DataURL(d.Text(v)); ok {
+		p.MediaType, p.Bytes = media, len(data)
+	} else {
+		d.URL(v)
+	}
+	d.Part(p)
+}
+
+var (
+	callFields   = []string{"id", "type", "function"}
+	calledFields = []string{"name", "arguments"}
+)
+
+// toolCall reads one of an assistant message's tool_calls.
+func (d decoder) toolCall(v strictjson.Value) {
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+		return
+	}
+	p := llm.Part{Kind: llm.PartToolCall}
+	for k, m := range v.Members() {
+		switch d.Member(k, callFields) {
+		case 0:
+			p.ToolCallID = d.Str(m)
+		case 1:
+			if kind := d.Text(m); len(kind) > 0 && string(kind) != "function" {
+				d.Find(llm.FindingUnknownPart, m, "the kind of the tool call is unknown")
+			}
+		case 2:
+			if !d.Want(m, wire.Object) {
+				d.Unknown(m)
+				continue
+			}
+			for k, m := range m.Members() {
+				switch d.Member(k, calledFields) {
+				case 0:
+					p.ToolName = d.Str(m)
+				case 1:
+					p.Text = d.Text(m)
+				default:
+					d.Unknown(m)
+				}
+			}
+		default:
+			d.Unknown(m)
+		}
+	}
+	d.Part(p)
+}
+
+// chatV1Fields are the members of a request of the first version, as in the official SDKs.
+var chatV1Fields = wire.Fields{
+	"chat_history": list, "citation_quality": str, "connectors": list, "conversation_id": str, "documents": list, "force_single_step": boolean,
+	"frequency_penalty": number, "k": number, "max_input_tokens": integer, "max_tokens": integer, "message": needed, "model": str, "p": number,
+	"preamble": str, "presence_penalty": number, "prompt_truncation": str, "raw_prompting": boolean, "response_format": object, "safety_mode": str,
+	"search_queries_only": boolean, "seed": integer, "stop_sequences": list, "stream": boolean, "temperature": number, "tool_results": list,
+	"tools": list,
+}
+
+// ChatV1 reads a request to chat, of the first version, as ChatV2 does. A conversation that Cohere is to keep is of llm.ClassDeadDrop. There
+// is a model where none is named.
+func ChatV1(req *llm.Request, lim llm.Limits) *llm.Call {
+	call := &llm.Call{Provider: Provider, Surface: ChatV1Surface, Class: llm.ClassModel, Operation: llm.OperationChat}
+	d, root, ok := open(call, req, lim, chatV1Fields)
+	defer d.Close()
+	if !ok {
+		return call
+	}
+	d.common(root)
+	for k, v := range root.Members() {
+		switch {
+		case k.Is("preamble") && v.Kind() == strictjson.String:
+			d.said(llm.RoleSystem, v)
+		case k.Is("conversation_id") && len(v.Text()) > 0:
+			call.Class = llm.ClassDeadDrop
+		}
+	}
+	for k, v := range root.Members() {
+		if k.Is("chat_history") {
+			for m := range v.Elements() {
+				d.turn(m)
+			}
+		}
+	}
+	message := false
+	for k, v := range root.Members() {
+		switch {
+		case k.Is("message"):
+			message = true
+			d.said(llm.RoleUser, v)
+		case k.Is("tool_results") && v.Len() > 0:
+			d.Begin(llm.Message{Role: llm.RoleTool, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+			d.results(v)
+		}
+	}
+	d.documents(root)
+	if !message {
+		d.Missing(root, "message")
+	}
+	return call
+}
+
+// said adds a message of one text.
+func (d decoder) said(role llm.Role, v strictjson.Value) {
+	d.Begin(llm.Message{Role: role, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+	d.Part(llm.Part{Kind: llm.PartText, Text: v.Text()})
+}
+
+var turnFields = []string{"role", "message", "tool_calls", "tool_results"}
+
+// turn reads one of chat_history.
+func (d decoder) turn(v strictjson.Value) {
+	d.Begin(llm.Message{Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+	if !d.Want(v, wire.Object) {
+		return
+	}
+	m := &d.call.Messages[len(d.call.Messages)-1]
+	for k, v := range v.Members() {
+		switch d.Member(k, turnFields) {
+		case 0:
+			d.role(m, v, true)
+		case 1:
+			if text := d.Text(v); len(text) > 0 {
+				d.Part(llm.Part{Kind: llm.PartText, Text: text})
+			}
+		case 2:
+			if d.Want(v, wire.Array|wire.Null) {
+				for c := range v.Elements() {
+					d.Part(d.calledV1(c))
+				}
+			}
+		case 3:
+			d.results(v)
+		default:
+			d.Unknown(v)
+		}
+	}
+	if m.Role == "" {
+		d.Missing(v, "role")
+	}
+}
+
+var calledV1Fields = []string{"name", "parameters", "generation_id"}
+
+// calledV1 reads a call of a tool, which the first version has no ids for.
+func (d decoder) calledV1(v strictjson.Value) llm.Part {
+	p := llm.Part{Kind: llm.PartToolCall}
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+		return p
+	}
+	for k, m := range v.Members() {
+		switch d.Member(k, calledV1Fields) {
+		case 0:
+			p.ToolName = d.Str(m)
+		case 1:
+			p.Text = m.Raw()
+		case 2:
+			d.Silent(m)
+		default:
+			d.Unknown(m)
+		}
+	}
+	return p
+}
+
+var resultFields = []string{"call", "outputs"}
+
+// results reads tool_results, each of which repeats the call that it is of.
+func (d decoder) results(v strictjson.Value) {
+	if !d.Want(v, wire.Array|wire.Null) {
+		return
+	}
+	for r := range v.Elements() {
+		if !d.Want(r, wire.Object) {
+			d.Unknown(r)
+			continue
+		}
+		p := llm.Part{Kind: llm.PartToolResult}
+		for k, m := range r.Members() {
+			switch d.Member(k, resultFields) {
+			case 0:
+				called := d.calledV1(m)
+				p.ToolName = called.ToolName
+				d.Part(called)
+			case 1:
+				p.Text = m.Raw()
+			default:
+				d.Unknown(m)
+			}
+		}
+		d.Part(p)
+	}
+}
