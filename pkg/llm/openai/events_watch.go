@@ -79,6 +79,7 @@ var eventResponse = func() *wire.Shape {
 		"name":            take(takeEventName),
 		"item":            item,
 		"response":        object(response),
+		"session":         object(map[string]*wire.Shape{"model": take(takeModel)}),
 		"error":           {End: endError},
 
 		// A whole response has no type.
