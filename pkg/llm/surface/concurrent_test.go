@@ -31,7 +31,9 @@ func TestConcurrentCalls(t *testing.T) {
 	go func() {
 		defer wg.Done()
 		for i := range 200 {
-			w.Write(fmt.Appendf(nil, "data: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":%d},\"content_block\":{\"type\":\"tool_use\",\"name\":\"f\"}}\n\n", i))
+			w.Write(fmt.Appendf(nil, "data: {\"type\":\"content_block_start\",\"index\":%d,\"content_block\":{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"f\"}}\n\n", i))
+			w.Write(fmt.Appendf(nil, "data: {\"type\":\"content_block_stop\",\"index\":%d}\n\n", i))
+			w.Write(fmt.Appendf(nil, "data: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":%d}}\n\n", i))
 		}
 	}()
 	last := int64(0)

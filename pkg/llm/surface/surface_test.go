@@ -7,6 +7,8 @@ import (
 
 	"sallyport.dev/sallyport/pkg/llm"
 	"sallyport.dev/sallyport/pkg/llm/anthropic"
+	"sallyport.dev/sallyport/pkg/llm/bedrock"
+	"sallyport.dev/sallyport/pkg/llm/google"
 	"sallyport.dev/sallyport/pkg/llm/openai"
 	"sallyport.dev/sallyport/pkg/llm/surface"
 )
@@ -20,10 +22,9 @@ func TestLookup(t *testing.T) {
 		{surface.APIAnthropic, "POST", "/v1/messages", anthropic.Messages},
 		{surface.APIAnthropic, "POST", "/v1/chat/completions", llm.SurfaceUnknown},
 		{surface.APIOpenAI, "POST", "/v1/messages", llm.SurfaceUnknown},
-		{surface.APIOpenAI, "GET", "/v1/chat/completions", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "PUT", "/v1/chat/completions", llm.SurfaceUnknown},
 		{surface.APIOpenAI, "post", "/v1/chat/completions", llm.SurfaceUnknown},
 		{surface.APIOpenAI, "POST", "/v1/chat/completions/", llm.SurfaceUnknown},
-		{surface.APIOpenAI, "POST", "/v1/chat/completions/chatcmpl-1", llm.SurfaceUnknown},
 		{surface.APIOpenAI, "POST", "//v1/chat/completions", llm.SurfaceUnknown},
 		{surface.APIOpenAI, "POST", "/v1//chat/completions", llm.SurfaceUnknown},
 		{surface.APIOpenAI, "POST", "/V1/chat/completions", llm.SurfaceUnknown},
@@ -32,12 +33,23 @@ func TestLookup(t *testing.T) {
 		{surface.APIOpenAI, "POST", "/v1/chat/completions%2f", llm.SurfaceUnknown},
 		{surface.APIOpenAI, "POST", "/v1/chat/../chat/completions", llm.SurfaceUnknown},
 		{surface.APIOpenAI, "POST", "v1/chat/completions", llm.SurfaceUnknown},
-		{surface.APIOpenAI, "POST", "/v1/responses", llm.SurfaceUnknown},
-		{surface.APIOpenAI, "POST", "/v1/files", llm.SurfaceUnknown},
-		{surface.APIAnthropic, "POST", "/v1/messages/batches", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "POST", "/v1/chat/completions/a/b", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "GET", "/v1/models/", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "GET", "/v1/models/a/b", llm.SurfaceUnknown},
+		{surface.APIOpenAI, "POST", "/v1/organization/users", llm.SurfaceUnknown},
+		{surface.APIAzureOpenAI, "POST", "/openai/deployments/d/chat/completions", openai.ChatCompletions},
+		{surface.APIAzureOpenAI, "POST", "/openai/deployments//chat/completions", llm.SurfaceUnknown},
+		{surface.APIAzureOpenAI, "POST", "/v1/chat/completions", llm.SurfaceUnknown},
+		{surface.APIGemini, "POST", "/v1beta/models/gemini-2.5-pro:generateContent", google.GenerateContent},
+		{surface.APIGemini, "POST", "/v1beta/models/gemini-2.5-pro:generatecontent", llm.SurfaceUnknown},
+		{surface.APIGemini, "POST", "/v1beta/models/:generateContent", llm.SurfaceUnknown},
+		{surface.APIGemini, "POST", "/v1beta/models/a:b:generateContent", llm.SurfaceUnknown},
+		{surface.APIGemini, "POST", "/v1beta/models/gemini-2.5-pro:generateContent:generateContent", llm.SurfaceUnknown},
+		{surface.APIBedrock, "POST", "/model/anthropic.claude-sonnet-4-v1:0/converse", bedrock.ConverseSurface},
+		{surface.APIBedrock, "POST", "/model//converse", llm.SurfaceUnknown},
 		{surface.APIAnthropic, "POST", "/v1/messages\x00", llm.SurfaceUnknown},
 		{"OpenAI", "POST", "/v1/chat/completions", llm.SurfaceUnknown},
-		{"gemini", "POST", "/v1/messages", llm.SurfaceUnknown},
+		{surface.APIGemini, "POST", "/v1/messages", llm.SurfaceUnknown},
 		{"", "", "", llm.SurfaceUnknown},
 	} {
 		s := surface.Lookup(c.api, c.method, c.path)
@@ -61,7 +73,7 @@ func TestLookup(t *testing.T) {
 
 // The dialect of a refusal is the API's even where the path is unknown.
 func TestRefusalOfUnknownSurface(t *testing.T) {
-	body := surface.Lookup(surface.APIAnthropic, "POST", "/v1/files").Refuse(llm.Refusal{}).Body
+	body := surface.Lookup(surface.APIAnthropic, "POST", "/v1/secrets").Refuse(llm.Refusal{}).Body
 	var e struct {
 		Type string `json:"type"`
 	}

@@ -6,8 +6,12 @@ import (
 	"sallyport.dev/sallyport/pkg/llm"
 )
 
-// maxCalls is how many tool calls a reply keeps.
-const maxCalls = 256
+// maxCalls is how many tool calls a reply keeps. That there are more is said by one that is named tooManyCalls, so that a policy sees that it does not see
+// all of them.
+const (
+	maxCalls     = 512
+	tooManyCalls = "too_many_tool_calls"
+)
 
 // Calls gathers the tool calls of a response from their pieces.
 type Calls struct {
@@ -15,6 +19,7 @@ type Calls struct {
 	Keep int
 	list []llm.ToolCall
 	keys []int
+	more bool // than are kept
 }
 
 // At returns the call that the wire format knows by a key, such as its index, and begins it where there is none. The result is valid until
@@ -34,6 +39,7 @@ func (c *Calls) Add() *llm.ToolCall { return c.begin(-1 - len(c.keys)) }
 
 func (c *Calls) begin(key int) *llm.ToolCall {
 	if len(c.list) >= maxCalls {
+		c.more = true
 		return &llm.ToolCall{}
 	}
 	c.list = append(c.list, llm.ToolCall{})
@@ -67,6 +73,9 @@ func (c *Calls) List() []llm.ToolCall {
 			call.Arguments = slices.Clone(call.Arguments)
 			out = append(out, call)
 		}
+	}
+	if c.more {
+		out = append(out, llm.ToolCall{Name: tooManyCalls, Truncated: true, Done: true})
 	}
 	return out
 }
