@@ -9,19 +9,39 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"sallyport.dev/sallyport/cmd/sallyport-proxy/internal/app"
 )
 
 func main() {
+	tuneCollector(os.Getenv("GOGC") != "")
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	err := app.Main(ctx, os.Args[1:], os.Getenv, os.Stdout)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sallyport-proxy:", err)
 		os.Exit(1)
+	}
+}
+
+// collectorPercent is how much garbage there may be, in percent of what lives, before it is collected. What lives is small, some 10 MB, and a call leaves
+// 100 KB behind: at Go's own 100 a busy sidecar collects for a tenth of its time. Set by e2e/bench, 1 KB, 16 connections.
+const collectorPercent = 200
+
+// tuneCollector gives the garbage collector the container's memory to work in. The webhook sets GOMEMLIMIT to the container's limit; an eighth of that
+// is left to what Go does not count: stacks of the kernel, the page cache, the memory-backed volume. Without a limit everything stays as Go has it.
+func tuneCollector(percentIsSet bool) {
+	limit := debug.SetMemoryLimit(-1)
+	if limit == math.MaxInt64 {
+		return
+	}
+	debug.SetMemoryLimit(limit - limit/8)
+	if !percentIsSet {
+		debug.SetGCPercent(collectorPercent)
 	}
 }

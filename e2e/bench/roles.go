@@ -23,6 +23,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
 	"strings"
 	"syscall"
@@ -356,6 +357,8 @@ func gateRole(ctx context.Context, dir, profile string) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
+	debug.SetGCPercent(200) // as cmd/sallyport-proxy has it in a container with a limit
+	debug.FreeOSMemory()    // what learning left behind is not the sidecar's
 	l, err := capture.Listen(capturePort)
 	if err != nil {
 		return err
