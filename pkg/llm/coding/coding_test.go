@@ -270,19 +270,28 @@ func TestNewReaderDoesNotWait(t *testing.T) {
 		{"gzip", func(w io.Writer) interface {
 			io.Writer
 			Flush() error
-		} { return gzip.NewWriter(w) }},
+		} {
+			return gzip.NewWriter(w)
+		}},
 		{"deflate", func(w io.Writer) interface {
 			io.Writer
 			Flush() error
-		} { return zlib.NewWriter(w) }},
+		} {
+			return zlib.NewWriter(w)
+		}},
 		{"br", func(w io.Writer) interface {
 			io.Writer
 			Flush() error
-		} { return brotli.NewWriter(w) }},
+		} {
+			return brotli.NewWriter(w)
+		}},
 		{"zstd", func(w io.Writer) interface {
 			io.Writer
 			Flush() error
-		} { z, _ := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1)); return z }},
+		} {
+			z, _ := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+			return z
+		}},
 	} {
 		pr, pw := io.Pipe()
 		r, err := coding.NewReader(c.header, pr)

@@ -150,6 +150,7 @@ var messageFields = []string{"role", "content", "thinking", "images", "tool_call
 func (d decoder) message(v strictjson.Value) {
 	d.Begin(llm.Message{Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
 	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
 		return
 	}
 	m := &d.call.Messages[len(d.call.Messages)-1]
@@ -422,8 +423,11 @@ func get(surface llm.Surface, class llm.Class, operation llm.Operation) func(*ll
 }
 
 // blob reads a request that leaves a file at the server.
-func blob(req *llm.Request, _ llm.Limits) *llm.Call {
+func blob(req *llm.Request, lim llm.Limits) *llm.Call {
 	call := &llm.Call{Provider: Provider, Surface: BlobsSurface, Class: llm.ClassDeadDrop, Operation: llm.OperationStore, BodyBytes: len(req.Body)}
+	if int64(len(req.Body)) > lim.WithDefaults().MaxBytes {
+		call.Findings = append(call.Findings, llm.Finding{Code: llm.FindingOversize, Detail: "the body is longer than the limit"})
+	}
 	wire.Query(call, req, nil)
 	sum := sha256.Sum256(req.Body)
 	call.Messages = []llm.Message{{

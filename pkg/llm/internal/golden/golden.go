@@ -121,19 +121,42 @@ func Compare(t *testing.T, file string, v any) {
 	if err := enc.Encode(v); err != nil {
 		t.Fatal(err)
 	}
+	if want, same := Text(t, file, b.Bytes()); !same {
+		t.Errorf("%s differs; what was read:\n%s\nwhat it has:\n%s", file, b.Bytes(), want)
+	}
+}
+
+// Text compares a text with a golden file, and returns what that has. With -update it writes the file.
+func Text(t *testing.T, file string, text []byte) (want []byte, same bool) {
+	t.Helper()
 	if *update {
-		if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+		if err := os.WriteFile(file, text, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		return
+		return text, true
 	}
 	want, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(b.Bytes(), want) {
-		t.Errorf("%s differs; what was read:\n%s", file, b.Bytes())
+	return want, bytes.Equal(text, want)
+}
+
+func responsePatterns() []string {
+	out := ResponseSuffixes()
+	for i := range out {
+		out[i] = "*" + out[i]
 	}
+	return out
+}
+
+// ResponseSuffixes are the ends of the names of response files, of which the first that fits says what a file is.
+func ResponseSuffixes() []string {
+	out := make([]string, 0, len(kinds))
+	for _, k := range kinds {
+		out = append(out, k.suffix)
+	}
+	return out
 }
 
 // suffixes are the ends of the names of request files.
@@ -449,11 +472,7 @@ func EventStream(text []byte) []byte {
 // NAME.ndjson JSON texts one after another, NAME.array.json an array whose elements arrive one by one, NAME.eventstream is as EventStream reads
 // it, and NAME.ws has a WebSocket message a line. Every way to cut the response into pieces must come to the same.
 func Replies(t *testing.T, dir string, watch Watch) {
-	patterns := make([]string, 0, len(kinds))
-	for _, k := range kinds {
-		patterns = append(patterns, "*"+k.suffix)
-	}
-	for file, text := range all(t, dir, patterns) {
+	for file, text := range all(t, dir, responsePatterns()) {
 		k, _ := kindOf(file)
 		name := strings.TrimSuffix(file, k.suffix)
 		t.Run(name, func(t *testing.T) {
@@ -513,11 +532,7 @@ func checkCut(t *testing.T, watch Watch, k kind, body []byte, want llm.Reply, ne
 
 // FuzzWatch checks that any response, of any framing, comes to the same however it is cut. The seeds are the responses of a directory.
 func FuzzWatch(f *testing.F, dir string, watch Watch) {
-	patterns := make([]string, 0, len(kinds))
-	for _, k := range kinds {
-		patterns = append(patterns, "*"+k.suffix)
-	}
-	for file, text := range all(f, dir, patterns) {
+	for file, text := range all(f, dir, responsePatterns()) {
 		k, _ := kindOf(file)
 		f.Add(text, slices.Index(kinds, k), len(text)/2)
 	}
