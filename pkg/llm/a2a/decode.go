@@ -169,6 +169,7 @@ var messageFields = []string{"role", "parts", "kind", "messageId", "contextId", 
 func (d decoder) message(v strictjson.Value) {
 	d.Begin(llm.Message{Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
 	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
 		return
 	}
 	msg := &d.call.Messages[len(d.call.Messages)-1]

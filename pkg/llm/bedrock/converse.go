@@ -235,6 +235,7 @@ var messageFields = []string{"role", "content"}
 func (d decoder) message(v strictjson.Value) {
 	d.Begin(llm.Message{Digest: d.Digest(v, marker), Bytes: len(v.Raw())})
 	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
 		return
 	}
 	m := &d.call.Messages[len(d.call.Messages)-1]

@@ -202,6 +202,7 @@ var messageFields = []string{"role", "content", "tool_calls", "tool_call_id", "t
 func (d decoder) message(v strictjson.Value) {
 	d.Begin(llm.Message{Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
 	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
 		return
 	}
 	m := &d.call.Messages[len(d.call.Messages)-1]
@@ -460,6 +461,7 @@ var turnFields = []string{"role", "message", "tool_calls", "tool_results"}
 func (d decoder) turn(v strictjson.Value) {
 	d.Begin(llm.Message{Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
 	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
 		return
 	}
 	m := &d.call.Messages[len(d.call.Messages)-1]
