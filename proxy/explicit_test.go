@@ -538,10 +538,39 @@ func TestExplicitCurl(t *testing.T) {
 			t.Errorf("%s: record %+v", name, rec)
 		}
 	}
+	r.gate.mu.Lock() // nothing orders this before a call of another process
 	r.gate.decide = func(*gate.Request) bool { return false }
+	r.gate.mu.Unlock()
 	out, err := exec.CommandContext(t.Context(), "curl", "-sS", "-m", "20", "-x", "http://"+addr, "https://evil.example/").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "403") {
 		t.Errorf("refused: %s %v", out, err)
 	}
 	r.records.next(t)
+}
+
+func FuzzParseAuthority(f *testing.F) {
+	for _, s := range []string{"a.example:443", "A.example.", "[::1]:443", "[::ffff:127.0.0.1]:80", "10.0.0.1", "10.0.0.1:80", "127.1:80", "fe80::1%eth0", "[fe80::1%25eth0]:1", "u@a:1", ":1", "[a.example]:1", "[10.0.0.1]:1", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		host, at, err := parseAuthority(s, 80)
+		if err != nil {
+			return
+		}
+		if (host == "") != at.Addr().IsValid() || at.Port() == 0 || at.Addr().Is4In6() || at.Addr().Zone() != "" {
+			t.Fatalf("%q is %q at %s", s, host, at)
+		}
+		// Whoever else reads it reads the same.
+		u, err := url.Parse("http://" + s + "/")
+		if err != nil {
+			t.Fatalf("%q is no authority of a URL: %v", s, err)
+		}
+		if host != "" {
+			if again, err := canonicalHost(u.Hostname()); err != nil || again != host {
+				t.Errorf("%q is %q, read by another as %q", s, host, u.Hostname())
+			}
+		} else if a, err := netip.ParseAddr(u.Hostname()); err != nil || a.Unmap() != at.Addr() {
+			t.Errorf("%q is %s, read by another as %q", s, at.Addr(), u.Hostname())
+		}
+	})
 }

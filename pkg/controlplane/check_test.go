@@ -4,10 +4,12 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
+	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
 )
 
 // verdictIs compares an error with the part of its text that is wanted; "" wants none.
@@ -151,5 +153,29 @@ func TestBoundedNames(t *testing.T) {
 	}
 	if got := bounded("deployment-web"); got != "deployment-web" {
 		t.Errorf("got %s", got)
+	}
+}
+
+// Nothing that a spec says of its hosts gets lost on the way to the sidecars.
+func TestProviderResource(t *testing.T) {
+	got := providerResource(&v1alpha1.ModelProvider{
+		ObjectMeta: metav1.ObjectMeta{Name: "p", Generation: 3},
+		Spec: v1alpha1.ModelProviderSpec{
+			API: v1alpha1.APIOllama, Hosts: []string{"a.test"}, Port: 11434, BasePath: "/base", Plaintext: true, Addresses: []string{"::1"}, CABundle: "pem",
+			Credential: &v1alpha1.ProviderCredential{},
+		},
+	})
+	want := &xdsv1.ModelProvider{
+		Name: "p", Api: "ollama", Hosts: []string{"a.test"}, Port: 11434, BasePath: "/base", Plaintext: true, Addresses: []string{"::1"}, CaBundle: "pem",
+		Credential: "credential/p", Generation: 3,
+	}
+	if !proto.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	// A member that is added to the message must be filled in here, too.
+	for i := range got.ProtoReflect().Descriptor().Fields().Len() {
+		if f := got.ProtoReflect().Descriptor().Fields().Get(i); !got.ProtoReflect().Has(f) {
+			t.Errorf("%s is not sent", f.Name())
+		}
 	}
 }
