@@ -294,7 +294,7 @@ func (s *screened) frames() error {
 		if rerr == io.EOF {
 			return s.last(out, split.Rest())
 		}
-		if err := s.write(out, len(s.screen.held) > 0); err != nil {
+		if err := s.write(out, len(s.screen.held) > 0 || s.screen.mode == policy.ResponseHoldAll); err != nil {
 			return err
 		}
 		if rerr != nil {

@@ -139,6 +139,9 @@ func hasBody(method string, res *http.Response) bool {
 func (c *call) begin(res *http.Response) map[string]bool {
 	h := c.w.Header()
 	c.head(h, res)
+	if len(res.Trailer) > 0 && c.r.ProtoMajor == 1 {
+		h.Del("Content-Length") // HTTP/1 has trailers only after chunks
+	}
 	announced := make(map[string]bool, len(res.Trailer))
 	for name := range res.Trailer {
 		announced[name] = true
