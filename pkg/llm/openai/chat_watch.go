@@ -1,6 +1,8 @@
 package openai
 
 import (
+	"cmp"
+
 	"sallyport.dev/sallyport/pkg/llm"
 	"sallyport.dev/sallyport/pkg/llm/internal/wire"
 	"sallyport.dev/sallyport/pkg/llm/strictjson"
@@ -166,8 +168,8 @@ func (t *chatTaker) call(p *piece) {
 	if p.id != "" {
 		call.ID = p.id
 	}
-	if p.name != "" {
-		call.Name = p.name
+	if p.name != "" || call.Name == "" {
+		call.Name = cmp.Or(p.name, unnamed)
 	}
 	if p.long {
 		call.Truncated = true

@@ -2,6 +2,7 @@ package openai
 
 import (
 	"bytes"
+	"cmp"
 
 	"sallyport.dev/sallyport/pkg/llm"
 	"sallyport.dev/sallyport/pkg/llm/internal/wire"
@@ -245,11 +246,12 @@ func (t *eventTaker) take(e *responseEvent) {
 		if call.Done || e.longDelta {
 			call.Truncated = true
 		}
+		call.Name = cmp.Or(call.Name, unnamed)
 		t.calls.Append(call, e.delta)
 	case "response.function_call_arguments.done", "response.custom_tool_call_input.done", "response.mcp_call_arguments.done":
 		call := t.calls.At(t.key(e, e.index))
-		if call.Name == "" {
-			call.Name = e.name
+		if call.Name == "" || call.Name == unnamed {
+			call.Name = cmp.Or(e.name, unnamed)
 		}
 		t.complete(call, e.arguments, e.longArgs)
 	case "response.completed", "response.done", "response.incomplete", "response.failed", "":
@@ -294,17 +296,12 @@ func (t *eventTaker) call(key int, i *responseItem, done bool) {
 		return
 	}
 	call := t.calls.At(key)
-	name := i.name
-	if name == "" {
-		name = kind.name
-	}
+	name := cmp.Or(i.name, kind.name, unnamed)
 	if call.Done && call.Name != name {
 		call.Truncated = true // what was judged was another call
 	}
 	call.Name = name
-	if call.ID = i.callID; call.ID == "" {
-		call.ID = i.id
-	}
+	call.ID = cmp.Or(i.callID, i.id)
 	call.ServerSide = kind.server && i.execution != "client"
 	if done {
 		t.complete(call, i.arguments, i.long)
@@ -321,7 +318,7 @@ func (t *eventTaker) complete(call *llm.ToolCall, arguments []byte, long bool) {
 	default:
 		t.calls.Append(call, arguments)
 	}
-	call.Done = true
+	call.Done = call.Name != unnamed // whose name is still to come is still to be judged
 }
 
 // ended reads the end of a response.
@@ -331,9 +328,7 @@ func (t *eventTaker) ended(e *responseEvent) {
 	case "completed":
 		t.reply.FinishReason = e.status
 	case "incomplete":
-		if t.reply.FinishReason = e.reason; e.reason == "" {
-			t.reply.FinishReason = e.status
-		}
+		t.reply.FinishReason = cmp.Or(e.reason, e.status)
 	default:
 		t.reply.FinishReason = ""
 	}

@@ -102,6 +102,9 @@ func readForm(call *llm.Call, r *llm.Request, lim llm.Limits, known formFields, 
 				m.Parts = append(m.Parts, llm.Part{Kind: llm.PartUnknown, Text: clip(p.Body)})
 			}
 		}
+		if len(p.Filename) > maxAside {
+			m.Parts = append(m.Parts, llm.Part{Kind: llm.PartUnknown, Text: clip([]byte(p.Filename))})
+		}
 		if p.Filename != "" && i >= len(known.files) {
 			find(call, lim, llm.FindingWrongType, "a part of the form is a file where none is expected")
 		}

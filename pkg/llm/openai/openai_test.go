@@ -168,7 +168,9 @@ func FuzzDecodeForm(f *testing.F)       { fuzz(f, "audio.transcriptions") }
 func FuzzDecodeStored(f *testing.F)     { fuzz(f, "assistants") }
 func FuzzDecodeAzure(f *testing.F)      { fuzz(f, "azure") }
 
-func FuzzWatch(f *testing.F) { golden.FuzzWatch(f, "testdata/chat_completions/responses", openai.Watch) }
+func FuzzWatch(f *testing.F) {
+	golden.FuzzWatch(f, "testdata/chat_completions/responses", openai.Watch)
+}
 
 func FuzzWatchResponses(f *testing.F) {
 	golden.FuzzWatch(f, "testdata/responses/responses", openai.WatchResponses)

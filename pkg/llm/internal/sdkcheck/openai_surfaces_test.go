@@ -190,7 +190,7 @@ func checkMidway(t *testing.T, what, text string) {
 func TestOpenAIRefusalMidway(t *testing.T) {
 	for name, c := range map[string]struct {
 		dir, file, path string
-		read       func(c *sdk.Client) (events int, err error)
+		read            func(c *sdk.Client) (events int, err error)
 	}{
 		"chat": {"chat_completions", "text_with_usage", "/v1/chat/completions", func(c *sdk.Client) (n int, err error) {
 			s := c.Chat.Completions.NewStreaming(context.Background(), openaiParams())

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -20,21 +19,6 @@ import (
 	"sallyport.dev/sallyport/pkg/llm/internal/golden"
 	"sallyport.dev/sallyport/pkg/llm/openai"
 )
-
-// Every member that the official SDK can send is known, with a type that the SDK gives it.
-func TestOpenAIFields(t *testing.T) {
-	params := reflect.TypeFor[sdk.ChatCompletionNewParams]()
-	for i := range params.NumField() {
-		name, _, _ := strings.Cut(params.Field(i).Tag.Get("json"), ",")
-		if name == "" || name == "-" {
-			continue
-		}
-		call := openai.Decode(&llm.Request{ContentType: "application/json", Body: []byte(`{"model":"m","messages":[],"`+name+`":null}`)}, llm.DefaultLimits())
-		if len(call.UnknownFields) > 0 {
-			t.Errorf("%s is unknown", name)
-		}
-	}
-}
 
 // openaiProvider answers a call of the SDK and keeps its body.
 func openaiProvider(t *testing.T, answer http.HandlerFunc) (sdk.Client, func() (calls int, contentType string, body []byte)) {

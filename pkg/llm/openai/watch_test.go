@@ -1,0 +1,129 @@
+package openai_test
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/internal/golden"
+	"sallyport.dev/sallyport/pkg/llm/openai"
+)
+
+// A tool call is complete with the frame after which nothing changes it, and not before.
+func TestDone(t *testing.T) {
+	for _, c := range []struct {
+		dir, file string
+		watch     golden.Watch
+		want      []string // the complete calls, and how many are open, after each frame at which that changes
+	}{
+		{"chat_completions/responses", "tool_calls.sse", openai.Watch, []string{"[] 1", "[read_file] 1", "[read_file shéll] 0"}},
+		{"responses/responses", "tool_calls.sse", openai.WatchResponses,
+			[]string{"[] 1", "[get_weather] 0", "[get_weather] 1", "[get_weather sql] 0", "[get_weather sql] 1", "[get_weather sql ask] 0", "[get_weather sql ask] 1", "[get_weather sql ask web_search] 0"}},
+		{"realtime/responses", "session.ws", openai.WatchRealtime, []string{"[] 1", "[f] 0", "[f] 1"}},
+	} {
+		text := golden.Files(t, "testdata/"+c.dir, c.file)[strings.TrimSuffix(strings.TrimSuffix(c.file, ".sse"), ".ws")]
+		o, end := llm.WatchOptions{Framing: llm.FramingSSE, Arguments: 4096}, "\n\n"
+		if strings.HasSuffix(c.file, ".ws") {
+			o.Framing, end = llm.FramingWebSocket, "\n"
+		}
+		w := c.watch(o)
+		var got []string
+		for frame := range bytes.SplitAfterSeq(text, []byte(end)) {
+			w.Write(frame)
+			done, open := []string{}, 0
+			for _, call := range w.Reply().ToolCalls {
+				if call.Done {
+					done = append(done, call.Name)
+				} else {
+					open++
+				}
+			}
+			if state := fmt.Sprint(done, " ", open); state != "[] 0" && (len(got) == 0 || got[len(got)-1] != state) {
+				got = append(got, state)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s/%s: %q, want %q", c.dir, c.file, got, c.want)
+		}
+	}
+}
+
+// A call without a name is seen, and is not complete before it has one.
+func TestUnnamed(t *testing.T) {
+	for name, c := range map[string]struct {
+		watch  golden.Watch
+		events []string
+	}{
+		"chat":      {openai.Watch, []string{`{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}}]}`}},
+		"responses": {openai.WatchResponses, []string{`{"type":"response.function_call_arguments.done","output_index":0,"arguments":"{}"}`}},
+		"realtime":  {openai.WatchRealtime, []string{`{"type":"response.function_call_arguments.delta","response_id":"r","output_index":0,"delta":"{}"}`}},
+	} {
+		w := c.watch(llm.WatchOptions{Framing: llm.FramingWebSocket, Arguments: 100})
+		for _, e := range c.events {
+			w.Write([]byte(e))
+		}
+		calls := w.Reply().ToolCalls
+		if len(calls) != 1 || calls[0].Name == "" || calls[0].Done || string(calls[0].Arguments) != "{}" {
+			t.Errorf("%s: %+v", name, calls)
+		}
+	}
+}
+
+// Arguments that are longer than is kept are not kept in part.
+func TestLongArguments(t *testing.T) {
+	long := strings.Repeat("x", 5000)
+	for name, c := range map[string]struct {
+		watch golden.Watch
+		body  string
+	}{
+		"chat":      {openai.Watch, `{"choices":[{"message":{"tool_calls":[{"id":"1","function":{"name":"f","arguments":"` + long + `"}}]}}]}`},
+		"responses": {openai.WatchResponses, `{"status":"completed","output":[{"type":"function_call","name":"f","arguments":"` + long + `"},{"type":"shell_call","action":{"commands":["` + long + `"]}}]}`},
+		"realtime":  {openai.WatchRealtime, `{"type":"response.function_call_arguments.done","name":"f","arguments":"` + long + `"}`},
+	} {
+		w := c.watch(llm.WatchOptions{ContentType: "application/json", Arguments: 1000})
+		w.Write([]byte(c.body))
+		calls := w.Reply().ToolCalls
+		if len(calls) == 0 {
+			t.Errorf("%s: no calls", name)
+		}
+		for _, call := range calls {
+			if !call.Truncated || len(call.Arguments) > 0 {
+				t.Errorf("%s: %d bytes of arguments, truncated %t", name, len(call.Arguments), call.Truncated)
+			}
+		}
+	}
+}
+
+// Every form of a stream has its own end, and what is no stream has none.
+func TestEnd(t *testing.T) {
+	refusal := llm.Refusal{DecisionID: "01J", Rule: "X-1", Message: "No."}
+	for _, c := range []struct {
+		watch   golden.Watch
+		framing llm.Framing
+		begin   string
+	}{
+		{openai.Watch, llm.FramingSSE, `data: {"error":{"message":"`},
+		{openai.Watch, llm.FramingNone, ""},
+		{openai.WatchUsage, llm.FramingSSE, `data: {"error":{"message":"`},
+		{openai.WatchResponses, llm.FramingSSE, "event: error\ndata: {\"type\":\"error\",\"sequence_number\":8,"},
+		{openai.WatchResponses, llm.FramingWebSocket, `{"type":"error","status":403,"error":{"message":"`},
+		{openai.WatchResponses, llm.FramingNone, ""},
+		{openai.WatchRealtime, llm.FramingWebSocket, `{"type":"error","event_id":"event_01J","error":{"message":"`},
+	} {
+		w := c.watch(llm.WatchOptions{ContentType: "application/json", Framing: c.framing})
+		w.Write([]byte("data: {\"type\":\"response.in_progress\",\"sequence_number\":7}\n\n"))
+		end := string(w.End(refusal))
+		if !strings.HasPrefix(end, c.begin) || c.begin == "" && end != "" {
+			t.Errorf("%s ends with %q, want %q", c.framing, end, c.begin)
+		}
+		if end != "" && !strings.Contains(end, "decision 01J") {
+			t.Errorf("%q lacks the decision", end)
+		}
+		if c.framing == llm.FramingSSE && !strings.HasSuffix(end, "\n\n") {
+			t.Errorf("%q ends within an event", end)
+		}
+	}
+}
