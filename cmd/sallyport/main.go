@@ -1,8 +1,9 @@
-// Command sallyport is the command line for people: it injects sidecars into manifests, trains detectors from
-// recorded calls, and explains what a detector saw in one.
+// Command sallyport is the command line for people: it runs a command behind the gate, follows and explains decisions, injects sidecars
+// into manifests, and trains detectors from recorded calls.
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -10,7 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport.dev/sallyport/cmd/sallyport/internal/detect"
+	"sallyport.dev/sallyport/cmd/sallyport/internal/execute"
 	"sallyport.dev/sallyport/cmd/sallyport/internal/inject"
+	"sallyport.dev/sallyport/cmd/sallyport/internal/tail"
 )
 
 // version is set by the linker: -X main.version=v1.2.3.
@@ -18,6 +21,11 @@ var version = ""
 
 func main() {
 	if err := command().Execute(); err != nil {
+		var exit *execute.ExitError
+		if errors.As(err, &exit) {
+			os.Exit(exit.Code) // the command has said what there is to say
+		}
+		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)
 	}
 }
@@ -26,11 +34,15 @@ func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sallyport",
 		Short: "A gate for the model calls of agents on Kubernetes",
+		// main says what is wrong, once.
+		SilenceErrors: true,
 	}
+	root.AddCommand(execute.New()...)
 	root.AddCommand(
 		inject.New(buildVersion()),
 		detect.NewTrain(),
 		detect.NewExplain(),
+		tail.New(),
 		&cobra.Command{
 			Use:   "version",
 			Short: "Print the version",

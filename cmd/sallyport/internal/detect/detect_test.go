@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sallyport.dev/sallyport/cmd/sallyport/internal/record"
 	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/detector/detectortest"
 	"sallyport.dev/sallyport/pkg/features"
@@ -25,8 +26,8 @@ var update = flag.Bool("update", false, "rewrite golden files")
 
 var support = policy.Workload{Namespace: "agents", Kind: "Deployment", Name: "support", Pod: "support-1"}
 
-// record is of a released benign call.
-func record(n int, row detector.Row) *telemetry.Record {
+// released is the record of a released benign call.
+func released(n int, row detector.Row) *telemetry.Record {
 	return &telemetry.Record{
 		ID: fmt.Sprintf("d-%04d", n), Time: detectortest.Epoch.Add(time.Duration(n) * time.Second),
 		Outcome: telemetry.OutcomeReleased, Action: policy.ActionAllow, Workload: support,
@@ -41,7 +42,7 @@ func record(n int, row detector.Row) *telemetry.Record {
 func records(n int) []*telemetry.Record {
 	var out []*telemetry.Record
 	for i, row := range detectortest.Rows(1, n)[:n] {
-		out = append(out, record(i, row))
+		out = append(out, released(i, row))
 	}
 	return out
 }
@@ -167,7 +168,7 @@ func TestTrainErrors(t *testing.T) {
 		"wrong type":            {in: `{"id":"x","outcome":7}`, want: []string{"in.jsonl:1: not a decision record"}},
 		"an array":              {in: "\n[1]", want: []string{"in.jsonl:2: not a line of JSON"}},
 		"half a line":           {in: good[:len(good)-9], want: []string{"in.jsonl:300: not a line of JSON"}},
-		"line beyond measure":   {in: good + strings.Repeat("x", maxLine+1), want: []string{"in.jsonl:301: line of more than"}},
+		"line beyond measure":   {in: good + strings.Repeat("x", record.MaxLine+1), want: []string{"in.jsonl:301: line of more than"}},
 		"other schema":          {in: encode(t, schema...), want: []string{"in.jsonl:1: ", "other feature schema", "sallyport.features/v0"}},
 		"other dimension":       {in: encode(t, short...), want: []string{"in.jsonl:1: ", "3 features"}},
 		"empty":                 {in: "", want: []string{"no decision records in"}},
@@ -224,7 +225,7 @@ func explained(t *testing.T) (model string, r *telemetry.Record) {
 		features.Extract(&row.Vector, call, turn, at)
 		sessions.Settle(turn, 0, true, false, at)
 	}
-	r = record(7, row)
+	r = released(7, row)
 	r.Anomaly = m.Judge(&row.Vector)
 	r.Outcome, r.Action, r.Rule = telemetry.OutcomeRefused, policy.ActionDeny, "ANOM-001"
 	r.Reasons = []policy.Reason{{Rule: "ANOM-001", Message: "The call is unlike those that the agent makes."}}
@@ -271,7 +272,7 @@ func TestExplainByAnotherModel(t *testing.T) {
 func TestExplainInColour(t *testing.T) {
 	model, r := explained(t)
 	var out bytes.Buffer
-	if err := explain(strings.NewReader(encode(t, r)), &out, true, explainOptions{in: []string{"-"}, model: model, id: r.ID}); err != nil {
+	if err := explain(t.Context(), strings.NewReader(encode(t, r)), &out, true, func(string) string { return "" }, explainOptions{in: []string{"-"}, model: model, id: r.ID}); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(out.String(), "\x1b[31mrefused\x1b[0m") || !strings.Contains(out.String(), "\x1b[31m█") {
@@ -307,13 +308,12 @@ func TestExplainErrors(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no such record":    {in, []string{"--model", model, "--in", "-", "d-9999"}, `no record "d-9999" in -`},
-		"no such model":     {in, []string{"--model", "nowhere", "--in", "-", r.ID}, "nowhere"},
-		"model is none":     {in, []string{"--model", write(t, "x", "x"), "--in", "-", r.ID}, "not a valid model"},
-		"bad line before":   {"{\n" + in, []string{"--model", model, "--in", "-", r.ID}, "standard input:1: "},
-		"other schema":      {encode(t, &other), []string{"--model", model, "--in", "-", r.ID}, "other feature schema"},
-		"no id":             {in, []string{"--model", model, "--in", "-"}, "accepts 1 arg"},
-		"no model is named": {in, []string{"--in", "-", r.ID}, `required flag(s) "model" not set`},
+		"no such record":  {in, []string{"--model", model, "--in", "-", "d-9999"}, `no record "d-9999" in -`},
+		"no such model":   {in, []string{"--model", "nowhere", "--in", "-", r.ID}, "nowhere"},
+		"model is none":   {in, []string{"--model", write(t, "x", "x"), "--in", "-", r.ID}, "not a valid model"},
+		"bad line before": {"{\n" + in, []string{"--model", model, "--in", "-", r.ID}, "standard input:1: "},
+		"other schema":    {encode(t, &other), []string{"--model", model, "--in", "-", r.ID}, "other feature schema"},
+		"no id":           {in, []string{"--model", model, "--in", "-"}, "accepts 1 arg"},
 	} {
 		if _, _, err := run(NewExplain(), tc.in, tc.args...); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q", name, err, tc.want)
@@ -329,7 +329,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`null`))
 	f.Add([]byte(` `))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := parse(b)
+		r, err := record.Parse(b)
 		if err != nil || r == nil {
 			return
 		}

@@ -1,18 +1,23 @@
 package detect
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
+	"sallyport.dev/sallyport/cmd/sallyport/internal/execute"
+	"sallyport.dev/sallyport/cmd/sallyport/internal/record"
 	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/features"
 	"sallyport.dev/sallyport/pkg/policy"
@@ -21,124 +26,194 @@ import (
 
 // explainOptions are the flags of explain.
 type explainOptions struct {
-	in    []string
-	model string
-	id    string
-	all   bool
+	in            []string
+	namespace     string
+	allNamespaces bool
+	model         string
+	id            string
+	all, input    bool
 }
 
 // NewExplain returns the command "explain".
 func NewExplain() *cobra.Command {
 	var o explainOptions
 	cmd := &cobra.Command{
-		Use:   "explain --model FILE --in FILE ID",
-		Short: "Show what a detector saw in a recorded call",
-		Long: `Show a recorded decision, and what each feature of the call did to its score by a model: the one that
-judged it, or another, to see what that would say.
+		Use:   "explain [flags] ID",
+		Short: "Show a decision: rule, features, contributions and the policy's input",
+		Long: `Show a recorded decision. It is looked for among those of the commands that ran under "sallyport exec" on this
+machine, in the files of --in, or, with -n or -A, in the logs of a cluster's sidecars. The beginning of an ID will
+do where it is only one's.
+
+With a model at hand, that of --model or what exec has learned of the command, the chart shows what each
+feature did to the score; otherwise it shows those that the record names.
 
 A contribution is in units of path length: how much shorter than the usual one is the way on which the forest
 sets the call apart, for the splits on this feature. Positive contributions make a call more anomalous. They
 say what the forest did, not what caused the call.`,
-		Example: `  sallyport explain --model support.model --in decisions.jsonl 01JQ7Z3M9T`,
-		Args:    cobra.ExactArgs(1),
+		Example: `  sallyport explain 01a205f1-546b
+  sallyport explain -n agents --input 01a205f1-546b-7cc1-9394-277c26b664f9
+  sallyport explain --model support.model --in decisions.jsonl 01a205f1-546b`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cmd.SilenceUsage = true
 			o.id = args[0]
 			out := cmd.OutOrStdout()
-			return explain(cmd.InOrStdin(), out, isTerminal(out) && os.Getenv("NO_COLOR") == "", o)
+			return explain(cmd.Context(), cmd.InOrStdin(), out, record.Colours(out), os.Getenv, o)
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&o.in, "in", nil, "file of decision records; may be repeated; - is standard input")
+	f.StringArrayVar(&o.in, "in", nil, "file of decision records, instead of this machine's; may be repeated; - is standard input")
+	f.StringVarP(&o.namespace, "namespace", "n", "", "look in the logs of the sidecars of this namespace")
+	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "look in the logs of all sidecars")
 	f.StringVar(&o.model, "model", "", "file with the model")
 	f.BoolVar(&o.all, "all", false, "show features without a part in the score as well")
-	for _, name := range []string{"in", "model"} {
-		if err := cmd.MarkFlagRequired(name); err != nil {
-			panic("explain: " + err.Error())
-		}
-	}
+	f.BoolVar(&o.input, "input", false, "show the input that the policy decided on, as JSON")
+	cmd.MarkFlagsMutuallyExclusive("in", "namespace", "all-namespaces")
 	return cmd
 }
 
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+// minID is how much of an ID must be given, if not all of it: its time, to the millisecond.
+const minID = 13
+
+// find looks for the record with an ID, or with the only one that begins so.
+func find(ctx context.Context, stdin io.Reader, getenv func(string) string, o *explainOptions) (*telemetry.Record, error) {
+	found := map[string]*telemetry.Record{}
+	take := func(r *telemetry.Record) error {
+		if r.ID == o.id || len(o.id) >= minID && strings.HasPrefix(r.ID, o.id) {
+			found[r.ID] = r
+		}
+		return nil
+	}
+	where := strings.Join(o.in, ", ")
+	if o.namespace != "" || o.allNamespaces {
+		c, err := record.OpenCluster(o.namespace, o.allNamespaces)
+		if err != nil {
+			return nil, err
+		}
+		pods, err := c.Read(ctx, take)
+		if err != nil {
+			return nil, err
+		}
+		where = fmt.Sprintf("the logs of %d sidecars", pods)
+	} else {
+		files := o.in
+		if len(files) == 0 {
+			dir, err := execute.StateDir(getenv)
+			if err != nil {
+				return nil, err
+			}
+			files = []string{execute.RecordsFile(dir)}
+			where = files[0]
+		}
+		if err := record.ReadAll(stdin, files, func(_ string, r *telemetry.Record) error { return take(r) }); err != nil {
+			return nil, err
+		}
+	}
+	switch ids := slices.Sorted(maps.Keys(found)); len(ids) {
+	case 0:
+		if len(o.id) < minID {
+			where += fmt.Sprintf(" (the beginning of an ID must be of %d characters at least)", minID)
+		}
+		return nil, fmt.Errorf("no record %q in %s", o.id, where)
+	case 1:
+		return found[ids[0]], nil
+	default:
+		return nil, fmt.Errorf("%d records in %s begin with %q, such as %s and %s", len(ids), where, o.id, ids[0], ids[1])
+	}
 }
 
-// errFound ends reading once the record is found.
-var errFound = errors.New("found")
-
-func explain(stdin io.Reader, out io.Writer, colour bool, o explainOptions) error {
-	b, err := os.ReadFile(o.model)
+// modelFor is the model to explain a record with: that of the option, else what exec has learned of the command; nil where there is none.
+func modelFor(getenv func(string) string, o *explainOptions, r *telemetry.Record) (*detector.Model, error) {
+	file := o.model
+	if file == "" {
+		dir, err := execute.StateDir(getenv)
+		if err != nil || r.Workload.Namespace != execute.Namespace {
+			return nil, nil //nolint:nilerr // a record from elsewhere has no model here
+		}
+		if file = execute.ModelFile(dir, r.Workload.Name); file == "" {
+			return nil, nil
+		}
+	}
+	b, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) && o.model == "" {
+		return nil, nil
+	}
 	if err != nil {
-		return err // names the file
+		return nil, err // names the file
 	}
 	m, err := detector.Load(b)
 	if err != nil {
-		return fmt.Errorf("%s: %w", o.model, err)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	var r *telemetry.Record
-	err = readAll(stdin, o.in, func(_ string, have *telemetry.Record) error {
-		if have.ID == o.id {
-			r = have
-			return errFound
-		}
-		return nil
-	})
-	switch {
-	case err != nil && !errors.Is(err, errFound):
-		return err
-	case r == nil:
-		return fmt.Errorf("no record %q in %s", o.id, strings.Join(o.in, ", "))
-	}
+	return m, nil
+}
 
-	p := painter{colour}
-	p.decision(out, r)
-	row, _, err := detector.FromRecord(r)
-	if errors.Is(err, detector.ErrNoFeatures) {
-		fmt.Fprintln(out, "\nThe record has no features: the call could not be read, or was none to a model.")
-		return nil
-	}
+func explain(ctx context.Context, stdin io.Reader, out io.Writer, colour bool, getenv func(string) string, o explainOptions) error {
+	r, err := find(ctx, stdin, getenv, &o)
 	if err != nil {
 		return err
 	}
+	p := painter{record.Painter{Colour: colour}}
+	p.decision(out, r)
+	if o.input {
+		b, err := json.MarshalIndent(inputOf(r), "", "  ")
+		if err != nil {
+			return fmt.Errorf("encode the input: %w", err)
+		}
+		fmt.Fprintf(out, "\ninput       %s\n", b)
+	}
+	m, err := modelFor(getenv, &o, r)
+	if err != nil {
+		return err
+	}
+	row, _, err := detector.FromRecord(r)
+	switch {
+	case errors.Is(err, detector.ErrNoFeatures):
+		fmt.Fprintln(out, "\nThe record has no features: the call could not be read, or was none to a model.")
+		return nil
+	case err != nil && m != nil:
+		return err
+	}
 	p.score(out, r, m, &row.Vector)
-	p.chart(out, m.Contributions(&row.Vector), m.Unit(), o.all)
+	switch {
+	case m != nil:
+		p.chart(out, m.Contributions(&row.Vector), m.Unit(), o.all)
+	case len(r.Anomaly.TopFeatures) > 0:
+		p.chart(out, r.Anomaly.TopFeatures, 0, true)
+		fmt.Fprintln(out, "these raised the score most; --model FILE shows all")
+	default:
+		fmt.Fprintln(out, "\nThere is no model to explain the score with: give one by --model.")
+	}
 	return nil
 }
 
-// painter writes in colour or without.
-type painter struct{ colour bool }
-
-const (
-	red   = "31"
-	green = "32"
-	bold  = "1"
-)
-
-func (p painter) in(code, text string) string {
-	if !p.colour || text == "" {
-		return text
+// inputOf is what the policy decided on, as far as a record tells: all of it but what of the response a response's decision saw.
+func inputOf(r *telemetry.Record) map[string]any {
+	return map[string]any{
+		"version": policy.InputVersion, "id": r.ID, "time_ns": r.Time.UnixNano(), "workload": r.Workload, "destination": r.Destination,
+		"call": r.Call, "session": r.Session, "anomaly": r.Anomaly,
 	}
-	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
+// painter writes in colour or without.
+type painter struct{ record.Painter }
+
 func (p painter) decision(out io.Writer, r *telemetry.Record) {
-	code := green
+	code := record.Green
 	if r.Outcome != telemetry.OutcomeReleased {
-		code = red
+		code = record.Red
 	}
-	fmt.Fprintf(out, "%s  %s  %s\n", p.in(bold, clean(r.ID)), p.in(code, clean(string(r.Outcome))), r.Time.UTC().Format(time.RFC3339))
+	fmt.Fprintf(out, "%s  %s  %s\n", p.In(record.Bold, record.Clean(r.ID)), p.In(code, record.Clean(string(r.Outcome))), r.Time.UTC().Format(time.RFC3339))
 	fmt.Fprintf(out, "workload    %s\n", workloadName(r.Workload))
 	if r.Call.Model != "" {
-		fmt.Fprintf(out, "call        %s to %s, model %s, %d messages\n", clean(r.Call.Surface), clean(r.Destination.Host), clean(r.Call.Model), r.Call.Messages)
+		fmt.Fprintf(out, "call        %s to %s, model %s, %d messages\n", record.Clean(r.Call.Surface), record.Clean(r.Destination.Host), record.Clean(r.Call.Model), r.Call.Messages)
 	} else {
-		fmt.Fprintf(out, "call        to %s\n", clean(r.Destination.Host))
+		fmt.Fprintf(out, "call        to %s\n", record.Clean(r.Destination.Host))
 	}
-	fmt.Fprintf(out, "session     %s, %d calls before, worst percentile %.4f%s\n", clean(r.Session.ID), r.Session.Calls, r.Session.MaxPercentile, when(r.Session.Tainted, ", tainted"))
-	fmt.Fprintf(out, "decision    %s%s%s\n", clean(string(r.Action)), when(r.Rule != "", " by "+clean(r.Rule)), when(r.Fault != "", ", fault "+clean(r.Fault)))
+	fmt.Fprintf(out, "session     %s, %d calls before, worst percentile %.4f%s\n", record.Clean(r.Session.ID), r.Session.Calls, r.Session.MaxPercentile, when(r.Session.Tainted, ", tainted"))
+	fmt.Fprintf(out, "decision    %s%s%s\n", record.Clean(string(r.Action)), when(r.Rule != "", " by "+record.Clean(r.Rule)), when(r.Fault != "", ", fault "+record.Clean(r.Fault)))
 	for _, reason := range r.Reasons {
-		fmt.Fprintf(out, "            %s: %s\n", clean(reason.Rule), clean(reason.Message))
+		fmt.Fprintf(out, "            %s: %s\n", record.Clean(reason.Rule), record.Clean(reason.Message))
 	}
 }
 
@@ -148,16 +223,16 @@ func (p painter) score(out io.Writer, r *telemetry.Record, m *detector.Model, v 
 	} else {
 		fmt.Fprintln(out, "score       none: the workload's model was not yet learned")
 	}
-	if m.Digest() != r.Anomaly.ModelDigest {
+	if m != nil && m.Digest() != r.Anomaly.ModelDigest {
 		p.anomaly(out, "by this", m.Judge(v))
-		fmt.Fprintln(out, "            --model is not the one that judged the call; what follows is by it")
+		fmt.Fprintln(out, "            this model is not the one that judged the call; what follows is by it")
 	}
 }
 
 func (p painter) anomaly(out io.Writer, what string, a policy.Anomaly) {
-	verdict := p.in(green, "within the threshold")
+	verdict := p.In(record.Green, "within the threshold")
 	if a.Exceeds {
-		verdict = p.in(red, "exceeds the threshold")
+		verdict = p.In(record.Red, "exceeds the threshold")
 	}
 	fmt.Fprintf(out, "%-11s %.4f, %s of %.4f, percentile %.4f\n", what, a.Score, verdict, a.Threshold, a.Percentile)
 }
@@ -178,17 +253,19 @@ func (p painter) chart(out io.Writer, all []policy.Feature, unit float64, every 
 			hidden++
 			continue
 		}
-		code := red
+		code := record.Red
 		if f.Contribution < 0 {
-			code = green
+			code = record.Green
 		}
-		row := fmt.Sprintf("%-26s %14s  %+12.3f  %s", f.Name, inUnit(f), f.Contribution, p.in(code, bar(math.Abs(f.Contribution), largest)))
+		row := fmt.Sprintf("%-26s %14s  %+12.3f  %s", f.Name, inUnit(f), f.Contribution, p.In(code, bar(math.Abs(f.Contribution), largest)))
 		fmt.Fprintln(out, strings.TrimRight(row, " "))
 	}
 	if hidden > 0 {
 		fmt.Fprintf(out, "%d more with next to no part (--all shows them)\n", hidden)
 	}
-	fmt.Fprintf(out, "%.2f doubles a score\n", unit)
+	if unit > 0 {
+		fmt.Fprintf(out, "%.2f doubles a score\n", unit)
+	}
 }
 
 // inUnit writes a feature's value as it was before its transform.
@@ -236,16 +313,6 @@ func bar(part, whole float64) string {
 		s += string(rune('█' + 8 - rest)) // ▏▎▍▌▋▊▉ follow █, the widest first
 	}
 	return s
-}
-
-// clean replaces what does not show, so that nothing a caller wrote, such as a model's name, commands the terminal.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '\ufffd'
-		}
-		return r
-	}, s)
 }
 
 func when(yes bool, text string) string {

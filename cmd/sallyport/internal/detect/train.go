@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sallyport.dev/sallyport/cmd/sallyport/internal/record"
 	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/policy"
 	"sallyport.dev/sallyport/pkg/telemetry"
@@ -117,7 +118,7 @@ func train(stdin io.Reader, out, progress io.Writer, o trainOptions) error {
 func collect(stdin io.Reader, progress io.Writer, o trainOptions) (rows []detector.Row, who string, n tally, err error) {
 	seen := map[string]bool{}
 	workloads := map[string]int{}
-	err = readAll(stdin, o.in, func(at string, r *telemetry.Record) error {
+	err = record.ReadAll(stdin, o.in, func(at string, r *telemetry.Record) error {
 		n.records++
 		if n.records%100_000 == 0 {
 			fmt.Fprintf(progress, "%d records read, now at %s\n", n.records, at)
@@ -204,7 +205,9 @@ func list(names []string, counts map[string]int) string {
 	return b.String()
 }
 
-func workloadName(w policy.Workload) string { return clean(w.Namespace + "/" + w.Kind + "/" + w.Name) }
+func workloadName(w policy.Workload) string {
+	return record.Clean(w.Namespace + "/" + w.Kind + "/" + w.Name)
+}
 
 // sameWorkload compares names; a kind's case does not matter, as with kubectl.
 func sameWorkload(a, b string) bool {

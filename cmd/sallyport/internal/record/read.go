@@ -1,4 +1,4 @@
-package detect
+package record
 
 import (
 	"bufio"
@@ -12,8 +12,8 @@ import (
 	"sallyport.dev/sallyport/pkg/telemetry"
 )
 
-// maxLine bounds a line of a file of records. A record holds no text of a call and takes a few KiB.
-const maxLine = 4 << 20
+// MaxLine bounds a line of a file of records. A record holds no text of a call and takes a few KiB.
+const MaxLine = 4 << 20
 
 // line is what tells a log line from a record: a log line has a message, and the decision line the record beside it.
 type line struct {
@@ -22,9 +22,9 @@ type line struct {
 	ID      string          `json:"id"`
 }
 
-// readAll calls each with every decision record of the named files, "-" being stdin, and with where it stands, "file:line". It ends with
+// ReadAll calls each with every decision record of the named files, "-" being stdin, and with where it stands, "file:line". It ends with
 // the first error, each's being given its place.
-func readAll(stdin io.Reader, names []string, each func(at string, r *telemetry.Record) error) error {
+func ReadAll(stdin io.Reader, names []string, each func(at string, r *telemetry.Record) error) error {
 	for _, name := range names {
 		if err := readFile(stdin, name, each); err != nil {
 			return err
@@ -46,12 +46,12 @@ func readFile(stdin io.Reader, name string, each func(at string, r *telemetry.Re
 		in = f
 	}
 	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, maxLine)
+	lines.Buffer(nil, MaxLine)
 	number := 0
 	for lines.Scan() {
 		number++
 		at := fmt.Sprintf("%s:%d", name, number)
-		r, err := parse(lines.Bytes())
+		r, err := Parse(lines.Bytes())
 		if err != nil {
 			return fmt.Errorf("%s: %w", at, err)
 		}
@@ -63,15 +63,15 @@ func readFile(stdin io.Reader, name string, each func(at string, r *telemetry.Re
 		}
 	}
 	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return fmt.Errorf("%s:%d: line of more than %d bytes", name, number+1, maxLine)
+		return fmt.Errorf("%s:%d: line of more than %d bytes", name, number+1, MaxLine)
 	} else if err != nil {
 		return fmt.Errorf("%s:%d: %w", name, number+1, err)
 	}
 	return nil
 }
 
-// parse reads one line. It returns nil for an empty line and for a log line that is no decision.
-func parse(b []byte) (*telemetry.Record, error) {
+// Parse reads one line. It returns nil for an empty line and for a log line that is no decision.
+func Parse(b []byte) (*telemetry.Record, error) {
 	b = bytes.TrimSpace(b)
 	if len(b) == 0 {
 		return nil, nil

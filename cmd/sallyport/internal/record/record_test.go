@@ -1,0 +1,121 @@
+package record
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/policy"
+	"sallyport.dev/sallyport/pkg/telemetry"
+)
+
+func call(id string) *telemetry.Record {
+	return &telemetry.Record{
+		ID: id, Time: time.Date(2026, 3, 4, 5, 6, 7, 0, time.Local), Outcome: telemetry.OutcomeReleased, Action: policy.ActionAllow,
+		Destination: policy.Destination{Kind: policy.DestinationModel, Provider: "openai", Host: "api.openai.com", Port: 443, Method: "POST", Path: "/v1/x"},
+		Call:        policy.Call{Surface: "openai.chat_completions", Model: "gpt-4o", Messages: 2, BodyBytes: 2048}, Status: 200, TotalMicros: 812_300,
+		Usage: llm.Usage{InputTokens: 120, OutputTokens: 45}, ResponseToolCalls: []string{"read_file"}, Anomaly: policy.Anomaly{Ready: true, Score: 0.431},
+	}
+}
+
+func TestLine(t *testing.T) {
+	refused := call("id-2")
+	refused.Outcome, refused.Rule, refused.Anomaly.Ready = telemetry.OutcomeRefused, "MODEL-001", false
+	refused.Reasons = []policy.Reason{{Rule: "MODEL-001", Message: "Not on the list."}}
+	unknown := call("id-3")
+	unknown.Outcome, unknown.Rule, unknown.Call = telemetry.OutcomeRefused, "SYS-002", policy.Call{Surface: "unknown", Model: "\x1b[2Jevil", Messages: 1}
+	unknown.Anomaly.Ready = false
+	tunnel := call("id-4")
+	tunnel.Destination = policy.Destination{Kind: policy.DestinationPassthrough, Host: "git.example", Port: 443}
+	tunnel.Call, tunnel.Usage, tunnel.ResponseToolCalls, tunnel.Anomaly, tunnel.Status, tunnel.UpstreamError = policy.Call{}, llm.Usage{}, nil, policy.Anomaly{}, 0, "connect"
+	for _, tc := range []struct {
+		r    *telemetry.Record
+		want string
+	}{
+		{call("id-1"), "05:06:07 released openai gpt-4o openai.chat_completions 2 messages 2.0 KB, 200 in 812ms, 120+45 tokens, calls read_file, score 0.43"},
+		{refused, "05:06:07 refused  openai gpt-4o openai.chat_completions 2 messages 2.0 KB: MODEL-001 Not on the list. id-2"},
+		{unknown, "05:06:07 refused  openai \ufffd[2Jevil POST /v1/x 1 message 0.0 KB: SYS-002 id-3"},
+		{tunnel, "05:06:07 released passthrough git.example:443, provider: connect in 812ms"},
+	} {
+		if got := (Painter{}).Line(tc.r); got != tc.want {
+			t.Errorf("%s\nwant\n%s", got, tc.want)
+		}
+		if got := (Painter{Colour: true}).Line(tc.r); !strings.Contains(got, "\x1b[32m") && !strings.Contains(got, "\x1b[31m") {
+			t.Errorf("no colour in %q", got)
+		}
+	}
+	if Colours(&bytes.Buffer{}) {
+		t.Error("a buffer is taken for a terminal")
+	}
+}
+
+func write(t *testing.T, file string, flags int, text string) {
+	t.Helper()
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|flags, 0o600)
+	if err == nil {
+		_, err = f.WriteString(text)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+}
+
+func encoded(t *testing.T, id string) string {
+	t.Helper()
+	b, err := call(id).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b) + "\n"
+}
+
+// A file is followed from before it is there, over lines written in halves, to the file that replaces it.
+func TestFollow(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "records")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	got := make(chan string, 16)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Follow(ctx, file, true, func(r *telemetry.Record) error { got <- r.ID; return nil })
+	}()
+	want := func(id string) {
+		t.Helper()
+		select {
+		case have := <-got:
+			if have != id {
+				t.Fatalf("%s, want %s", have, id)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("no %s", id)
+		}
+	}
+	one := encoded(t, "1")
+	write(t, file, os.O_APPEND, one[:20])
+	write(t, file, os.O_APPEND, one[20:]+`{"msg":"a log line"}`+"\nno JSON\n"+fmt.Sprintf(`{"msg":"SALLYPORT-DECISION","record":%s}`, strings.TrimSpace(encoded(t, "2")))+"\n")
+	want("1")
+	want("2")
+	if err := os.Rename(file, file+".1"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, os.O_APPEND, encoded(t, "3"))
+	want("3")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+
+	ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
+	first := ""
+	if err := Follow(ctx, file, true, func(r *telemetry.Record) error { first = r.ID; cancel(); return nil }); err != nil || first != "3" {
+		t.Errorf("%q, %v", first, err)
+	}
+}
