@@ -1,0 +1,443 @@
+package google
+
+import (
+	"strings"
+
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/internal/wire"
+	"sallyport.dev/sallyport/pkg/llm/strictjson"
+)
+
+// generateFields are the members of a request for content, as in the public reference and in what the official SDKs send.
+var generateFields = both(wire.Fields{
+	"cachedContent":     text,
+	"contents":          list,
+	"continuationToken": text,
+	"generationConfig":  object,
+	"labels":            object,
+	"model":             text,
+	"modelArmorConfig":  object,
+	"outputConfig":      object,
+	"safetySettings":    list,
+	"serviceTier":       {Kinds: wire.String | wire.Number | wire.Null},
+	"store":             boolean,
+	"systemInstruction": object,
+	"toolConfig":        object,
+	"tools":             list,
+})
+
+// countFields are those of a request to count tokens, of both APIs.
+var countFields = both(wire.Fields{
+	"contents":               list,
+	"generateContentRequest": object,
+	"generationConfig":       object,
+	"instances":              list,
+	"model":                  text,
+	"systemInstruction":      object,
+	"tools":                  list,
+})
+
+type decoder struct {
+	*wire.Reader
+	call *llm.Call
+	// model is the path's, "" where it has none.
+	model string
+}
+
+// read reads a request whose body is one JSON object.
+func read(call *llm.Call, r *llm.Request, lim llm.Limits, fields wire.Fields, body func(d decoder, root strictjson.Value)) {
+	rd := wire.Open(call, r.ContentType, r.Body, lim)
+	defer rd.Close()
+	d := decoder{rd, call, call.Model}
+	root := rd.Root()
+	if root.Kind() != strictjson.Object {
+		return
+	}
+	d.TopLevel(root, fields)
+	d.spellings(root)
+	body(d, root)
+}
+
+// overrides are headers by which a request can be another one than its first line says. Google's front ends heed the first.
+var overrides = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
+
+// envelope reads what is around the body.
+func envelope(call *llm.Call, r *llm.Request, query []string) {
+	values := wire.Query(call, r, query)
+	alt, dollar := values["alt"], values["$alt"]
+	if alt != "" && dollar != "" && alt != dollar {
+		call.Findings = append(call.Findings, llm.Finding{Code: llm.FindingQuery, Detail: "alt and $alt ask for different forms of the response"})
+	}
+	for _, form := range []string{alt, dollar} {
+		switch strings.ToLower(form) {
+		case "", "json", "json;enum-encoding=int", "sse", "media":
+		default:
+			call.Findings = append(call.Findings, llm.Finding{Code: llm.FindingQuery, Detail: "the response is asked for in a form that is not read"})
+		}
+	}
+	for _, name := range overrides {
+		if _, ok := r.Header[name]; ok {
+			call.Findings = append(call.Findings, llm.Finding{Code: llm.FindingDuplicateKey, Detail: "a header says another method than the request"})
+		}
+	}
+	for _, v := range r.Vars {
+		// A colon begins a custom method that no row knows, and what an escape stands for is for nobody to say.
+		if strings.ContainsAny(v, ":%") {
+			call.Class, call.Operation = llm.ClassUnknown, llm.OperationUnknown
+		}
+	}
+}
+
+// generate reads a request for content.
+func generate(call *llm.Call, r *llm.Request, lim llm.Limits) {
+	read(call, r, lim, generateFields, func(d decoder, root strictjson.Value) {
+		d.generate(root)
+		if get(root, "contents").Kind() == strictjson.Absent {
+			d.Missing(root, "contents")
+		}
+	})
+}
+
+// count reads a request to count tokens.
+func count(call *llm.Call, r *llm.Request, lim llm.Limits) {
+	read(call, r, lim, countFields, func(d decoder, root strictjson.Value) {
+		d.generate(root)
+		if g := get(root, "generateContentRequest"); g.Kind() == strictjson.Object {
+			d.TopLevel(g, generateFields)
+			d.generate(g)
+		}
+		for i := range each(get(root, "instances")) {
+			d.instance(i)
+		}
+	})
+}
+
+// generate reads a request for content, or what of one is within another request. The types of its members have been checked.
+func (d decoder) generate(root strictjson.Value) {
+	d.Grow(get(root, "contents").Len() + 1)
+	d.modelOf(get(root, "model"))
+	// The system instruction comes first, wherever the body has it.
+	if v := get(root, "systemInstruction"); v.Kind() == strictjson.Object {
+		d.content(v, llm.RoleSystem)
+	}
+	for c := range each(get(root, "contents")) {
+		d.content(c, "")
+	}
+	for t := range each(get(root, "tools")) {
+		d.tool(t)
+	}
+	d.config(get(root, "generationConfig"))
+}
+
+// modelOf reads the model that a body names. It must be the path's, where that names one.
+func (d decoder) modelOf(v strictjson.Value) {
+	name := modelName(d.Str(v))
+	switch {
+	case name == "":
+	case d.model != "" && name != d.model:
+		d.Find(llm.FindingDuplicateKey, v, "the body names another model than the path")
+	case d.model == "" && d.call.Model == "":
+		d.call.Model = name
+	case d.model == "" && d.call.Model != name:
+		d.call.OtherModels = append(d.call.OtherModels, name)
+	}
+}
+
+// modelName returns the name that a model has in a path, for the name of its resource: "gemini-2.5-flash" for "models/gemini-2.5-flash" and for
+// "projects/p/locations/l/publishers/google/models/gemini-2.5-flash". Names of other resources stay as they are.
+func modelName(resource string) string {
+	if i := strings.Index(resource, "publishers/"); i == 0 || i > 0 && resource[i-1] == '/' {
+		if _, after, ok := strings.Cut(resource[i:], "/models/"); ok {
+			return after
+		}
+	}
+	return strings.TrimPrefix(resource, "models/")
+}
+
+var configNames = known("temperature", "maxOutputTokens",
+	"audioTimestamp", "audioTranscriptionConfig", "candidateCount", "enableAffectiveDialog", "enableEnhancedCivicAnswers", "frequencyPenalty", "imageConfig", "logprobs",
+	"mediaResolution", "modelConfig", "modelSelectionConfig", "presencePenalty", "responseFormat", "responseJsonSchema", "_responseJsonSchema", "responseLogprobs",
+	"responseMimeType", "responseModalities", "responseSchema", "routingConfig", "seed", "speechConfig", "stopSequences", "thinkingConfig", "topK", "topP",
+	"translationConfig")
+
+// config reads generationConfig. Members of it that are unknown are among the call's unknown fields.
+func (d decoder) config(v strictjson.Value) {
+	if !d.Want(v, wire.Object|wire.Null) {
+		return
+	}
+	for k, m := range v.Members() {
+		switch d.member(k, configNames) {
+		case 0:
+			if f := d.float(m); f != nil {
+				d.call.Temperature = f
+			}
+		case 1:
+			if n := d.integer(m); n != nil {
+				d.call.MaxTokens = n
+			}
+		case -1:
+			wire.Unknown(d.call, "generationConfig."+string(k.Text()))
+		}
+	}
+}
+
+var contentNames = known("parts", "role")
+
+// content reads one turn. The role is that of the turn where role is "".
+func (d decoder) content(v strictjson.Value, role llm.Role) {
+	d.Begin(llm.Message{Role: role, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+	m := &d.call.Messages[len(d.call.Messages)-1]
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+	}
+	for k, v := range v.Members() {
+		switch d.member(k, contentNames) {
+		case 0:
+			for p := range each(v) {
+				d.part(p)
+			}
+		case 1:
+			if said := d.role(v); role == "" {
+				m.Role = said
+			}
+		default:
+			d.Find(llm.FindingUnknownPart, v, "the member of a turn is unknown")
+			d.Unknown(v)
+		}
+	}
+	if m.Role == "" {
+		m.Role = llm.RoleUser
+	}
+	// The results of tools come in a turn of the user. One of nothing else is the tool's.
+	if parts := d.Parts(); m.Role == llm.RoleUser && len(parts) > 0 {
+		for _, p := range parts {
+			if p.Kind != llm.PartToolResult && (p.ToolCallID == "" || p.Kind == llm.PartToolCall) {
+				return
+			}
+		}
+		m.Role = llm.RoleTool
+	}
+}
+
+func (d decoder) role(v strictjson.Value) llm.Role {
+	switch text := d.Text(v); string(text) {
+	case "", "user":
+		return llm.RoleUser
+	case "model":
+		return llm.RoleAssistant
+	case "system":
+		return llm.RoleSystem
+	case "function", "tool":
+		return llm.RoleTool
+	default:
+		d.Find(llm.FindingUnknownRole, v, "the role is unknown")
+		return llm.Role(text)
+	}
+}
+
+// The members of a part. Those up to partToolResponse are its content, of which it has one.
+const (
+	partText = iota
+	partInlineData
+	partFileData
+	partFunctionCall
+	partFunctionResponse
+	partExecutableCode
+	partCodeResult
+	partToolCall
+	partToolResponse
+	partThought
+	partSignature
+	partSilent
+)
+
+var partNames = known("text", "inlineData", "fileData", "functionCall", "functionResponse", "executableCode", "codeExecutionResult", "toolCall", "toolResponse", "thought",
+	"thoughtSignature", "mediaResolution", "videoMetadata", "mediaProcessing", "partMetadata", "audioTranscription", "speechMetadata")
+
+// codeExecution is the name by which the provider's running of code is known in the normal form.
+const codeExecution = "code_execution"
+
+// part reads one part of a turn.
+func (d decoder) part(v strictjson.Value) {
+	if !d.Want(v, wire.Object) {
+		d.Unknown(v)
+		return
+	}
+	thought := get(v, "thought").Bool()
+	contents := 0
+	for k, m := range v.Members() {
+		i := d.member(k, partNames)
+		if i >= 0 && i < partThought && m.Kind() != strictjson.Null {
+			if contents++; contents == 2 {
+				d.Find(llm.FindingDuplicateKey, k, "a part has two contents, of which it is one")
+			}
+		}
+		switch i {
+		case partText:
+			p := llm.Part{Kind: llm.PartText, Text: d.Text(m)}
+			if thought {
+				p.Kind = llm.PartReasoning
+			}
+			d.Part(p)
+		case partInlineData, partFileData:
+			d.data(m, "")
+		case partFunctionCall, partToolCall:
+			d.functionCall(m)
+		case partFunctionResponse, partToolResponse:
+			d.functionResponse(m)
+		case partExecutableCode:
+			d.Part(llm.Part{Kind: llm.PartToolCall, ToolName: codeExecution, ToolCallID: string(get(m, "id").Text()), Text: m.Raw()})
+		case partCodeResult:
+			d.codeResult(m)
+		case partThought:
+			d.Want(m, wire.Bool|wire.Null)
+		case partSignature: // of any length; the provider checks it
+			d.Text(m)
+		case -1:
+			d.Find(llm.FindingUnknownPart, m, "the kind of the part is unknown")
+			d.Unknown(m)
+		default:
+			d.Silent(m)
+		}
+	}
+}
+
+var dataNames = known("mimeType", "data", "fileUri", "displayName")
+
+// data reads data that is in the body or at a URL.
+func (d decoder) data(v strictjson.Value, toolCallID string) {
+	if !d.Want(v, wire.Object|wire.Null) {
+		d.Unknown(v)
+		return
+	}
+	p := llm.Part{ToolCallID: toolCallID}
+	for k, m := range v.Members() {
+		switch d.member(k, dataNames) {
+		case 0:
+			p.MediaType = d.Str(m)
+		case 1:
+			p.Bytes = len(d.Text(m))
+		case 2:
+			d.URL(m)
+		case 3:
+			d.Silent(m)
+		default:
+			d.Unknown(m)
+		}
+	}
+	p.Kind = attachment(p.MediaType)
+	d.Part(p)
+}
+
+// attachment returns the kind of an attachment of a media type.
+func attachment(mediaType string) llm.PartKind {
+	switch kind, _, _ := strings.Cut(strings.ToLower(mediaType), "/"); kind {
+	case "image":
+		return llm.PartImage
+	case "audio":
+		return llm.PartAudio
+	}
+	return llm.PartFile
+}
+
+var callNames = known("id", "name", "args", "toolType", "partialArgs", "willContinue")
+
+func (d decoder) functionCall(v strictjson.Value) {
+	if !d.Want(v, wire.Object|wire.Null) {
+		d.Unknown(v)
+		return
+	}
+	p := llm.Part{Kind: llm.PartToolCall}
+	for k, m := range v.Members() {
+		switch d.member(k, callNames) {
+		case 0:
+			p.ToolCallID = d.Str(m)
+		case 1, 3:
+			p.ToolName = toolName(d, m)
+		case 2:
+			p.Text = m.Raw()
+		case 5:
+			d.Silent(m)
+		default:
+			d.Unknown(m)
+		}
+	}
+	d.Part(p)
+}
+
+// toolName reads the name of a function or the type of a tool, which can be a number.
+func toolName(d decoder, v strictjson.Value) string {
+	if d.Want(v, wire.String|wire.Number|wire.Null) && v.Kind() == strictjson.Number {
+		return string(v.Raw())
+	}
+	return string(v.Text())
+}
+
+var responseNames = known("id", "name", "response", "parts", "toolType", "scheduling", "willContinue")
+
+func (d decoder) functionResponse(v strictjson.Value) {
+	if !d.Want(v, wire.Object|wire.Null) {
+		d.Unknown(v)
+		return
+	}
+	p := llm.Part{Kind: llm.PartToolResult}
+	var parts strictjson.Value
+	for k, m := range v.Members() {
+		switch d.member(k, responseNames) {
+		case 0:
+			p.ToolCallID = d.Str(m)
+		case 1, 4:
+			p.ToolName = toolName(d, m)
+		case 2:
+			p.Text = m.Raw()
+		case 3:
+			parts = m
+		case -1:
+			d.Unknown(m)
+		default:
+			d.Silent(m)
+		}
+	}
+	d.Part(p)
+	for m := range each(parts) {
+		if !d.Want(m, wire.Object) {
+			d.Unknown(m)
+			continue
+		}
+		for k, data := range m.Members() {
+			if i := d.member(k, partNames); i == partInlineData || i == partFileData {
+				d.data(data, p.ToolCallID)
+			} else if i >= partSilent {
+				d.Silent(data)
+			} else {
+				d.Unknown(data)
+			}
+		}
+	}
+}
+
+var codeNames = known("outcome", "output", "id")
+
+func (d decoder) codeResult(v strictjson.Value) {
+	if !d.Want(v, wire.Object|wire.Null) {
+		d.Unknown(v)
+		return
+	}
+	p := llm.Part{Kind: llm.PartToolResult, ToolName: codeExecution}
+	for k, m := range v.Members() {
+		switch d.member(k, codeNames) {
+		case 0:
+			d.Silent(m)
+		case 1:
+			p.Text = d.Text(m)
+		case 2:
+			p.ToolCallID = d.Str(m)
+		default:
+			d.Unknown(m)
+		}
+	}
+	d.Part(p)
+}
+
+// bodiless reads a request without a body.
+func bodiless(call *llm.Call, r *llm.Request, lim llm.Limits) { wire.NoBody(call, r, lim) }

@@ -1,0 +1,127 @@
+package google
+
+import (
+	"net/http"
+
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/internal/wire"
+	"sallyport.dev/sallyport/pkg/llm/strictjson"
+)
+
+// The messages of a client, of which each has one.
+const (
+	liveSetup = iota
+	liveContent
+	liveInput
+	liveResponse
+	liveContext
+)
+
+var (
+	liveEvents = []string{"setup", "clientContent", "realtimeInput", "toolResponse", "contextUpdate"}
+	liveNames  = known(liveEvents...)
+	liveFields = both(wire.Fields{"setup": object, "clientContent": object, "realtimeInput": object, "toolResponse": object, "contextUpdate": object})
+
+	setupFields = both(wire.Fields{
+		"avatarConfig":             object,
+		"contextWindowCompression": object,
+		"explicitVadSignal":        boolean,
+		"generationConfig":         object,
+		"historyConfig":            object,
+		"inputAudioTranscription":  object,
+		"labels":                   object,
+		"model":                    text,
+		"outputAudioTranscription": object,
+		"proactivity":              object,
+		"realtimeInputConfig":      object,
+		"safetySettings":           list,
+		"sessionResumption":        object,
+		"systemInstruction":        object,
+		"tools":                    list,
+	})
+	clientContentNames = known("turns", "turnComplete")
+	inputNames         = known("text", "audio", "video", "mediaChunks", "activityStart", "activityEnd", "audioStreamEnd")
+	toolResponseNames  = known("functionResponses")
+)
+
+// live reads the handshake of a session, or one message of its client. A message's RPCMethod is which of the messages it is.
+func live(call *llm.Call, r *llm.Request, lim llm.Limits) {
+	if r.Method == http.MethodGet {
+		call.Stream = true
+		bodiless(call, r, lim)
+		return
+	}
+	message := *r
+	if message.ContentType == "" {
+		message.ContentType = wire.JSON
+	}
+	call.Stream = true
+	read(call, &message, lim, liveFields, func(d decoder, root strictjson.Value) {
+		for k, v := range root.Members() {
+			i := d.member(k, liveNames)
+			if i < 0 {
+				d.aside(v, llm.PartUnknown)
+				continue
+			}
+			if v.Kind() != strictjson.Object {
+				continue
+			}
+			if call.RPCMethod != "" {
+				d.Find(llm.FindingDuplicateKey, k, "a message is two messages, of which it is one")
+			}
+			call.RPCMethod = liveEvents[i]
+			d.live(i, v)
+		}
+		if call.RPCMethod == "" {
+			d.Find(llm.FindingMissingField, root, "the message is none that is known")
+		}
+	})
+}
+
+// live reads what a message says.
+func (d decoder) live(event int, v strictjson.Value) {
+	switch event {
+	case liveSetup:
+		d.TopLevel(v, setupFields)
+		d.generate(v)
+	case liveContent:
+		d.walk(v, clientContentNames, func(i int, v strictjson.Value) {
+			if i == 0 {
+				for c := range each(v) {
+					d.content(c, "")
+				}
+			}
+		})
+	case liveInput:
+		d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+		for k, m := range v.Members() {
+			switch i := d.member(k, inputNames); i {
+			case 0:
+				d.Part(llm.Part{Kind: llm.PartText, Text: d.Text(m)})
+			case 1, 2, 3:
+				for data := range each(m) {
+					d.data(data, "")
+				}
+			case -1:
+				d.Find(llm.FindingUnknownPart, m, "the kind of the input is unknown")
+				d.Unknown(m)
+			default:
+				d.Silent(m)
+			}
+		}
+	case liveResponse:
+		d.Begin(llm.Message{Role: llm.RoleTool, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+		for k, m := range v.Members() {
+			if d.member(k, toolResponseNames) < 0 {
+				d.Find(llm.FindingUnknownPart, m, "the member of a tool response is unknown")
+				d.Unknown(m)
+				continue
+			}
+			for f := range each(m) {
+				d.functionResponse(f)
+			}
+		}
+	default:
+		d.aside(v, llm.PartUnknown)
+	}
+}

@@ -1,0 +1,200 @@
+package google
+
+import (
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/internal/wire"
+	"sallyport.dev/sallyport/pkg/llm/strictjson"
+)
+
+// Watch returns a reader of a response: a stream of events, an array whose elements arrive one by one, the messages of a session, or one JSON
+// text. The output tokens of its Reply's Usage include those of reasoning, and the input tokens those of the results of tools, which Google
+// counts apart, so that the numbers mean the same as for other providers.
+func Watch(o llm.WatchOptions) llm.Watcher {
+	return wire.Watch(o, response, &taker{calls: wire.Calls{Keep: o.Arguments}})
+}
+
+// The values that are taken.
+const (
+	takeModel = 1 + iota
+	takeFinish
+	takeBlocked
+	takeTurn
+	takePrompt
+	takeCandidates
+	takeCached
+	takeThoughts
+	takeToolPrompt
+	takeID
+	takeName
+	takeArgs
+	takeContinues
+	takePartial
+	endCall
+	endServerCall
+	endCode
+	endError
+	endText
+)
+
+// response is the shape of a response, of a piece of one in a stream, and of a message of a session together.
+var response = func() *wire.Shape {
+	take := func(id int) *wire.Shape { return &wire.Shape{Take: id} }
+	call := map[string]*wire.Shape{
+		"id":           take(takeID),
+		"name":         take(takeName),
+		"toolType":     take(takeName),
+		"args":         {Take: takeArgs, Raw: true},
+		"partialArgs":  {Take: takePartial, Raw: true},
+		"willContinue": take(takeContinues),
+	}
+	content := &wire.Shape{Members: map[string]*wire.Shape{"parts": {Each: &wire.Shape{Members: map[string]*wire.Shape{
+		"functionCall":   {End: endCall, Members: call},
+		"toolCall":       {End: endServerCall, Members: call},
+		"executableCode": {End: endCode, Members: map[string]*wire.Shape{"id": take(takeID), "code": {Take: takeArgs, Long: true}}},
+	}}}}}
+	root := &wire.Shape{End: endText, Members: map[string]*wire.Shape{
+		"modelVersion":   take(takeModel),
+		"candidates":     {Each: &wire.Shape{Members: map[string]*wire.Shape{"finishReason": take(takeFinish), "content": content}}},
+		"promptFeedback": {Members: map[string]*wire.Shape{"blockReason": take(takeBlocked)}},
+		"usageMetadata": {Members: map[string]*wire.Shape{
+			"promptTokenCount":        take(takePrompt),
+			"candidatesTokenCount":    take(takeCandidates),
+			"responseTokenCount":      take(takeCandidates), // of a session
+			"cachedContentTokenCount": take(takeCached),
+			"thoughtsTokenCount":      take(takeThoughts),
+			"toolUsePromptTokenCount": take(takeToolPrompt),
+		}},
+		"serverContent": {Members: map[string]*wire.Shape{"modelTurn": content, "turnComplete": take(takeTurn)}},
+		"toolCall":      {Members: map[string]*wire.Shape{"functionCalls": {Each: &wire.Shape{End: endCall, Members: call}}}},
+		"error":         {End: endError},
+	}}
+	// A stream that was not asked for as events is an array, also where nobody said so.
+	root.Each = root
+	return root
+}()
+
+type taker struct {
+	reply                              llm.Reply
+	calls                              wire.Calls
+	candidates, thoughts, prompt, tool int64
+	texts                              int // that have ended
+	failed                             bool
+
+	// Of the call that is being read.
+	id, name  string
+	args      []byte
+	truncated bool
+	continues bool
+
+	open int // the number of calls so far where the last of them is continued, else 0
+	last int
+}
+
+// Take implements wire.Taker.
+func (t *taker) Take(id int, v strictjson.Value) {
+	switch id {
+	case takeModel:
+		wire.SetString(&t.reply.Model, v)
+	case takeFinish:
+		wire.SetString(&t.reply.FinishReason, v)
+	case takeBlocked:
+		wire.SetString(&t.reply.FinishReason, v)
+	case takeTurn:
+		if v.Bool() {
+			t.reply.FinishReason = "turnComplete"
+		}
+	case takePrompt:
+		wire.SetTokens(&t.prompt, v)
+	case takeCandidates:
+		wire.SetTokens(&t.candidates, v)
+	case takeCached:
+		wire.SetTokens(&t.reply.Usage.CachedTokens, v)
+	case takeThoughts:
+		wire.SetTokens(&t.thoughts, v)
+	case takeToolPrompt:
+		wire.SetTokens(&t.tool, v)
+	case takeID:
+		wire.SetString(&t.id, v)
+	case takeName:
+		wire.SetString(&t.name, v)
+	case takeArgs:
+		t.truncated = t.truncated || v.Kind() == strictjson.Absent
+		t.args = append(t.args[:0], v.Raw()...)
+	case takeContinues:
+		t.continues = v.Bool()
+	case takePartial: // pieces of arguments by their paths, which are not put together
+		t.truncated = true
+	}
+}
+
+// End implements wire.Taker.
+func (t *taker) End(id int) {
+	switch id {
+	case endCall:
+		t.call(false)
+	case endServerCall:
+		t.call(true)
+	case endCode:
+		t.name = codeExecution
+		if !t.truncated {
+			t.args = append(append([]byte(`{"code":`), t.args...), '}')
+		}
+		t.call(true)
+	case endError:
+		t.failed = true
+	case endText:
+		t.texts++
+	}
+}
+
+// call follows the end of a call, or of a piece of one: a piece without a name continues the call before it.
+func (t *taker) call(serverSide bool) {
+	if t.name == "" && t.open != 0 {
+		c := t.calls.At(t.open)
+		c.Truncated = true
+		c.Done = !t.continues
+	} else {
+		if t.open != 0 {
+			t.calls.At(t.open).Done = true
+		}
+		t.last++
+		c := t.calls.At(t.last)
+		c.ID, c.Name, c.ServerSide, c.Truncated, c.Done = t.id, t.name, serverSide, t.truncated || t.continues, !t.continues
+		if len(t.args) == 0 {
+			t.args = append(t.args, "{}"...)
+		}
+		t.calls.Append(c, t.args)
+	}
+	t.open = 0
+	if t.continues {
+		t.open = t.last
+	}
+	t.id, t.name, t.args, t.truncated, t.continues = "", "", t.args[:0], false, false
+}
+
+// Reply implements wire.Taker.
+func (t *taker) Reply() llm.Reply {
+	r := t.reply
+	r.Usage.InputTokens = t.prompt + t.tool
+	r.Usage.OutputTokens = t.candidates + t.thoughts
+	r.Usage.ReasoningTokens = t.thoughts
+	if t.failed {
+		r.FinishReason = ""
+	}
+	r.ToolCalls = t.calls.List()
+	return r
+}
+
+// Close implements wire.Taker. The error object, as an event, an element or a message of its own, is what the SDKs raise.
+func (t *taker) Close(f llm.Framing, r llm.Refusal) []byte {
+	e := refused(r)
+	switch {
+	case f != llm.FramingJSONArray:
+		return wire.Frame(f, e)
+	case t.texts > 0:
+		e = append([]byte(","), e...)
+	default:
+		e = append([]byte("["), e...)
+	}
+	return append(e, ']')
+}
