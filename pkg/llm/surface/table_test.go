@@ -358,12 +358,17 @@ type directory struct {
 }
 
 // directories returns the directories below the codecs' testdata that have requests. The golden files say which surface they are of.
-func directories(t *testing.T) []directory {
+func directories(t testing.TB) []directory {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(codecs, "*", "testdata", "*", "requests"))
 	if err != nil || len(found) == 0 {
 		t.Fatalf("no fixtures: %v", err)
 	}
+	one, err := filepath.Glob(filepath.Join(codecs, "*", "testdata", "requests")) // of a codec that has one surface to show
+	if err != nil {
+		t.Fatal(err)
+	}
+	found = append(found, one...)
 	var out []directory
 	for _, dir := range found {
 		d := directory{path: dir, requests: map[llm.Surface]int{}}
@@ -389,7 +394,7 @@ func directories(t *testing.T) []directory {
 	return out
 }
 
-func read(t *testing.T, file string) []byte {
+func read(t testing.TB, file string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -399,7 +404,7 @@ func read(t *testing.T, file string) []byte {
 }
 
 // fixtureRequests returns the requests of all fixtures by surface.
-func fixtureRequests(t *testing.T) map[llm.Surface][]*llm.Request {
+func fixtureRequests(t testing.TB) map[llm.Surface][]*llm.Request {
 	t.Helper()
 	out := map[llm.Surface][]*llm.Request{}
 	for _, d := range directories(t) {
@@ -448,5 +453,19 @@ func TestEverySurfaceHasFixtures(t *testing.T) {
 	})
 	for _, m := range slices.Sorted(maps.Keys(missing)) {
 		t.Error(m)
+	}
+}
+
+// Whole requests, each of which finds its row by its method and path: those of surfaces that another codec reads, or that have no body to speak of.
+func TestWholeRequests(t *testing.T) {
+	for _, api := range surface.APIs() {
+		t.Run(api, func(t *testing.T) {
+			golden.Requests(t, filepath.Join("testdata", api, "requests"), func(r *llm.Request, lim llm.Limits) *llm.Call {
+				m := surface.Lookup(api, r.Method, r.Path)
+				found := *r
+				found.Vars = m.Vars
+				return m.Decode(&found, lim)
+			}, llm.Request{})
+		})
 	}
 }
