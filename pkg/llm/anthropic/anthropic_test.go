@@ -27,6 +27,7 @@ var surfaces = []struct {
 	{"count_tokens", anthropic.DecodeCountTokens, llm.Request{Method: http.MethodPost, Path: "/v1/messages/count_tokens"}},
 	{"batches", anthropic.DecodeBatch, llm.Request{Method: http.MethodPost, Path: "/v1/messages/batches"}},
 	{"files", anthropic.DecodeFile, llm.Request{Method: http.MethodPost, Path: "/v1/files"}},
+	{"skills", anthropic.DecodeSkill, llm.Request{Method: http.MethodPost, Path: "/v1/skills"}},
 	{"hosted", hosted, llm.Request{Method: http.MethodPost}},
 }
 
@@ -123,6 +124,8 @@ func FuzzDecodeFile(f *testing.F) {
 	golden.FuzzDecode(f, "testdata/files/requests", anthropic.DecodeFile, surfaces[3].base)
 }
 
-func FuzzDecodeHosted(f *testing.F) { golden.FuzzDecode(f, "testdata/hosted/requests", hosted, llm.Request{}) }
+func FuzzDecodeHosted(f *testing.F) {
+	golden.FuzzDecode(f, "testdata/hosted/requests", hosted, llm.Request{})
+}
 
 func FuzzWatch(f *testing.F) { golden.FuzzWatch(f, "testdata/messages/responses", anthropic.Watch) }

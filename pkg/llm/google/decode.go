@@ -75,6 +75,11 @@ func envelope(call *llm.Call, r *llm.Request, query []string) {
 			call.Findings = append(call.Findings, llm.Finding{Code: llm.FindingQuery, Detail: "the response is asked for in a form that is not read"})
 		}
 	}
+	settle(call, r)
+}
+
+// settle finds what makes the request another one than its method and path say.
+func settle(call *llm.Call, r *llm.Request) {
 	for _, name := range overrides {
 		if _, ok := r.Header[name]; ok {
 			call.Findings = append(call.Findings, llm.Finding{Code: llm.FindingDuplicateKey, Detail: "a header says another method than the request"})

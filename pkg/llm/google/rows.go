@@ -199,6 +199,7 @@ var GeminiRows = func() []llm.Row {
 			e := entry{Live, llm.ClassModel, llm.OperationRealtime, http.MethodGet, "", tokenQuery, webSocket, live}
 			rows = append(rows, e.row(Provider, "/ws/google.ai.generativelanguage."+version+".GenerativeService."+method, "", false))
 		}
+		rows = append(rows, compatible(Provider, base+"/openai")...)
 	}
 	return rows
 }()
@@ -261,6 +262,7 @@ var VertexRows = func() []llm.Row {
 		for _, e := range vertexOthers {
 			rows = append(rows, e.row(VertexProvider, project+e.path, "", false))
 		}
+		rows = append(rows, compatible(VertexProvider, project+"/endpoints/openapi")...)
 		published := entry{VertexModels, llm.ClassAuxiliary, llm.OperationList, http.MethodGet, "", pageQuery, nil, bodiless}
 		one := entry{VertexModels, llm.ClassAuxiliary, llm.OperationRetrieve, http.MethodGet, "", plainQuery, nil, bodiless}
 		rows = append(rows,
