@@ -125,6 +125,8 @@ type stubGate struct {
 	mode        policy.ResponseMode       // of every verdict
 	decideReply func(llm.Reply, int) bool // nil releases
 	replies     []llm.Reply
+	edit        func(*gate.Request) []byte // nil leaves bodies as they are
+	findings    []string                   // of every message
 }
 
 func (g *stubGate) Judge(_ context.Context, r *gate.Request) *gate.Verdict {
@@ -139,6 +141,12 @@ func (g *stubGate) Judge(_ context.Context, r *gate.Request) *gate.Verdict {
 		rec.Call.Findings = append(rec.Call.Findings, string(f.Code))
 	}
 	v := &gate.Verdict{Release: g.decide == nil || g.decide(r), Record: rec, Response: cmp.Or(g.mode, policy.ResponseObserve)}
+	if g.edit != nil {
+		v.Body = g.edit(r)
+	}
+	if r.Message {
+		rec.Call.Findings = append(rec.Call.Findings, g.findings...)
+	}
 	if r.Destination.Method != "" {
 		v.Row = surface.Lookup(r.API, r.Destination.Method, r.Destination.Path).Row
 	}
