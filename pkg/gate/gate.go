@@ -2,7 +2,6 @@ package gate
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/features"
 	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/coding"
 	"sallyport.dev/sallyport/pkg/llm/surface"
 	"sallyport.dev/sallyport/pkg/policy"
 	"sallyport.dev/sallyport/pkg/telemetry"
@@ -111,10 +111,11 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 	v := &Verdict{Record: rec, Response: policy.ResponseObserve, in: in}
 
 	var turn *features.Turn
+	var body []byte // without its content coding
 	if r.Destination.Kind == policy.DestinationModel && r.Destination.Method != "" {
 		match := surface.Lookup(r.API, r.Destination.Method, below(r.BasePath, r.Destination.Path))
 		v.Row = match.Row
-		call := g.decode(match, r)
+		plain, call := g.decode(match, r)
 		rec.DecodeMicros = watch.lap()
 
 		if len(call.Messages) > 0 {
@@ -129,9 +130,15 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 			rec.ScoreMicros = watch.lap()
 		}
 		in.Call = summarise(call, turn)
+		in.Scan = func() policy.Sensitive { return sensitive(plain) }
+		body = plain
 	}
 
 	decision := g.Policy.Decide(ctx, in)
+	in.Scan = nil
+	if decision.Action == policy.ActionAllow && len(decision.Obligations.Redact) > 0 {
+		decision = v.redact(decision, body, r)
+	}
 	rec.PolicyMicros = watch.lap()
 
 	rec.Call, rec.Session, rec.Anomaly = in.Call, in.Session, in.Anomaly
@@ -165,22 +172,23 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 	return v
 }
 
-// decode reads the body, unless its reader already found that it cannot be judged.
-func (g *Gate) decode(m surface.Match, r *Request) *llm.Call {
+// decode takes the content coding off the body and reads it, unless its reader already found that it cannot be judged.
+func (g *Gate) decode(m surface.Match, r *Request) (plain []byte, call *llm.Call) {
 	findings := slices.Clone(r.Findings)
-	if e := strings.ToLower(strings.TrimSpace(r.ContentEncoding)); e != "" && e != "identity" {
-		findings = append(findings, llm.Finding{Code: llm.FindingContentEncoding, Detail: "content coding " + quoted(e) + " is not decoded"})
+	plain = r.Body
+	if len(findings) == 0 && r.ContentEncoding != "" {
+		plain, findings = coding.Decode(r.ContentEncoding, r.Body, coding.Limits{MaxBytes: g.Limits.MaxBytes})
 	}
 	if len(findings) > 0 {
-		return &llm.Call{Provider: r.API, Surface: m.Surface, Class: m.Class, Operation: m.Operation, BodyBytes: len(r.Body), Findings: findings}
+		return nil, &llm.Call{Provider: r.API, Surface: m.Surface, Class: m.Class, Operation: m.Operation, BodyBytes: len(r.Body), Findings: findings}
 	}
 	method := r.Destination.Method
 	if r.Message {
 		method = llm.MethodMessage
 	}
-	return m.Decode(&llm.Request{
+	return plain, m.Decode(&llm.Request{
 		Method: method, Path: below(r.BasePath, r.Destination.Path), Query: r.Query, Vars: m.Vars,
-		ContentType: r.ContentType, Header: r.Header, Body: r.Body,
+		ContentType: r.ContentType, Header: r.Header, Body: plain,
 	}, g.Limits)
 }
 
@@ -195,15 +203,6 @@ func below(base, path string) string {
 		return ""
 	}
 	return rest
-}
-
-// quoted bounds what a header may put into a record.
-func quoted(s string) string {
-	const most = 32
-	if len(s) > most {
-		s = s[:most] + "…"
-	}
-	return fmt.Sprintf("%q", s)
 }
 
 // rule is the stable id that a refusal goes by: the first reason's, else the fault's.
