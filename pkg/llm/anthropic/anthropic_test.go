@@ -97,11 +97,13 @@ func TestEnd(t *testing.T) {
 	}
 }
 
-// Arguments that are too long are said to be so, and nothing of them is kept beyond the bound.
-func TestLongArguments(t *testing.T) {
+// Calls that cannot be told in full are told nevertheless, and said to be incomplete; nothing of them is kept beyond the bound.
+func TestIncompleteCalls(t *testing.T) {
 	for _, response := range []string{
 		`{"type":"message","content":[{"type":"tool_use","id":"t","name":"f","input":{"a":"` + strings.Repeat("x", 2000) + `"}}]}`,
 		`{"type":"message","content":[{"type":"tool_use","id":"t","name":"f","input":{"a":"` + strings.Repeat("x", 100) + `"}}]}`,
+		`{"type":"message","content":[{"type":"tool_use","id":"t","input":{}}]}`,
+		`{"type":"message","content":[{"type":"tool_use","id":"t","name":"` + strings.Repeat("x", 2000) + `","input":{}}]}`,
 	} {
 		w := anthropic.Watch(llm.WatchOptions{ContentType: "application/json", Arguments: 64})
 		w.Write([]byte(response))

@@ -176,11 +176,17 @@ func (t *taker) End(id int) {
 func (t *taker) begin(call *llm.ToolCall) {
 	b := &t.block
 	call.ID, call.Name, call.ServerSide, call.Truncated = b.id, b.name, b.kind != "tool_use", b.input.lost
+	if call.Name == "" {
+		call.Name, call.Truncated = unnamed, true
+	}
 }
+
+// unnamed is the name of a call whose name is missing or too long to be one, so that it is not passed over.
+const unnamed = "unnamed"
 
 // arguments sets the arguments of a call that come whole. None are those of an empty object, which is what the SDKs make of them.
 func (t *taker) arguments(call *llm.ToolCall, whole []byte) {
-	if len(whole) == 0 {
+	if len(whole) == 0 && !call.Truncated {
 		whole = []byte("{}")
 	}
 	t.calls.Append(call, whole)

@@ -232,6 +232,26 @@ func TestArrayWithoutFraming(t *testing.T) {
 	}
 }
 
+// Calls that cannot be told in full are told nevertheless, and said to be incomplete.
+func TestIncompleteCalls(t *testing.T) {
+	long := strings.Repeat("x", 2000)
+	for _, c := range []struct{ part, name string }{
+		{`{"functionCall":{"args":{}}}`, "unnamed"},
+		{`{"functionCall":{"name":"` + long + `","args":{}}}`, "unnamed"},
+		{`{"functionCall":{"name":"f","args":{"a":"` + long + `"}}}`, "f"},
+		{`{"functionCall":{"name":"f","args":{"a":"` + long[:100] + `"}}}`, "f"},
+		{`{"functionCall":{"name":"f","partialArgs":[{"jsonPath":"$.a"}]}}`, "f"},
+		{`{"executableCode":{"code":"` + long + `"}}`, "code_execution"},
+	} {
+		w := google.Watch(llm.WatchOptions{ContentType: "application/json", Arguments: 64})
+		w.Write([]byte(`{"candidates":[{"content":{"parts":[` + c.part + `]}}]}`))
+		calls := w.Reply().ToolCalls
+		if len(calls) != 1 || calls[0].Name != c.name || !calls[0].Truncated || !calls[0].Done || len(calls[0].Arguments) > 64 {
+			t.Errorf("%.80s: %+v", c.part, calls)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) { fuzz(f, "generate_content") }
 
 func FuzzDecodeCount(f *testing.F) { fuzz(f, "count_tokens") }

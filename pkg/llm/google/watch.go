@@ -160,7 +160,10 @@ func (t *taker) call(serverSide bool) {
 		t.last++
 		c := t.calls.At(t.last)
 		c.ID, c.Name, c.ServerSide, c.Truncated, c.Done = t.id, t.name, serverSide, t.truncated || t.continues, !t.continues
-		if len(t.args) == 0 {
+		if c.Name == "" {
+			c.Name, c.Truncated = unnamed, true
+		}
+		if len(t.args) == 0 && !c.Truncated {
 			t.args = append(t.args, "{}"...)
 		}
 		t.calls.Append(c, t.args)
@@ -171,6 +174,9 @@ func (t *taker) call(serverSide bool) {
 	}
 	t.id, t.name, t.args, t.truncated, t.continues = "", "", t.args[:0], false, false
 }
+
+// unnamed is the name of a call whose name is missing or too long to be one, so that it is not passed over.
+const unnamed = "unnamed"
 
 // Reply implements wire.Taker.
 func (t *taker) Reply() llm.Reply {
