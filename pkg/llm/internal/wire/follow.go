@@ -2,6 +2,8 @@ package wire
 
 import (
 	"encoding/base64"
+	"encoding/binary"
+	"math/bits"
 
 	"sallyport.dev/sallyport/pkg/llm/strictjson"
 )
@@ -239,10 +241,15 @@ func (f *follower) push(c byte) {
 
 // inString follows the inside of a string and returns how many bytes it has used up.
 func (f *follower) inString(p []byte) int {
-	for i, c := range p {
+	for i := 0; i < len(p); i++ {
 		if f.keep {
-			f.push(c)
+			f.push(p[i])
+		} else if !f.escape {
+			if i += plain(p[i:]); i == len(p) {
+				break
+			}
 		}
+		c := p[i]
 		switch {
 		case f.escape:
 			f.escape = false
@@ -259,6 +266,27 @@ func (f *follower) inString(p []byte) int {
 		}
 	}
 	return len(p)
+}
+
+const (
+	lows  = 0x0101010101010101
+	highs = 0x8080808080808080
+)
+
+// plain returns how many bytes p begins with that are neither a quote nor a backslash. It looks at eight together: m has the high bit set of each
+// that is one, and maybe of some above it.
+func plain(p []byte) int {
+	i := 0
+	for ; i+8 <= len(p); i += 8 {
+		w := binary.LittleEndian.Uint64(p[i:])
+		q, s := w^(lows*'"'), w^(lows*'\\')
+		if m := ((q-lows)&^q | (s-lows)&^s) & highs; m != 0 {
+			return i + bits.TrailingZeros64(m)>>3
+		}
+	}
+	for ; i < len(p) && p[i] != '"' && p[i] != '\\'; i++ {
+	}
+	return i
 }
 
 // base64 follows a character of a string of base64.

@@ -170,3 +170,25 @@ func FuzzWatch(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkWatch(b *testing.B) {
+	text := strings.Repeat(`Some words of an answer that \"nobody\" keeps, in lines.\n`, 4)
+	for _, c := range []struct {
+		name string
+		o    llm.WatchOptions
+		body string
+	}{
+		{"sse", llm.WatchOptions{Framing: llm.FramingSSE}, strings.Repeat("data: {\"choices\":[{\"delta\":{\"content\":\""+text+"\"}}],\"short\":1}\n\n", 100)},
+		{"whole", llm.WatchOptions{ContentType: wire.JSON}, `{"choices":[{"message":{"content":"` + strings.Repeat(text, 100) + `"}}],"short":1}`},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			body := []byte(c.body)
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				w := wire.Watch(c.o, testShape, &recorder{})
+				w.Write(body)
+			}
+		})
+	}
+}
