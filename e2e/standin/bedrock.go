@@ -39,7 +39,7 @@ func (s *Server) bedrock() {
 	s.handle("POST /model/{model}/converse", d, surface{"bedrock.converse", readConverse, func(e *exchange) { e.json(converse(e)) }})
 	s.handle("POST /model/{model}/converse-stream", d, surface{"bedrock.converse_stream", stream(readConverse), converseStream})
 	s.handle("POST /model/{model}/invoke", d, surface{"bedrock.invoke_model", readInvoke, func(e *exchange) { e.json(message(e)) }})
-	s.handle("POST /model/{model}/invoke-with-response-stream", d, surface{"bedrock.invoke_model_with_response_stream", stream(readInvoke), func(e *exchange) {
+	s.handle("POST /model/{model}/invoke-with-response-stream", d, surface{"bedrock.invoke_model_stream", stream(readInvoke), func(e *exchange) {
 		e.w.Header().Set("Content-Type", eventStream)
 		messageEvents(e, func(event object) {
 			b, err := json.Marshal(event)

@@ -23,19 +23,19 @@ func (s *Server) openAIMedia() {
 		e.json(object{"id": e.id("modr-"), "model": e.turn.Model, "results": []any{object{
 			"flagged": false, "categories": object{"violence": false}, "category_scores": object{"violence": 0.01}, "category_applied_input_types": object{"violence": []string{"text"}}}}})
 	}})
-	s.handle("POST /v1/images/generations", d, surface{"openai.images_generations", readInput, func(e *exchange) {
+	s.handle("POST /v1/images/generations", d, surface{"openai.images.generations", readInput, func(e *exchange) {
 		e.json(object{"created": time.Now().Unix(), "data": []any{object{"b64_json": base64.StdEncoding.EncodeToString(Picture)}},
 			"usage": object{"input_tokens": 5, "output_tokens": 272, "total_tokens": 277, "input_tokens_details": object{"text_tokens": 5, "image_tokens": 0}}})
 	}})
-	s.handle("POST /v1/images/edits", d, surface{"openai.images_edits", readForm, func(e *exchange) {
+	s.handle("POST /v1/images/edits", d, surface{"openai.images.edits", readForm, func(e *exchange) {
 		e.json(object{"created": time.Now().Unix(), "data": []any{object{"b64_json": base64.StdEncoding.EncodeToString(Picture)}}})
 	}})
-	s.handle("POST /v1/audio/speech", d, surface{"openai.audio_speech", readInput, func(e *exchange) {
+	s.handle("POST /v1/audio/speech", d, surface{"openai.audio.speech", readInput, func(e *exchange) {
 		e.w.Header().Set("Content-Type", "audio/mpeg")
 		_, _ = e.w.Write(Sound)
 	}})
 	for _, p := range []string{"transcriptions", "translations"} {
-		s.handle("POST /v1/audio/"+p, d, surface{"openai.audio_" + p, readForm, func(e *exchange) {
+		s.handle("POST /v1/audio/"+p, d, surface{"openai.audio." + p, readForm, func(e *exchange) {
 			e.json(object{"text": e.reply.Text, "usage": object{"type": "tokens", "input_tokens": 14, "output_tokens": 5, "total_tokens": 19}})
 		}})
 	}

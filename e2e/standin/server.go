@@ -2,6 +2,7 @@ package standin
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -68,6 +69,7 @@ type Server struct {
 	mux  *http.ServeMux
 
 	mu       sync.Mutex
+	inHand   int // requests that are being answered
 	received []Received
 	changed  chan struct{} // closed and replaced when received changes
 }
@@ -96,6 +98,9 @@ func New(opts Options) *Server {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	s.inHand++
+	s.mu.Unlock()
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
 	sum := sha256.Sum256(body)
 	got := Received{
@@ -133,6 +138,23 @@ func (s *Server) Received() []Received {
 	return append([]Received{}, s.received...)
 }
 
+// Settle waits until no request is being answered.
+func (s *Server) Settle(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		n, changed := s.inHand, s.changed
+		s.mu.Unlock()
+		if n == 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%d requests are still being answered: %w", n, ctx.Err())
+		}
+	}
+}
+
 // Changed returns a channel that is closed when the next request is complete.
 func (s *Server) Changed() <-chan struct{} {
 	s.mu.Lock()
@@ -147,6 +169,7 @@ func (s *Server) remember(r Received) {
 		s.received = s.received[1:]
 	}
 	s.received = append(s.received, r)
+	s.inHand--
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
