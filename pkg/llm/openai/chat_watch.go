@@ -127,7 +127,7 @@ func (t *chatTaker) End(id int) {
 			t.call(&t.pieces[i])
 		}
 		if t.finished {
-			t.done(t.choice)
+			t.done()
 		}
 		t.pieces, t.choice, t.finished = t.pieces[:0], 0, false
 	}
@@ -159,7 +159,7 @@ func (t *chatTaker) call(p *piece) {
 		return
 	}
 	if last := t.last(); last != nil && last.index != p.index {
-		t.calls.At(key(last.choice, last.index)).Done = true
+		t.done()
 		last.index = p.index
 		call = t.calls.At(key(t.choice, p.index))
 	} else if last == nil && len(t.open) < maxChoices {
@@ -187,10 +187,11 @@ func (t *chatTaker) last() *openCall {
 	return nil
 }
 
-// done says of all calls of a choice that they are complete.
-func (t *chatTaker) done(choice int64) {
+// done says of the open call of the choice that it is complete.
+func (t *chatTaker) done() {
 	if last := t.last(); last != nil {
-		t.calls.At(key(choice, last.index)).Done = true
+		call := t.calls.At(key(last.choice, last.index))
+		call.Done, call.Truncated = true, call.Truncated || call.Name == unnamed
 	}
 }
 

@@ -305,6 +305,7 @@ func (t *eventTaker) call(key int, i *responseItem, done bool) {
 	call.ServerSide = kind.server && i.execution != "client"
 	if done {
 		t.complete(call, i.arguments, i.long)
+		call.Done, call.Truncated = true, call.Truncated || call.Name == unnamed
 	}
 }
 

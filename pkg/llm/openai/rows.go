@@ -60,6 +60,8 @@ type entry struct {
 	refuseMessage func(llm.Refusal) []byte
 	// deployed says that Azure OpenAI has the surface below the path of a deployment, which names the model.
 	deployed bool
+	// bare says that some servers have the surface without a version before it: api.deepseek.com/chat/completions, as its documentation has it.
+	bare bool
 }
 
 // Shorthands for the table.
@@ -84,7 +86,7 @@ var (
 
 // asked are the surfaces that ask a model, or help to.
 var asked = []entry{
-	{surface: ChatCompletions, class: aModel, operation: llm.OperationChat, method: post, path: "/chat/completions", streams: sse, read: readChat, watch: Watch, deployed: true},
+	{surface: ChatCompletions, class: aModel, operation: llm.OperationChat, method: post, path: "/chat/completions", streams: sse, read: readChat, watch: Watch, deployed: true, bare: true},
 	{surface: Completions, class: aModel, operation: llm.OperationTextCompletion, method: post, path: "/completions", streams: sse, read: readCompletion, watch: Watch, deployed: true},
 	{surface: Responses, class: aModel, operation: llm.OperationChat, method: post, path: "/responses", streams: sse, read: readResponses, watch: WatchResponses},
 	{surface: ResponsesWebSocket, class: aModel, operation: llm.OperationChat, method: get, path: "/responses", streams: webSocket, read: readResponsesSocket, watch: WatchResponses,
@@ -237,6 +239,9 @@ func openAIRows() []llm.Row {
 	for _, table := range [][]entry{asked, drops} {
 		for _, e := range table {
 			rows = append(rows, e.row(Provider, "/v1"))
+			if e.bare {
+				rows = append(rows, e.row(Provider, ""))
+			}
 		}
 	}
 	return rows

@@ -23,8 +23,8 @@ func raw(id int) *wire.Shape  { return &wire.Shape{Take: id, Long: true, Raw: tr
 
 func object(m map[string]*wire.Shape) *wire.Shape { return &wire.Shape{Members: m} }
 
-// unnamed is the name of a call whose name has not been said, so that it is not passed over: no list of allowed tools has it.
-const unnamed = "?"
+// unnamed is the name of a call whose name is missing or too long to be one, so that it is not passed over.
+const unnamed = "unnamed"
 
 // usageShape is the shape of what a response says it cost: on the older surfaces "prompt" and "completion", on the newer ones "input" and "output",
 // in realtime "token_details" where the others have "tokens_details".

@@ -72,6 +72,26 @@ func TestUnnamed(t *testing.T) {
 	}
 }
 
+// A call that has no name when it is complete, or one that is too long, is told, and said to be incomplete.
+func TestCompleteWithoutName(t *testing.T) {
+	long := strings.Repeat("x", 2000)
+	for name, c := range map[string]struct {
+		watch golden.Watch
+		body  string
+	}{
+		"chat":           {openai.Watch, `{"choices":[{"message":{"tool_calls":[{"id":"1","function":{"arguments":"{}"}}]},"finish_reason":"tool_calls"}]}`},
+		"chat, long":     {openai.Watch, `{"choices":[{"message":{"tool_calls":[{"id":"1","function":{"name":"` + long + `","arguments":"{}"}}]},"finish_reason":"tool_calls"}]}`},
+		"responses":      {openai.WatchResponses, `{"status":"completed","output":[{"type":"function_call","arguments":"{}"}]}`},
+		"responses, one": {openai.WatchResponses, `{"type":"response.output_item.done","item":{"type":"custom_tool_call","name":"` + long + `","input":"x"}}`},
+	} {
+		w := c.watch(llm.WatchOptions{ContentType: "application/json", Arguments: 100})
+		w.Write([]byte(c.body))
+		if calls := w.Reply().ToolCalls; len(calls) != 1 || calls[0].Name != "unnamed" || !calls[0].Truncated || !calls[0].Done {
+			t.Errorf("%s: %+v", name, calls)
+		}
+	}
+}
+
 // Arguments that are longer than is kept are not kept in part.
 func TestLongArguments(t *testing.T) {
 	long := strings.Repeat("x", 5000)
