@@ -49,7 +49,8 @@ type Row struct {
 	Class     Class
 	Operation Operation
 	// Method is matched byte for byte, as is Path but for its variables: "{name}" is one segment or the rest of one, never empty and without
-	// a colon where a literal with a colon follows it, as in "/v1beta/models/{model}:generateContent".
+	// a colon where a literal with a colon follows it, as in "/v1beta/models/{model}:generateContent". Where two rows match the same path the
+	// one with more literal bytes counts.
 	Method, Path string
 	// Query are the names of the query parameters that the surface has, sorted.
 	Query []string
