@@ -451,8 +451,8 @@ func (s *screened) put(b []byte) error {
 		}
 		s.c.verdict.Record.ResponseBytes += int64(len(b))
 	}
-	if s.framing == llm.FramingNone || s.res.Header.Get("Content-Length") != "" {
-		return nil // whole
+	if s.res.Header.Get("Content-Length") != "" {
+		return nil // it is all there is
 	}
 	if err := http.NewResponseController(s.c.w).Flush(); err != nil {
 		return fmt.Errorf("%w: %w", context.Canceled, err)

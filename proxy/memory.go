@@ -95,7 +95,7 @@ type payload struct {
 	mu    sync.Mutex
 	bytes []byte
 	share share
-	sent  bool // the transport has closed the body, or there is none
+	sent  bool // the transport has read the body, or there is none
 	begun bool // the response has begun: the body is not sent again
 }
 
@@ -152,38 +152,46 @@ func (p *payload) end() {
 	p.drop()
 }
 
-// sending reads a payload once. The transport closes it, at whatever time.
+// sending reads a payload once. The transport closes it, at whatever time: that of HTTP/2 only when the response has ended.
 type sending struct {
 	of   *payload
 	mu   sync.Mutex
 	rest []byte
-	done bool
+	once sync.Once
 }
 
 func (s *sending) Read(p []byte) (int, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.rest) == 0 {
-		return 0, io.EOF
-	}
 	n := copy(p, s.rest)
 	s.rest = s.rest[n:]
+	left := len(s.rest)
+	s.mu.Unlock()
+	if left == 0 {
+		s.over()
+	}
+	if n == 0 && len(p) > 0 {
+		return 0, io.EOF
+	}
 	return n, nil
 }
 
 // Close is part of io.Closer.
 func (s *sending) Close() error {
 	s.mu.Lock()
-	again := s.done
-	s.done, s.rest = true, nil
+	s.rest = nil
 	s.mu.Unlock()
-	if !again {
+	s.over()
+	return nil
+}
+
+// over notes that nothing more is read.
+func (s *sending) over() {
+	s.once.Do(func() {
 		s.of.mu.Lock()
 		defer s.of.mu.Unlock()
 		s.of.sent = true
 		s.of.drop()
-	}
-	return nil
+	})
 }
 
 // errOversize says that a body is larger than it may be.
