@@ -253,11 +253,12 @@ const (
 	partToolResponse
 	partThought
 	partSignature
+	partTranscription
 	partSilent
 )
 
 var partNames = known("text", "inlineData", "fileData", "functionCall", "functionResponse", "executableCode", "codeExecutionResult", "toolCall", "toolResponse", "thought",
-	"thoughtSignature", "mediaResolution", "videoMetadata", "mediaProcessing", "partMetadata", "audioTranscription", "speechMetadata")
+	"thoughtSignature", "audioTranscription", "mediaResolution", "videoMetadata", "mediaProcessing", "partMetadata", "speechMetadata")
 
 // codeExecution is the name by which the provider's running of code is known in the normal form.
 const codeExecution = "code_execution"
@@ -298,6 +299,14 @@ func (d decoder) part(v strictjson.Value) {
 			d.Want(m, wire.Bool|wire.Null)
 		case partSignature: // of any length; the provider checks it
 			d.Text(m)
+		case partTranscription:
+			for k, m := range m.Members() {
+				if k.Is("text") {
+					d.Part(llm.Part{Kind: llm.PartText, Text: d.Text(m)})
+				} else {
+					d.Silent(m)
+				}
+			}
 		case -1:
 			d.Find(llm.FindingUnknownPart, m, "the kind of the part is unknown")
 			d.Unknown(m)

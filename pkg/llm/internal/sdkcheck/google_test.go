@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"google.golang.org/genai"
 
 	"sallyport.dev/sallyport/pkg/llm"
@@ -191,6 +192,101 @@ func TestGoogleOthers(t *testing.T) {
 				t.Errorf("%+v", call)
 			}
 		})
+	}
+}
+
+// What the SDK sends in a session is read without any objection, what it understands of the answers is what the watcher understands, and it raises
+// a refusal.
+func TestGoogleLive(t *testing.T) {
+	const path = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
+	answers := []string{
+		`{"setupComplete":{}}`,
+		`{"toolCall":{"functionCalls":[{"id":"c1","name":"turn_on","args":{"room":"a"}}]},"usageMetadata":{"promptTokenCount":5,"responseTokenCount":2}}`,
+		`{"serverContent":{"turnComplete":true}}`,
+		string(google.RefuseMessage(llm.Refusal{Rule: "LIVE-001"})),
+	}
+	watcher := google.Watch(llm.WatchOptions{Framing: llm.FramingWebSocket, Arguments: 64})
+	var row *llm.Row
+	for i := range google.GeminiRows {
+		if _, ok := google.GeminiRows[i].Match(http.MethodGet, path); ok {
+			row = &google.GeminiRows[i]
+		}
+	}
+	var methods []string
+	read := func(r *llm.Request) {
+		r.Path = path
+		call := row.Decode(r, llm.DefaultLimits())
+		if len(call.Findings)+len(call.UnknownFields) > 0 {
+			t.Errorf("%s: %+v", r.Body, call)
+		}
+		methods = append(methods, call.RPCMethod)
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != path {
+			t.Errorf("a session at %s", r.URL)
+		}
+		read(&llm.Request{Method: r.Method, Query: r.URL.RawQuery, Header: r.Header})
+		c, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.CloseNow()
+		for _, answer := range answers {
+			_, message, err := c.Read(r.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			read(&llm.Request{Method: llm.MethodMessage, Body: message})
+			watcher.Write([]byte(answer))
+			if err := c.Write(r.Context(), websocket.MessageText, []byte(answer)); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}))
+	defer s.Close()
+	client, err := genai.NewClient(context.Background(), &genai.ClientConfig{APIKey: "k", HTTPOptions: genai.HTTPOptions{BaseURL: strings.Replace(s.URL, "http", "ws", 1)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	session, err := client.Live.Connect(context.Background(), "gemini-live-2.5-flash", &genai.LiveConnectConfig{
+		ResponseModalities: []genai.Modality{genai.ModalityText}, Temperature: genai.Ptr[float32](0.5), SystemInstruction: genai.NewContentFromText("Be brief.", genai.RoleUser),
+		Tools:             []*genai.Tool{{FunctionDeclarations: []*genai.FunctionDeclaration{{Name: "turn_on"}}}},
+		SessionResumption: &genai.SessionResumptionConfig{}, InputAudioTranscription: &genai.AudioTranscriptionConfig{},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	if first, err := session.Receive(); err != nil || first.SetupComplete == nil { // which Connect has read, too
+		t.Fatalf("%+v: %v", first, err)
+	}
+	receive := func(err error) (*genai.LiveServerMessage, error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return session.Receive()
+	}
+	message, err := receive(session.SendClientContent(genai.LiveClientContentInput{Turns: genai.Text("Turn it on."), TurnComplete: genai.Ptr(true)}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply := watcher.Reply()
+	if got, want := reply.ToolCalls[0], message.ToolCall.FunctionCalls[0]; got.ID != want.ID || got.Name != want.Name || string(got.Arguments) != `{"room":"a"}` || !got.Done ||
+		reply.Usage.InputTokens != int64(message.UsageMetadata.PromptTokenCount) || reply.Usage.OutputTokens != int64(message.UsageMetadata.ResponseTokenCount) {
+		t.Errorf("reply %+v, the SDK has %+v", reply, message)
+	}
+	if _, err := receive(session.SendToolResponse(genai.LiveToolResponseInput{FunctionResponses: []*genai.FunctionResponse{{ID: "c1", Name: "turn_on", Response: map[string]any{"result": "ok"}}}})); err != nil {
+		t.Fatal(err)
+	}
+	_, err = receive(session.SendRealtimeInput(genai.LiveRealtimeInput{Audio: &genai.Blob{Data: []byte("x"), MIMEType: "audio/pcm"}}))
+	if err == nil || !strings.Contains(err.Error(), "LIVE-001") {
+		t.Errorf("the SDK has %v", err)
+	}
+	if want := []string{"", "setup", "clientContent", "toolResponse", "realtimeInput"}; !slices.Equal(methods, want) {
+		t.Errorf("the messages are %q, want %q", methods, want)
 	}
 }
 
