@@ -172,6 +172,9 @@ func (t *taker) add(call *llm.ToolCall) {
 	}
 }
 
+// done is the data of the event after the last one.
+const done = "[DONE]"
+
 // Close implements wire.Taker. Cohere ends a stream that fails with its last event, which says so.
 func (t *taker) Close(f llm.Framing, r llm.Refusal) []byte {
 	if t.first {
@@ -184,7 +187,7 @@ func (t *taker) Close(f llm.Framing, r llm.Refusal) []byte {
 	}
 	e := endV2{Type: "message-end"}
 	e.Delta.FinishReason, e.Delta.Error = finishError, wire.Explain(r)
-	return wire.SSE(e.Type, wire.Encode(e))
+	return append(wire.SSE(e.Type, wire.Encode(e)), wire.SSE("", []byte(done))...)
 }
 
 // Reply implements wire.Taker.
