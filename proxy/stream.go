@@ -109,7 +109,11 @@ func (c *call) respond(ctx context.Context, cancel context.CancelCauseFunc, res 
 		trailers = s.trailers
 	} else {
 		if c.verdict.Row != nil {
-			c.watch = watch(c.verdict.Row, res.Header, 0)
+			arguments := 0
+			if c.verdict.JudgesResponse() {
+				arguments = c.p.limits.HeldToolCalls
+			}
+			c.watch = watch(c.verdict.Row, res.Header, arguments)
 		}
 		trailers = c.begin(res)
 		err = c.stream(res, idle)

@@ -61,6 +61,8 @@ type Request struct {
 	// Message says that Body is a message that the caller sent on a WebSocket, the handshake of which was judged before. Destination.Method is
 	// that of the handshake, GET.
 	Message bool
+	// MaxBytes is how large the body may be, its content coding taken off, in place of the gate's own limit; 0 leaves that.
+	MaxBytes int64
 	// Findings are what the reader of the request already objected to, such as a body over the limit.
 	Findings        []llm.Finding
 	TraceID, SpanID string
@@ -84,6 +86,10 @@ type Verdict struct {
 	in          *policy.Input // what the response is judged with; nil where the call was not judged here
 	judgesReply bool          // some bundle asks for the response to be judged
 }
+
+// JudgesResponse says whether some bundle asks for the response to be judged, if only for the record: then the arguments of its tool calls are
+// worth keeping.
+func (v *Verdict) JudgesResponse() bool { return v.judgesReply }
 
 // Judge leads a call through both doors. It never fails: what cannot be judged is refused.
 func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
@@ -176,8 +182,12 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 func (g *Gate) decode(m surface.Match, r *Request) (plain []byte, call *llm.Call) {
 	findings := slices.Clone(r.Findings)
 	plain = r.Body
+	limits := g.Limits
+	if r.MaxBytes > 0 {
+		limits.MaxBytes = r.MaxBytes
+	}
 	if len(findings) == 0 && r.ContentEncoding != "" {
-		plain, findings = coding.Decode(r.ContentEncoding, r.Body, coding.Limits{MaxBytes: g.Limits.MaxBytes})
+		plain, findings = coding.Decode(r.ContentEncoding, r.Body, coding.Limits{MaxBytes: limits.MaxBytes})
 	}
 	if len(findings) > 0 {
 		return nil, &llm.Call{Provider: r.API, Surface: m.Surface, Class: m.Class, Operation: m.Operation, BodyBytes: len(r.Body), Findings: findings}
@@ -189,7 +199,7 @@ func (g *Gate) decode(m surface.Match, r *Request) (plain []byte, call *llm.Call
 	return plain, m.Decode(&llm.Request{
 		Method: method, Path: below(r.BasePath, r.Destination.Path), Query: r.Query, Vars: m.Vars,
 		ContentType: r.ContentType, Header: r.Header, Body: plain,
-	}, g.Limits)
+	}, limits)
 }
 
 // relaxes says whether a denial is released. The kill switch refuses in every mode.

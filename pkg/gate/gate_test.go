@@ -82,6 +82,7 @@ func TestJudge(t *testing.T) {
 		{"identity", with(chat(hello), func(r *gate.Request) { r.ContentEncoding = "identity" }), telemetry.OutcomeReleased, ""},
 		{"over the limit", with(chat(hello), func(r *gate.Request) { r.Findings = []llm.Finding{{Code: llm.FindingOversize}} }), telemetry.OutcomeRefused, "SYS-001"},
 		{"unknown surface", with(chat("{}"), func(r *gate.Request) { r.Destination.Path = "/v1/nothing" }), telemetry.OutcomeRefused, "SYS-002"},
+		{"over its own limit", with(chat(hello), func(r *gate.Request) { r.MaxBytes = 10 }), telemetry.OutcomeRefused, "SYS-001"},
 		{"kill switch", with(chat(hello), func(r *gate.Request) { r.KillSwitch = true }), telemetry.OutcomeRefused, "SYS-005"},
 		{"observe", with(chat("hello"), func(r *gate.Request) { r.Mode = gate.ModeObserve }), telemetry.OutcomeRelaxed, "SYS-001"},
 		{"kill switch while observing", with(chat(hello), func(r *gate.Request) { r.Mode, r.KillSwitch = gate.ModeObserve, true }), telemetry.OutcomeRefused, "SYS-005"},
