@@ -65,11 +65,12 @@ func (c *Calls) Done() {
 	}
 }
 
-// List returns the calls that have a name.
+// List returns the calls of which anything is known. One without a name, which is one that has not come yet or that was too long to be read, is among them, so
+// that a policy sees that there is a call it does not know.
 func (c *Calls) List() []llm.ToolCall {
 	var out []llm.ToolCall
 	for _, call := range c.list {
-		if call.Name != "" {
+		if call.Name != "" || call.ID != "" || call.Truncated || len(call.Arguments) > 0 {
 			call.Arguments = slices.Clone(call.Arguments)
 			out = append(out, call)
 		}

@@ -12,7 +12,7 @@ func TestCalls(t *testing.T) {
 	first := c.At(7)
 	first.Name = "a"
 	c.Append(first, []byte("123"))
-	c.At(8) // a call without a name is not told of
+	c.At(8) // a call of which nothing is known is not told of
 	c.Append(c.At(7), []byte("45"))
 	second := c.Add()
 	second.Name = "b"
@@ -27,6 +27,21 @@ func TestCalls(t *testing.T) {
 	c.Done()
 	if list = c.List(); string(list[0].Arguments) != "12345" || !list[0].Done || !list[1].Done {
 		t.Errorf("%+v", list)
+	}
+}
+
+// A call whose name could not be read is told of nevertheless.
+func TestCallWithoutName(t *testing.T) {
+	for _, c := range []func(c *wire.Calls){
+		func(c *wire.Calls) { c.At(1).ID = "a" },
+		func(c *wire.Calls) { c.Append(c.At(1), []byte("{}")) },
+	} {
+		for _, keep := range []int{0, 10} {
+			calls := wire.Calls{Keep: keep}
+			if c(&calls); len(calls.List()) != 1 {
+				t.Errorf("%+v", calls.List())
+			}
+		}
 	}
 }
 

@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	maxValue = 512 // bytes of the longest value that is taken, quotes included, unless the Shape says Long or Raw
-	maxDepth = 16  // objects and arrays within a Shape; one nested deeper is passed over
-	maxKey   = 64  // bytes of the longest name in a Shape
+	maxValue = 512        // bytes of the longest value that is taken, quotes included, unless the Shape says Long or Raw
+	maxDepth = 16         // objects and arrays within a Shape; one nested deeper is passed over
+	maxKey   = 64         // bytes of the longest name in a Shape
+	maxName  = 6 * maxKey // bytes of such a name when all of it is escaped
 )
 
 // follower follows JSON texts in pieces and hands over what a Shape wants. It accepts more than JSON: what it reads was written by the
@@ -36,8 +37,9 @@ type follower struct {
 	keep   bool // the value is kept in value
 	raw    bool // the container that is passed over is a value to take
 	value  []byte
-	key    [maxKey]byte
-	keyLen int
+	key    [maxName]byte
+	keyLen int  // more than maxName when the name is longer than any in a Shape
+	odd    bool // the name has an escape
 }
 
 type frame struct {
@@ -89,23 +91,17 @@ func (f *follower) write(p []byte) {
 			i += n
 			continue
 		case inName:
-			switch {
-			case f.escape:
-				f.escape = false
-				f.keyLen = maxKey + 1
-			case c == '\\':
-				f.escape = true
-			case c == '"':
-				f.shape = nil
-				if f.keyLen <= maxKey {
-					f.shape = f.stack[f.depth-1].shape.Members[string(f.key[:f.keyLen])]
-				}
+			if c == '"' && !f.escape {
+				f.shape = f.member()
 				f.state = wantColon
-			case f.keyLen < maxKey:
-				f.key[f.keyLen] = c
-				f.keyLen++
-			default:
-				f.keyLen = maxKey + 1
+			} else {
+				if f.escape = c == '\\' && !f.escape; f.escape {
+					f.odd = true
+				}
+				if f.keyLen < maxName {
+					f.key[f.keyLen] = c
+				}
+				f.keyLen = min(f.keyLen+1, maxName+1)
 			}
 			i++
 			continue
@@ -156,7 +152,7 @@ func (f *follower) write(p []byte) {
 		case wantName:
 			switch c {
 			case '"':
-				f.state, f.keyLen = inName, 0
+				f.state, f.keyLen, f.odd = inName, 0, false
 			case '}':
 				f.close()
 			default:
@@ -181,6 +177,22 @@ func (f *follower) write(p []byte) {
 			}
 		}
 	}
+}
+
+// member returns the shape of the member whose name was read.
+func (f *follower) member() *Shape {
+	if f.keyLen > maxName {
+		return nil
+	}
+	members, name := f.stack[f.depth-1].shape.Members, f.key[:f.keyLen]
+	if !f.odd {
+		return members[string(name)]
+	}
+	f.value = append(append(append(f.value[:0], '"'), name...), '"')
+	if !f.doc.Parse(f.value, strictjson.Options{}) {
+		return nil
+	}
+	return members[string(f.doc.Root().Text())]
 }
 
 // begin begins a value with its first byte.

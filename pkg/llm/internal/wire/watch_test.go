@@ -72,6 +72,7 @@ func TestWatch(t *testing.T) {
 		{"raw values of any kind", wire.JSON, "", `{"raw":{"a":[1,"]}\"",{"b":{}}]},"raw":[ ],"raw":"s","raw":-1.5e3,"raw":null}`, `3={"a":[1,"]}\"",{"b":{}}]} 3=[ ] 3="s" 3=-1.5e3 3=null end 5`},
 		{"a raw value that is too long", wire.JSON, "", `{"raw":{"a":"` + tooLong + `"},"raw":1}`, "3= 3=1 end 5"},
 		{"a raw value that is broken", wire.JSON, "", `{"raw":{"a"},"short":1}`, "3= 1=1 end 5"},
+		{"names with escapes", wire.JSON, "", `{"\u0073hort":1,"sho\rt":2,"\"short":3,"short\\":4,"\x":5,"` + strings.Repeat(`\u0061`, 70) + `":6,"\u0073\u0068\u006f\u0072\u0074":7}`, "1=1 1=7 end 5"},
 		{"base64", wire.JSON, "", `{"bytes":"` + inner + `","short":1}`, `4="é" 1=1 end 5`},
 		{"base64 with escaped slashes", wire.JSON, "", `{"bytes":"` + strings.ReplaceAll(base64.StdEncoding.EncodeToString([]byte(`{"inner":"???>>>"}`)), "/", `\/`) + `"}`, `4="???>>>" end 5`},
 		{"base64 that is none", wire.JSON, "", `{"bytes":"eyJp*m5lciI6MX0=","bytes":"` + inner + `"}`, `4="é" end 5`},
