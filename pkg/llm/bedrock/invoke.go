@@ -342,7 +342,15 @@ func (d decoder) strings(v strictjson.Value, image bool) {
 		} else {
 			d.Part(llm.Part{Kind: llm.PartText, Text: v.Text()})
 		}
+	case strictjson.Number:
+		d.Silent(v)
 	case strictjson.Array:
+		for e := range v.Elements() {
+			if e.Kind() == strictjson.Number { // numbers could stand for a text
+				d.Unknown(v)
+				return
+			}
+		}
 		for e := range v.Elements() {
 			d.strings(e, image)
 		}

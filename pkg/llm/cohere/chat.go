@@ -179,7 +179,15 @@ func (d decoder) strings(v strictjson.Value, of llm.Part) {
 		if of.Text = v.Text(); len(of.Text) > 0 {
 			d.Part(of)
 		}
+	case strictjson.Number:
+		d.Silent(v)
 	case strictjson.Array:
+		for e := range v.Elements() {
+			if e.Kind() == strictjson.Number { // numbers could stand for a text
+				d.Unknown(v)
+				return
+			}
+		}
 		for e := range v.Elements() {
 			d.strings(e, of)
 		}
