@@ -380,17 +380,14 @@ func learn(ctx context.Context, g *gate.Gate) (*detector.Model, error) {
 	var rows []detector.Row
 	now := time.Unix(1_767_225_600, 0)
 	for i := range 2048 {
-		size := 1 << 10 // those of the load
-		if i%16 < 2 {
-			size = 900 << 10
-		}
+		size := sweep[max(0, len(sweep)-1-i%16)].bytes // mostly the smallest of the load's sizes, each of the others now and then
 		v := g.Judge(ctx, &gate.Request{
 			ID: fmt.Sprint("learn-", i), Time: now.Add(time.Duration(i) * time.Minute), Mode: "enforce",
 			Destination: policy.Destination{Kind: policy.DestinationModel, Provider: "openai", Scheme: "https", Host: modelHost, Port: 443, Method: "POST", Path: "/v1/chat/completions"},
 			API:         "openai", ContentType: "application/json", Body: body(size, i%2 == 0, i*7919), // over all that the load says
 		})
 		if !v.Release {
-			return nil, fmt.Errorf("an ordinary call was refused while learning: %v", v.Record.Reasons)
+			return nil, fmt.Errorf("an ordinary call was refused while learning: %v %s", v.Record.Reasons, v.Record.Fault)
 		}
 		row, _, err := detector.FromRecord(v.Record)
 		if err != nil {

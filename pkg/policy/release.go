@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/metrics"
@@ -23,6 +24,37 @@ type releases struct {
 	tunnel, model rego.PreparedEvalQuery
 	reads         []member // of the whole document
 	sensitive     bool     // they read how much sensitive text there is
+	known         memory
+}
+
+// memory holds what calls that the bundles have released before were bound to, by everything that the bundles read of them. Rules have no clock, no chance and
+// no network (Capabilities), so that the same fields lead to the same answer for as long as a program lives. Only releases are kept, under their
+// whole fields and not a hash of them.
+type memory struct {
+	mu   sync.RWMutex
+	held map[string]Obligations
+}
+
+// Bounds of a memory: at most 1 MiB of keys.
+const (
+	maxKnown    = 1 << 10
+	maxKeyBytes = 1 << 10
+)
+
+func (m *memory) get(key []byte) (Obligations, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	o, ok := m.held[string(key)]
+	return o, ok
+}
+
+func (m *memory) put(key []byte, o Obligations) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held == nil || len(m.held) >= maxKnown {
+		m.held = map[string]Obligations{} // what is asked often comes back soon
+	}
+	m.held[string(key)] = o
 }
 
 // obligationsVar is what the queries bind the bundles' obligations to.
@@ -90,18 +122,39 @@ func newReleases(ctx context.Context, c *ast.Compiler, options []func(*rego.Rego
 	return r, err
 }
 
+// remembered says whether calls with the same fields were released before, and what they were bound to. The key is what to remember a release under; nil where
+// there is none.
+func (r *releases) remembered(in *Input, buffer []byte) (o Obligations, key []byte, ok bool) {
+	if r == nil || !inOrder(in) || r.queryFor(in) == nil {
+		return o, nil, false
+	}
+	key, ok = exactly(r.reads, in, append(buffer, in.Destination.Kind...))
+	if !ok || len(key) > maxKeyBytes {
+		return o, nil, false
+	}
+	o, ok = r.known.get(key)
+	return o, key, ok
+}
+
+// queryFor is what an input that is in order is released by, nil where nothing does.
+func (r *releases) queryFor(in *Input) *rego.PreparedEvalQuery {
+	switch {
+	case in.Destination.Kind == DestinationPassthrough:
+		return &r.tunnel
+	case in.Destination.Kind == DestinationModel && knownSurface(in):
+		return &r.model
+	default:
+		return nil
+	}
+}
+
 // release says whether the call is released, and what the release is bound to.
 func (r *releases) release(ctx context.Context, txn storage.Transaction, in *Input, cancel topdown.Cancel, options []rego.EvalOption) (o Obligations, ok bool) {
-	if r == nil {
+	if r == nil || !inOrder(in) {
 		return o, false
 	}
-	query := &r.model
-	switch {
-	case !inOrder(in):
-		return o, false
-	case in.Destination.Kind == DestinationPassthrough:
-		query = &r.tunnel
-	case in.Destination.Kind != DestinationModel || !knownSurface(in):
+	query := r.queryFor(in)
+	if query == nil {
 		return o, false
 	}
 	rs, err := query.Eval(ctx, append([]rego.EvalOption{
@@ -135,7 +188,8 @@ func inOrder(in *Input) bool {
 		(in.Mode == "enforce" || in.Mode == "observe") &&
 		(in.Phase == PhaseRequest || in.Phase == PhaseResponse) &&
 		in.Anomaly.Score >= 0 && in.Anomaly.Score <= 1 &&
-		in.Anomaly.Percentile >= 0 && in.Anomaly.Percentile <= 1
+		in.Anomaly.Percentile >= 0 && in.Anomaly.Percentile <= 1 &&
+		(in.Anomaly.Exceeds || !in.Anomaly.Ready || in.Anomaly.Score <= in.Anomaly.Threshold)
 }
 
 // knownSurface is known_surface of the system module.

@@ -101,10 +101,10 @@ func TestShortcutReleasesWhatTheEntryPointDoes(t *testing.T) {
 	}
 	engines = append(engines, baseline(t), static(t, composed...), static(t))
 	actions := map[Action]int{}
-	for i := range 4000 {
+	for i := range 2500 {
 		in := vary(rng)
 		p := engines[i%len(engines)].active.Load()
-		got, want := p.decide(t.Context(), in, time.Second), p.evaluate(t.Context(), document(in), time.Second)
+		got, want := p.decide(t.Context(), in, time.Minute), p.evaluate(t.Context(), document(in), time.Minute)
 		if got.Action == ActionAllow {
 			want.Rules = nil // those of what allowed are not collected
 		}
@@ -118,8 +118,100 @@ func TestShortcutReleasesWhatTheEntryPointDoes(t *testing.T) {
 		}
 		actions[got.Action]++
 	}
-	if actions[ActionAllow] < 500 || actions[ActionDeny] < 500 {
+	if actions[ActionAllow] < 300 || actions[ActionDeny] < 300 {
 		t.Errorf("the inputs tell nothing: %v", actions)
+	}
+}
+
+// A release is remembered by what the bundles read, and by nothing less.
+func TestMemory(t *testing.T) {
+	p := baseline(t).active.Load()
+	decide := func(in *Input) Action { return p.decide(t.Context(), in, time.Minute).Action }
+	held := func() int { return len(p.releases.known.held) }
+	if decide(ordinary()) != ActionAllow || held() != 1 {
+		t.Fatalf("%d are remembered, want 1", held())
+	}
+	alike := with(func(in *Input) {
+		in.ID, in.TimeNanos, in.Call.BodyBytes, in.Anomaly.Score, in.Session.Calls = "x", 5, 7, 0.1, 9 // the baseline reads none of these
+	})
+	if decide(alike) != ActionAllow || held() != 1 {
+		t.Errorf("a call that is alike in all that is read: %d are remembered", held())
+	}
+	for name, in := range denied() {
+		if d := p.decide(t.Context(), in, time.Minute); d.Action == ActionAllow {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+	if held() != 1 {
+		t.Errorf("%d are remembered after denials, want 1", held())
+	}
+	if decide(with(func(in *Input) { in.Call.MaxTokens = 5 })) != ActionAllow || held() != 2 {
+		t.Errorf("another call: %d are remembered, want 2", held())
+	}
+	decide(with(func(in *Input) { in.Call.ToolCalls = []string{strings.Repeat("x", maxKeyBytes)} }))
+	if held() != 2 {
+		t.Error("a long key is remembered")
+	}
+	for i := range maxKnown + 10 {
+		p.releases.known.put([]byte{byte(i), byte(i >> 8)}, Obligations{})
+	}
+	if held() > maxKnown {
+		t.Errorf("%d are remembered", held())
+	}
+
+	redacting := static(t, "package sallyport.bundle.x\n\nallow := true\n\nobligations contains {\"redact\": \"email\"}\n").active.Load()
+	for range 3 {
+		d := redacting.decide(t.Context(), ordinary(), time.Minute)
+		if !slices.Equal(d.Obligations.Redact, []string{"email"}) {
+			t.Fatalf("%+v", d)
+		}
+		d.Obligations.Redact[0] = "spoilt" // a decision is its user's own
+	}
+	response := with(func(in *Input) { in.Phase, in.Response = PhaseResponse, Response{Status: 200} })
+	watching := static(t, "package sallyport.bundle.x\n\nallow := true\n\ndeny contains {\"rule\": \"R\", \"message\": \"r\"} if input.response.status == 500\n").active.Load()
+	if d := watching.decide(t.Context(), response, time.Minute); d.Action != ActionAllow || len(watching.releases.known.held) != 0 {
+		t.Errorf("a response that is read is remembered: %+v", d)
+	}
+	response.Response.Status = 500
+	if d := watching.decide(t.Context(), response, time.Minute); d.Action != ActionDeny {
+		t.Errorf("%+v", d)
+	}
+}
+
+// Two inputs that differ in anything have different keys.
+func TestExactlyTellsApart(t *testing.T) {
+	rng := rand.New(rand.NewPCG(21, 22))
+	byKey := map[string]*Input{}
+	for range 3000 {
+		in := &Input{}
+		fill(reflect.ValueOf(in).Elem(), rng)
+		in.Response, in.Anomaly.TopFeatures = Response{}, nil // these have none, see below
+		key, ok := exactly(wholeDocument, in, nil)
+		if !ok {
+			t.Fatalf("%+v has no key", in)
+		}
+		if before, there := byKey[string(key)]; there && document(before).Compare(document(in)) != 0 {
+			t.Fatalf("one key for\n%+v\n%+v", before, in)
+		}
+		byKey[string(key)] = in
+	}
+	for _, in := range []*Input{
+		with(func(in *Input) { in.Response.Usage.Input = 1 }), with(func(in *Input) { in.Response.ToolCalls = []ResponseToolCall{{}} }), ordinary(),
+	} {
+		if _, ok := exactly(wholeDocument, in, nil); ok {
+			t.Errorf("%+v has a key", in)
+		}
+	}
+	a := with(func(in *Input) {
+		in.Call.Tools, in.Call.ServerTools, in.Anomaly.TopFeatures = []string{"x", "y"}, nil, nil
+	})
+	b := with(func(in *Input) {
+		in.Call.Tools, in.Call.ServerTools, in.Anomaly.TopFeatures = []string{"x"}, []string{"y"}, nil
+	})
+	ka, _ := exactly(wholeDocument, a, nil)
+	kb, _ := exactly(wholeDocument, b, nil)
+	if string(ka) == string(kb) {
+		t.Error("lists that differ have one key")
 	}
 }
 

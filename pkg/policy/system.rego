@@ -220,10 +220,18 @@ well_formed if {
 	is_number(input.anomaly.threshold)
 	unit(input.anomaly.score)
 	unit(input.anomaly.percentile)
+	consistent
 	input.phase in {"request", "response"}
 	is_array(input.response.tool_calls)
 	is_number(input.response.status)
 }
+
+# The detector's verdict says of itself whether its score is over its threshold. A verdict that contradicts itself is none.
+consistent if input.anomaly.exceeds == true
+
+consistent if input.anomaly.ready == false
+
+consistent if input.anomaly.score <= input.anomaly.threshold
 
 unit(x) if {
 	is_number(x)

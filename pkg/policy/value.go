@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"math"
 	"strconv"
@@ -26,84 +27,156 @@ func isFinite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
 type member struct {
 	key     *ast.Term
 	value   func(*Input) *ast.Term
+	exact   func(*Input, []byte) ([]byte, bool) // appends what tells one value from every other; false where nothing short does
 	members []member
-}
-
-func leaf(name string, value func(*Input) *ast.Term) member {
-	return member{key: ast.InternedTerm(name), value: value}
 }
 
 func group(name string, members ...member) member {
 	return member{key: ast.InternedTerm(name), members: members}
 }
 
+func str[T ~string](name string, get func(*Input) T) member {
+	return member{
+		key:   ast.InternedTerm(name),
+		value: func(in *Input) *ast.Term { return text(string(get(in))) },
+		exact: func(in *Input, b []byte) ([]byte, bool) { return appendString(b, string(get(in))), true },
+	}
+}
+
+func strs(name string, get func(*Input) []string) member {
+	return member{
+		key:   ast.InternedTerm(name),
+		value: func(in *Input) *ast.Term { return texts(get(in)) },
+		exact: func(in *Input, b []byte) ([]byte, bool) {
+			all := get(in)
+			b = binary.AppendVarint(b, int64(len(all)))
+			for _, s := range all {
+				b = appendString(b, s)
+			}
+			return b, true
+		},
+	}
+}
+
+func num[T ~int | ~int64](name string, get func(*Input) T) member {
+	return member{
+		key:   ast.InternedTerm(name),
+		value: func(in *Input) *ast.Term { return integer(int64(get(in))) },
+		exact: func(in *Input, b []byte) ([]byte, bool) { return binary.AppendVarint(b, int64(get(in))), true },
+	}
+}
+
+func real(name string, get func(*Input) float64) member {
+	return member{
+		key:   ast.InternedTerm(name),
+		value: func(in *Input) *ast.Term { return decimal(get(in)) },
+		exact: func(in *Input, b []byte) ([]byte, bool) {
+			return binary.BigEndian.AppendUint64(b, math.Float64bits(get(in))), true
+		},
+	}
+}
+
+func boolean(name string, get func(*Input) bool) member {
+	return member{
+		key:   ast.InternedTerm(name),
+		value: func(in *Input) *ast.Term { return truth(get(in)) },
+		exact: func(in *Input, b []byte) ([]byte, bool) {
+			if get(in) {
+				return append(b, 1), true
+			}
+			return append(b, 0), true
+		},
+	}
+}
+
+// other is a field whose value is of a kind of its own.
+func other(name string, value func(*Input) *ast.Term, exact func(*Input, []byte) ([]byte, bool)) member {
+	return member{key: ast.InternedTerm(name), value: value, exact: exact}
+}
+
+// appendString puts the length before the text, so that no two lists of texts look the same.
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendVarint(b, int64(len(s))), s...)
+}
+
 // wholeDocument is every field of Input.
 var wholeDocument = []member{
-	leaf("version", func(in *Input) *ast.Term { return integer(int64(in.Version)) }),
-	leaf("id", func(in *Input) *ast.Term { return text(in.ID) }),
-	leaf("time_ns", func(in *Input) *ast.Term { return integer(in.TimeNanos) }),
-	leaf("mode", func(in *Input) *ast.Term { return text(in.Mode) }),
-	leaf("kill_switch", func(in *Input) *ast.Term { return truth(in.KillSwitch) }),
+	num("version", func(in *Input) int64 { return int64(in.Version) }),
+	str("id", func(in *Input) string { return in.ID }),
+	num("time_ns", func(in *Input) int64 { return in.TimeNanos }),
+	str("mode", func(in *Input) string { return in.Mode }),
+	boolean("kill_switch", func(in *Input) bool { return in.KillSwitch }),
 	group("workload",
-		leaf("namespace", func(in *Input) *ast.Term { return text(in.Workload.Namespace) }),
-		leaf("kind", func(in *Input) *ast.Term { return text(in.Workload.Kind) }),
-		leaf("name", func(in *Input) *ast.Term { return text(in.Workload.Name) }),
-		leaf("pod", func(in *Input) *ast.Term { return text(in.Workload.Pod) }),
-		leaf("service_account", func(in *Input) *ast.Term { return text(in.Workload.ServiceAccount) }),
+		str("namespace", func(in *Input) string { return in.Workload.Namespace }),
+		str("kind", func(in *Input) string { return in.Workload.Kind }),
+		str("name", func(in *Input) string { return in.Workload.Name }),
+		str("pod", func(in *Input) string { return in.Workload.Pod }),
+		str("service_account", func(in *Input) string { return in.Workload.ServiceAccount }),
 	),
 	group("destination",
-		leaf("kind", func(in *Input) *ast.Term { return text(string(in.Destination.Kind)) }),
-		leaf("provider", func(in *Input) *ast.Term { return text(in.Destination.Provider) }),
-		leaf("scheme", func(in *Input) *ast.Term { return text(in.Destination.Scheme) }),
-		leaf("host", func(in *Input) *ast.Term { return text(in.Destination.Host) }),
-		leaf("port", func(in *Input) *ast.Term { return integer(int64(in.Destination.Port)) }),
-		leaf("method", func(in *Input) *ast.Term { return text(in.Destination.Method) }),
-		leaf("path", func(in *Input) *ast.Term { return text(in.Destination.Path) }),
-		leaf("address", func(in *Input) *ast.Term { return text(in.Destination.Address) }),
+		str("kind", func(in *Input) string { return string(in.Destination.Kind) }),
+		str("provider", func(in *Input) string { return in.Destination.Provider }),
+		str("scheme", func(in *Input) string { return in.Destination.Scheme }),
+		str("host", func(in *Input) string { return in.Destination.Host }),
+		num("port", func(in *Input) int64 { return int64(in.Destination.Port) }),
+		str("method", func(in *Input) string { return in.Destination.Method }),
+		str("path", func(in *Input) string { return in.Destination.Path }),
+		str("address", func(in *Input) string { return in.Destination.Address }),
 	),
 	group("call",
-		leaf("surface", func(in *Input) *ast.Term { return text(in.Call.Surface) }),
-		leaf("class", func(in *Input) *ast.Term { return text(in.Call.Class) }),
-		leaf("operation", func(in *Input) *ast.Term { return text(in.Call.Operation) }),
-		leaf("model", func(in *Input) *ast.Term { return text(in.Call.Model) }),
-		leaf("stream", func(in *Input) *ast.Term { return truth(in.Call.Stream) }),
-		leaf("rpc_method", func(in *Input) *ast.Term { return text(in.Call.RPCMethod) }),
-		leaf("messages", func(in *Input) *ast.Term { return integer(int64(in.Call.Messages)) }),
-		leaf("roles", func(in *Input) *ast.Term { return texts(in.Call.Roles) }),
-		leaf("tools", func(in *Input) *ast.Term { return texts(in.Call.Tools) }),
-		leaf("server_tools", func(in *Input) *ast.Term { return texts(in.Call.ServerTools) }),
-		leaf("tool_calls", func(in *Input) *ast.Term { return texts(in.Call.ToolCalls) }),
-		leaf("server_tool_classes", func(in *Input) *ast.Term { return texts(in.Call.ServerToolClasses) }),
-		leaf("remote_mcp_hosts", func(in *Input) *ast.Term { return texts(in.Call.RemoteMCPHosts) }),
-		leaf("max_tokens", func(in *Input) *ast.Term { return integer(in.Call.MaxTokens) }),
-		leaf("temperature", func(in *Input) *ast.Term { return decimal(in.Call.Temperature) }),
-		leaf("body_bytes", func(in *Input) *ast.Term { return integer(int64(in.Call.BodyBytes)) }),
-		leaf("urls", func(in *Input) *ast.Term { return integer(int64(in.Call.URLs)) }),
-		leaf("url_hosts", func(in *Input) *ast.Term { return texts(in.Call.URLHosts) }),
-		leaf("attachments", func(in *Input) *ast.Term { return integer(int64(in.Call.Attachments)) }),
-		leaf("attachment_kinds", func(in *Input) *ast.Term { return texts(in.Call.AttachmentKinds) }),
-		leaf("other_models", func(in *Input) *ast.Term { return texts(in.Call.OtherModels) }),
-		leaf("unknown_fields", func(in *Input) *ast.Term { return texts(in.Call.UnknownFields) }),
-		leaf("findings", func(in *Input) *ast.Term { return texts(in.Call.Findings) }),
-		leaf("sensitive", func(in *Input) *ast.Term { return sensitive(&in.Call.Sensitive) }),
+		str("surface", func(in *Input) string { return in.Call.Surface }),
+		str("class", func(in *Input) string { return in.Call.Class }),
+		str("operation", func(in *Input) string { return in.Call.Operation }),
+		str("model", func(in *Input) string { return in.Call.Model }),
+		boolean("stream", func(in *Input) bool { return in.Call.Stream }),
+		str("rpc_method", func(in *Input) string { return in.Call.RPCMethod }),
+		num("messages", func(in *Input) int64 { return int64(in.Call.Messages) }),
+		strs("roles", func(in *Input) []string { return in.Call.Roles }),
+		strs("tools", func(in *Input) []string { return in.Call.Tools }),
+		strs("server_tools", func(in *Input) []string { return in.Call.ServerTools }),
+		strs("tool_calls", func(in *Input) []string { return in.Call.ToolCalls }),
+		strs("server_tool_classes", func(in *Input) []string { return in.Call.ServerToolClasses }),
+		strs("remote_mcp_hosts", func(in *Input) []string { return in.Call.RemoteMCPHosts }),
+		num("max_tokens", func(in *Input) int64 { return in.Call.MaxTokens }),
+		real("temperature", func(in *Input) float64 { return in.Call.Temperature }),
+		num("body_bytes", func(in *Input) int64 { return int64(in.Call.BodyBytes) }),
+		num("urls", func(in *Input) int64 { return int64(in.Call.URLs) }),
+		strs("url_hosts", func(in *Input) []string { return in.Call.URLHosts }),
+		num("attachments", func(in *Input) int64 { return int64(in.Call.Attachments) }),
+		strs("attachment_kinds", func(in *Input) []string { return in.Call.AttachmentKinds }),
+		strs("other_models", func(in *Input) []string { return in.Call.OtherModels }),
+		strs("unknown_fields", func(in *Input) []string { return in.Call.UnknownFields }),
+		strs("findings", func(in *Input) []string { return in.Call.Findings }),
+		other("sensitive", func(in *Input) *ast.Term { return sensitive(&in.Call.Sensitive) }, func(in *Input, b []byte) ([]byte, bool) {
+			s := &in.Call.Sensitive
+			for _, n := range [...]int{s.Credential, s.CreditCard, s.Email, s.IBAN, s.Phone} {
+				b = binary.AppendVarint(b, int64(n))
+			}
+			return b, true
+		}),
 	),
 	group("session",
-		leaf("id", func(in *Input) *ast.Term { return text(in.Session.ID) }),
-		leaf("calls", func(in *Input) *ast.Term { return integer(int64(in.Session.Calls)) }),
-		leaf("max_percentile", func(in *Input) *ast.Term { return decimal(in.Session.MaxPercentile) }),
-		leaf("tainted", func(in *Input) *ast.Term { return truth(in.Session.Tainted) }),
+		str("id", func(in *Input) string { return in.Session.ID }),
+		num("calls", func(in *Input) int64 { return int64(in.Session.Calls) }),
+		real("max_percentile", func(in *Input) float64 { return in.Session.MaxPercentile }),
+		boolean("tainted", func(in *Input) bool { return in.Session.Tainted }),
 	),
 	group("anomaly",
-		leaf("ready", func(in *Input) *ast.Term { return truth(in.Anomaly.Ready) }),
-		leaf("score", func(in *Input) *ast.Term { return decimal(in.Anomaly.Score) }),
-		leaf("percentile", func(in *Input) *ast.Term { return decimal(in.Anomaly.Percentile) }),
-		leaf("threshold", func(in *Input) *ast.Term { return decimal(in.Anomaly.Threshold) }),
-		leaf("exceeds", func(in *Input) *ast.Term { return truth(in.Anomaly.Exceeds) }),
-		leaf("model_digest", func(in *Input) *ast.Term { return text(in.Anomaly.ModelDigest) }),
-		leaf("top_features", func(in *Input) *ast.Term { return topFeatures(in.Anomaly.TopFeatures) }),
+		boolean("ready", func(in *Input) bool { return in.Anomaly.Ready }),
+		real("score", func(in *Input) float64 { return in.Anomaly.Score }),
+		real("percentile", func(in *Input) float64 { return in.Anomaly.Percentile }),
+		real("threshold", func(in *Input) float64 { return in.Anomaly.Threshold }),
+		boolean("exceeds", func(in *Input) bool { return in.Anomaly.Exceeds }),
+		str("model_digest", func(in *Input) string { return in.Anomaly.ModelDigest }),
+		other("top_features", func(in *Input) *ast.Term { return topFeatures(in.Anomaly.TopFeatures) }, func(in *Input, b []byte) ([]byte, bool) {
+			return b, len(in.Anomaly.TopFeatures) == 0
+		}),
 	),
-	leaf("phase", func(in *Input) *ast.Term { return text(string(in.Phase)) }),
-	leaf("response", func(in *Input) *ast.Term { return response(&in.Response) }),
+	str("phase", func(in *Input) string { return string(in.Phase) }),
+	other("response", func(in *Input) *ast.Term { return response(&in.Response) }, func(in *Input, b []byte) ([]byte, bool) {
+		r := &in.Response
+		return b, r.Status == 0 && r.Model == "" && r.FinishReason == "" && len(r.ToolCalls) == 0 && r.Usage == Usage{}
+	}),
 }
 
 // Keys of the objects that are values of a field, made once: an evaluation only reads them.
@@ -137,6 +210,23 @@ func build(members []member, in *Input) ast.Value {
 		}
 	}
 	return ast.NewObject(pairs...)
+}
+
+// exactly appends what tells an input from every other that differs in one of the fields; false where there is no short form of that.
+func exactly(members []member, in *Input, b []byte) ([]byte, bool) {
+	ok := true
+	for i := range members {
+		m := &members[i]
+		if m.members != nil {
+			b, ok = exactly(m.members, in, b)
+		} else {
+			b, ok = m.exact(in, b)
+		}
+		if !ok {
+			return b, false
+		}
+	}
+	return b, true
 }
 
 func sensitive(s *Sensitive) *ast.Term {

@@ -84,10 +84,9 @@ deny contains {"rule": "MODEL-002", "message": message} if {
 # description: The detector scored the call over what the workload's false-positive budget allows. While it is still learning, it scores none.
 # labels:
 #   rule: ANOM-001
-deny contains {"rule": "ANOM-001", "message": message} if {
+deny contains {"rule": "ANOM-001", "message": "The call is unlike this workload's calls."} if {
 	input.destination.kind == "model"
 	input.anomaly.exceeds
-	message := sprintf("The call is unlike this workload's calls: more so than %v %% of its baseline.", [floor(input.anomaly.percentile * 1000) / 10])
 }
 
 # METADATA
@@ -186,17 +185,11 @@ listed(name) if {
 	undated in models[input.destination.provider]
 }
 
+# That a verdict which does not exceed has a score below the threshold is a system rule (SYS-007). A rule that reads no score gives
+# the same answer for all calls that are alike otherwise, and the gate need not ask again.
 unremarkable if {
-	input.anomaly.ready == false
+	is_boolean(input.anomaly.ready)
 	input.anomaly.exceeds == false
-}
-
-unremarkable if {
-	input.anomaly.ready == true
-	input.anomaly.exceeds == false
-	is_number(input.anomaly.score)
-	is_number(input.anomaly.threshold)
-	input.anomaly.score <= input.anomaly.threshold
 }
 
 harmless if input.session.tainted == false

@@ -124,9 +124,6 @@ test_listed_server_tool if {
 # A field that is missing, null or of another type must not open anything.
 test_does_not_allow[name] if {
 	some name, document in {
-		"null score": with_field("/anomaly/score", null),
-		"missing score": without("/anomaly/score"),
-		"null threshold": with_field("/anomaly/threshold", null),
 		"null exceeds": with_field("/anomaly/exceeds", null),
 		"null ready": with_field("/anomaly/ready", null),
 		"null taint": with_field("/session/tainted", null),
@@ -141,7 +138,6 @@ test_does_not_allow[name] if {
 		"class of a later version": with_field("/call/class", "drone"),
 		"null model": with_field("/call/model", null),
 		"null kind": with_field("/destination/kind", null),
-		"score over the threshold, exceeds forgotten": with_field("/anomaly/score", 0.7),
 		"tunnel": with_field("/destination/kind", "passthrough"),
 		"empty": {},
 	}
