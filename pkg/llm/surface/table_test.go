@@ -330,7 +330,7 @@ func TestEveryRowRefuses(t *testing.T) {
 func TestEveryRowWatches(t *testing.T) {
 	rows(t, func(t *testing.T, api string, row llm.Row) {
 		for _, f := range append([]llm.Framing{llm.FramingNone, llm.FramingEventStream}, row.Streams...) {
-			for _, body := range []string{"", "{}", "[", "data: {}\n\n", "data: [DONE]\n\n", "{\"error\":{\"message\":\"no\"}}", strings.Repeat("[", 10_000), strings.Repeat(`{"a":`, 1000), "\x00\x00\x00\x10\x00\x00\x00\x00", "<html>"} {
+			for _, body := range []string{"", "{}", "[", "data: {}\n\n", "data: [DONE]\n\n", "{\"error\":{\"message\":\"no\"}}", strings.Repeat("[", 300), strings.Repeat(`{"a":`, 100), "\x00\x00\x00\x10\x00\x00\x00\x00", "<html>"} {
 				for _, arguments := range []int{0, 10, -1} {
 					w := row.Watch(llm.WatchOptions{ContentType: "application/json", Framing: f, Arguments: arguments})
 					w.Write([]byte(body))
