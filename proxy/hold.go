@@ -53,6 +53,11 @@ type screen struct {
 	// those that were passed on, so that it knows how to end them.
 	steps, seen, passed llm.Watcher
 
+	// A WebSocket goes on after its responses: from time to time renew forgets tool calls that are done with; before counts them.
+	endless bool
+	renew   func()
+	before  int
+
 	asked   bool
 	last    step
 	held    []heldFrame
@@ -70,10 +75,15 @@ type step struct {
 }
 
 func newScreen(mode policy.ResponseMode, row *llm.Row, o llm.WatchOptions, limits Limits) *screen {
-	s := &screen{mode: mode, most: limits.HeldToolCalls}
-	s.steps, s.passed = row.Watch(o), row.Watch(o)
-	o.Arguments = limits.HeldToolCalls
-	s.seen = row.Watch(o)
+	s := &screen{mode: mode, most: limits.HeldToolCalls, endless: o.Framing == llm.FramingWebSocket}
+	s.renew = func() {
+		o := o
+		s.steps, s.passed = row.Watch(o), row.Watch(o)
+		o.Arguments = limits.HeldToolCalls
+		s.seen = row.Watch(o)
+		s.asked, s.last = false, step{}
+	}
+	s.renew()
 	return s
 }
 
@@ -104,6 +114,10 @@ func (s *screen) frame(dst, wire, text []byte) (out []byte, ok bool) {
 	}
 	dst = s.letGo(dst)
 	s.passed.Write(text)
+	if s.endless && !open && calls >= mostToolCalls/2 {
+		s.before += s.callers()
+		s.renew() // those are done with
+	}
 	return append(dst, wire...), true
 }
 
@@ -177,10 +191,15 @@ func (s *screen) letGo(dst []byte) []byte {
 }
 
 // heldToolCalls is how many tool calls the caller got, or did not get, only after they were judged.
-func (s *screen) heldToolCalls() (n int) {
+func (s *screen) heldToolCalls() int {
 	if s.mode == policy.ResponseCut {
 		return 0
 	}
+	return s.before + s.callers()
+}
+
+// callers is how many tool calls there are for the caller to carry out.
+func (s *screen) callers() (n int) {
 	for _, c := range s.steps.Reply().ToolCalls {
 		if !c.ServerSide {
 			n++

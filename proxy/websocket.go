@@ -133,7 +133,8 @@ func (c *call) upgrade(res *http.Response, up io.ReadWriteCloser, deflate *webso
 	s.fromUp = websocket.NewReader(bufio.NewReaderSize(up, 16<<10), websocket.Options{Deflate: deflate != nil})
 	if deflate != nil {
 		s.inflate = websocket.NewInflater(false, s.most)
-		s.inflateUp = websocket.NewInflater(!deflate.ServerNoTakeover, c.p.limits.HeldResponse)
+		s.takeover = !deflate.ServerNoTakeover
+		s.inflateUp = websocket.NewInflater(s.takeover, c.p.limits.HeldResponse)
 	}
 	if c.verdict.Row != nil {
 		c.watch = &sideReader{watcher: c.verdict.Row.Watch(llm.WatchOptions{Framing: llm.FramingWebSocket})}
@@ -185,7 +186,8 @@ type socket struct {
 	fromUp    *websocket.Reader
 	inflateUp *websocket.Inflater
 	side      []byte // the message that is passed on as it arrives, for the watcher
-	deaf      bool   // nothing more can be read on the side
+	takeover  bool   // its messages may refer to those before
+	deaf      bool   // the message, and where they refer to it those after it, cannot be read on the side
 	held      share
 	wire      []byte // the message that is held, as it came
 	screen    *screen
@@ -627,15 +629,13 @@ func (s *socket) heard(first websocket.Frame) {
 	}
 	text := s.side
 	switch {
-	case s.deaf && (s.inflateUp == nil || !first.Compressed):
-		s.deaf = false
-		return
 	case s.deaf:
+		s.deaf = first.Compressed && s.takeover
 		return
 	case first.Compressed:
 		var err error
 		if text, err = s.inflateUp.Inflate(nil, s.side); err != nil {
-			s.deaf = true
+			s.deaf = s.takeover
 			return
 		}
 	}

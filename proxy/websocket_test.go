@@ -18,6 +18,7 @@ import (
 	coder "github.com/coder/websocket"
 
 	"sallyport.dev/sallyport/pkg/gate"
+	"sallyport.dev/sallyport/pkg/llm"
 	"sallyport.dev/sallyport/pkg/policy"
 	"sallyport.dev/sallyport/pkg/telemetry"
 	"sallyport.dev/sallyport/proxy/websocket"
@@ -641,6 +642,47 @@ func TestWebSocketToolCalls(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// A connection may have any number of tool calls, one after another, though a response may not.
+func TestWebSocketManyToolCalls(t *testing.T) {
+	const responses = 2*mostToolCalls + 10
+	r := newRig(t)
+	r.gate.mode = policy.ResponseHoldToolCalls
+	r.gate.decideReply = func(reply llm.Reply, _ int) bool {
+		return len(reply.ToolCalls) == 0 || string(reply.ToolCalls[len(reply.ToolCalls)-1].Arguments) != `{"to":"last"}`
+	}
+	message := func(i int, m string) string {
+		n := fmt.Sprint(i)
+		if i == responses-1 {
+			m = strings.ReplaceAll(m, `"x\`, `"last\`)
+		}
+		return strings.NewReplacer("resp_1", "resp_"+n, "item_1", "item_"+n, "c1", "c"+n).Replace(m)
+	}
+	r.accept(t, nil, func(ctx context.Context, c *coder.Conn, _ *http.Request) {
+		for i := range responses {
+			for _, m := range calling {
+				if c.Write(ctx, coder.MessageText, []byte(message(i, m))) != nil {
+					return
+				}
+			}
+		}
+		_, _, _ = c.Read(ctx)
+	})
+	c := r.socket(t, nil)
+	for i := range responses - 1 {
+		for _, m := range calling {
+			if got := read(t, c); got != message(i, m) {
+				t.Fatalf("response %d: %q", i, got)
+			}
+		}
+	}
+	if got := read(t, c); !strings.Contains(got, decidedRule) {
+		t.Errorf("the last one: %q", got)
+	}
+	if rec := r.records.next(t); rec.HeldToolCalls < responses { // one of which more is said after it was forgotten counts twice
+		t.Errorf("%d held", rec.HeldToolCalls)
 	}
 }
 
