@@ -381,7 +381,7 @@ var storeFields = wire.Fields{
 }
 
 // store returns the Decode of a surface that changes what the server has: pulls, pushes, makes, copies or deletes a model. All of its body
-// is one part of unknown kind.
+// is one part of unknown kind. What it names besides model, as old clients name the model and as a copy names both, is among the other models.
 func store(surface llm.Surface, operation llm.Operation, stream bool) func(*llm.Request, llm.Limits) *llm.Call {
 	return func(req *llm.Request, lim llm.Limits) *llm.Call {
 		call := &llm.Call{Provider: Provider, Surface: surface, Class: llm.ClassDeadDrop, Operation: operation, Stream: stream}
@@ -390,21 +390,22 @@ func store(surface llm.Surface, operation llm.Operation, stream bool) func(*llm.
 		if !ok {
 			return call
 		}
-		var source strictjson.Value
+		named := false
 		for k, v := range root.Members() {
 			switch {
-			case k.Is("model"), k.Is("name") && call.Model == "":
+			case k.Is("model"):
 				call.Model = string(v.Text())
-			case k.Is("source"), k.Is("from"):
-				source = v
+			case k.Is("source"), k.Is("from"), k.Is("name"), k.Is("destination"):
+				if other := string(v.Text()); other != "" {
+					named = true
+					call.OtherModels = append(call.OtherModels, other)
+				}
 			case k.Is("stream") && v.Kind() == strictjson.Bool:
 				call.Stream = v.Bool()
 			}
 		}
-		if call.Model == "" {
-			call.Model = string(source.Text())
-		} else if len(source.Text()) > 0 {
-			call.OtherModels = append(call.OtherModels, string(source.Text()))
+		if call.Model == "" && !named {
+			d.Missing(root, "model")
 		}
 		d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(root, ""), Bytes: len(root.Raw())})
 		d.Unknown(root)

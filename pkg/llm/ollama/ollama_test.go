@@ -13,7 +13,7 @@ import (
 )
 
 // fixtures are the directories of testdata, each of which is a path below /api.
-var fixtures = []string{"chat", "generate", "embed", "embeddings", "show", "create", "delete", "web_search", "web_fetch"}
+var fixtures = []string{"chat", "generate", "embed", "embeddings", "show", "create", "copy", "delete", "web_search", "web_fetch"}
 
 func row(t testing.TB, dir string) llm.Row {
 	t.Helper()
