@@ -527,7 +527,10 @@ func (s *socket) obey(v *gate.Verdict) {
 	s.state.Lock()
 	defer s.state.Unlock()
 	if strictest := s.mode.Stricter(v.Response); strictest == v.Response {
-		s.mode, s.verdict = strictest, v
+		// A copy of its own: the record goes its own way.
+		kept, record := *v, *v.Record
+		kept.Record, kept.Body = &record, nil
+		s.mode, s.verdict = strictest, &kept
 	}
 }
 
@@ -669,7 +672,7 @@ func (s *socket) screens() bool {
 // judgeReply has the provider's messages judged, as the response to the message of the caller's that asked for it.
 func (s *socket) judgeReply(r llm.Reply) gate.ResponseVerdict {
 	v := *s.answered()
-	record := *v.Record // it may be on its way out already
+	record := *v.Record
 	record.ResponseAction, record.ResponseMicros = "", 0
 	v.Record = &record
 	out := s.call.p.judgeResponse(s.call.r.Context(), &v, r, http.StatusSwitchingProtocols)
