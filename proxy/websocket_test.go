@@ -681,6 +681,9 @@ func TestWebSocketManyToolCalls(t *testing.T) {
 	if got := read(t, c); !strings.Contains(got, decidedRule) {
 		t.Errorf("the last one: %q", got)
 	}
+	if _, _, err := c.Read(t.Context()); coder.CloseStatus(err) != coder.StatusPolicyViolation {
+		t.Errorf("ended with %v", err)
+	}
 	if rec := r.records.next(t); rec.HeldToolCalls < responses { // one of which more is said after it was forgotten counts twice
 		t.Errorf("%d held", rec.HeldToolCalls)
 	}
