@@ -248,3 +248,19 @@ func TestSummary(t *testing.T) {
 		t.Errorf("class %q, server-side tools %q", c.Class, c.ServerToolClasses)
 	}
 }
+
+// A message of a WebSocket is judged as a call of the handshake's surface.
+func TestWebSocketMessage(t *testing.T) {
+	message := func(model string) *gate.Request {
+		r := chat(`{"type":"response.create","model":"` + model + `","input":"hello"}`)
+		r.Destination.Method, r.Destination.Path, r.Message = "GET", "/v1/responses", true
+		return r
+	}
+	v := newGate(t, nil).Judge(context.Background(), message("gpt-4o-mini"))
+	if !v.Release || v.Record.Call.Model != "gpt-4o-mini" || v.Record.Call.RPCMethod != "response.create" || v.Row == nil || v.Row.RefuseMessage == nil {
+		t.Errorf("%+v", v.Record)
+	}
+	if v := newGate(t, nil).Judge(context.Background(), message("gpt-9")); v.Release || v.Record.Rule != "MODEL-001" {
+		t.Errorf("%+v", v.Record)
+	}
+}

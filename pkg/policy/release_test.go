@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -213,6 +214,27 @@ func TestExactlyTellsApart(t *testing.T) {
 	if string(ka) == string(kb) {
 		t.Error("lists that differ have one key")
 	}
+}
+
+// An engine is asked from many goroutines at once; the race detector watches.
+func TestDecideConcurrently(t *testing.T) {
+	e := baseline(t)
+	e.timeout = time.Minute
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 50 {
+				in := with(func(in *Input) { in.Call.MaxTokens = int64(i % 7) })
+				if g == 0 {
+					in.Call.Model = "gpt-2"
+				}
+				if d := e.Decide(t.Context(), in); (d.Action == ActionAllow) != (g != 0) || d.Fault != FaultNone {
+					t.Errorf("%+v", d)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func releasedBy(t *testing.T, p *program, in *Input) (Obligations, bool) {
