@@ -475,7 +475,7 @@ func TestPlaintextProvider(t *testing.T) {
 		c := r.connect(t)
 		_, err := io.WriteString(c, send)
 		must(t, err)
-		must(t, c.CloseWrite())
+		_ = c.CloseWrite() // it may be refused by a reset already
 		_, _ = io.ReadAll(c)
 		if rec := r.records.next(t); rec.Destination.Kind != policy.DestinationUnknown || rec.Outcome != telemetry.OutcomeRefused {
 			t.Errorf("%s: record %+v", name, rec)
