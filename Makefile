@@ -47,8 +47,24 @@ demo-down: preflight ## Remove everything that make demo made
 .PHONY: test
 test: deps unit e2e ## Run every test: unit, network namespaces, the real cluster
 
+# The runtimes of the unmodified clients: Debian's Python packages and curl, and npm with whatever Node.js it comes with; the Node.js that runs the
+# clients is of a set version and comes from npm itself.
+CLIENT_PACKAGES := curl zstd python3-minimal python3-requests python3-httpx python3-h2 python3-aiohttp
+
+.PHONY: clients
+clients: preflight ## Install the unmodified model clients that the tests run through the gate
+	@missing=; for p in $(CLIENT_PACKAGES); do \
+	  [ "$$(dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null)" = installed ] || missing="$$missing $$p"; done; \
+	command -v npm >/dev/null || missing="$$missing nodejs npm"; \
+	[ -z "$$missing" ] || { echo "== installing$$missing"; \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; }
+	@cd e2e/clients/node && if ! cmp -s package-lock.json node_modules/installed-lock.json; then \
+	  echo "== installing the clients from npm"; \
+	  timeout 600 npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && cp package-lock.json node_modules/installed-lock.json; fi
+	@cd e2e/clients/go && $(GO) vet ./...
+
 .PHONY: unit
-unit: deps ## Run the tests that need no cluster, with the race detector
+unit: deps clients ## Run the tests that need no cluster, with the race detector
 	@$(CLUSTER) build
 	@echo "== unit, property, golden, fuzz-seed and network-namespace tests"
 	@$(GO) vet ./...

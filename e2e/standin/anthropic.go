@@ -21,7 +21,10 @@ func (s *Server) anthropic() {
 }
 
 func (s *Server) anthropicDialect() dialect {
-	return dialect{authorized: header("X-Api-Key", s.opts.AnthropicKey), fail: func(w http.ResponseWriter, status int, message string) {
+	// A key is taken as a bearer token, too.
+	byHeader, byBearer := header("X-Api-Key", s.opts.AnthropicKey), bearer(s.opts.AnthropicKey)
+	authorized := func(r *http.Request, b []byte) bool { return byHeader(r, b) || byBearer(r, b) }
+	return dialect{authorized: authorized, fail: func(w http.ResponseWriter, status int, message string) {
 		kind := "api_error"
 		switch status {
 		case http.StatusUnauthorized:

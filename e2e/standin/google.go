@@ -142,7 +142,7 @@ func writeGemini(e *exchange) {
 	}
 	whole := object{"text": e.reply.Text}
 	if e.calls() {
-		whole = object{"functionCall": object{"name": e.reply.Tool, "args": json.RawMessage(e.reply.Arguments)}}
+		whole = object{"functionCall": object{"id": e.id("call_"), "name": e.reply.Tool, "args": json.RawMessage(e.reply.Arguments)}}
 	}
 	if !e.turn.Stream {
 		e.json(answer(whole, "STOP"))

@@ -68,6 +68,7 @@ var clients = map[string]func(ctx context.Context, c *call) error{
 	"anthropic-sdk-go":          claude,
 	"google-genai-go":           gemini,
 	"aws-sdk-go-bedrockruntime": converse,
+	"aws-sdk-go-base-url":       converse,
 }
 
 func emit(v any) {

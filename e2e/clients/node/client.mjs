@@ -31,7 +31,10 @@ class Call {
 /** Each client's driver is a module, so that only one client's library is loaded. */
 const drivers = {
   "openai-node": "./openai.mjs",
+  "openai-node-base-url": "./openai.mjs",
+  "openai-node-websocket": "./openai.mjs",
   "anthropic-sdk-node": "./anthropic.mjs",
+  "anthropic-sdk-node-base-url": "./anthropic.mjs",
   "google-genai-node": "./genai.mjs",
   "aws-sdk-js-bedrockruntime": "./bedrock.mjs",
   "vercel-ai": "./ai.mjs",

@@ -1,0 +1,166 @@
+package clients
+
+import (
+	"encoding/base64"
+	"slices"
+
+	"sallyport.dev/sallyport/e2e/standin"
+)
+
+// The scenarios.
+const (
+	plain    = "plain"    // a call and its answer, in gzip where the client accepts that
+	streamed = "streamed" // the rest of the answer comes only after the client has seen its beginning
+	tools    = "tools"    // the model calls a tool and sums up its result
+	image    = "image"    // a picture goes along
+	refusal  = "refusal"  // the gate refuses the call
+	upstream = "error"    // the provider answers with an error
+	abort    = "abort"    // the client leaves in the middle of a stream
+)
+
+var (
+	conversation = []string{plain, streamed, tools, image, refusal, upstream, abort}
+	unstreamed   = []string{plain, tools, image, refusal, upstream}
+	onlyStreamed = []string{streamed, refusal, abort}
+	once         = []string{plain, refusal, upstream}
+	never        = []string{refusal} // a surface that the policy does not allow
+)
+
+// offered is a surface that a client drives.
+type offered struct {
+	surface   string
+	model     string
+	scenarios []string
+}
+
+// client is a client of the matrix.
+type client struct {
+	name string
+	// runtime says which program drives it.
+	runtime runtime
+	// from is the package or module that it is, for its version.
+	from     string
+	surfaces []offered
+	// baseURL has the variables by which the client finds the gate on the explicit way instead of by HTTPS_PROXY.
+	baseURL []string
+	// captureOnly says why the client does not run on the explicit way.
+	captureOnly string
+}
+
+type runtime string
+
+const (
+	inGo     runtime = "go"
+	inNode   runtime = "node"
+	inPython runtime = "python"
+	inCurl   runtime = "curl"
+)
+
+// Models that the policy allows, and the one that it does not.
+const (
+	gpt       = "gpt-4o-mini"
+	sonnet    = "claude-sonnet-4-5"
+	flash     = "gemini-2.5-flash"
+	bedrocked = "anthropic.claude-sonnet-4-5-20250929-v1:0"
+	embedding = "text-embedding-3-small"
+	forbidden = "model-of-nobody"
+)
+
+func openAIChat() offered       { return offered{"openai.chat_completions", gpt, conversation} }
+func openAIResponses() offered  { return offered{"openai.responses", gpt, conversation} }
+func openAIEmbeddings() offered { return offered{"openai.embeddings", embedding, once} }
+func messages() offered         { return offered{"anthropic.messages", sonnet, conversation} }
+
+func openAIOther() []offered {
+	return []offered{
+		openAIChat(), openAIResponses(), openAIEmbeddings(),
+		{"openai.completions", gpt, once},
+		{"openai.moderations", "omni-moderation-latest", once},
+		{"openai.images.generations", "gpt-image-1", once},
+		{"openai.audio.speech", "gpt-4o-mini-tts", once},
+		{"openai.audio.transcriptions", "whisper-1", once},
+		{"openai.files", "", never},
+	}
+}
+
+func gemini() []offered {
+	return []offered{
+		{"gemini.generate_content", flash, unstreamed},
+		{"gemini.stream_generate_content", flash, onlyStreamed},
+		{"gemini.count_tokens", flash, once},
+		{"gemini.embed_content", "gemini-embedding-001", once},
+	}
+}
+
+func bedrock() []offered {
+	return []offered{
+		{"bedrock.converse", bedrocked, unstreamed},
+		{"bedrock.converse_stream", bedrocked, onlyStreamed},
+		{"bedrock.invoke_model", bedrocked, once},
+		{"bedrock.invoke_model_stream", bedrocked, onlyStreamed},
+	}
+}
+
+// clients are the clients of the matrix.
+var clients = []client{
+	{name: "openai-go", runtime: inGo, from: "github.com/openai/openai-go/v3", surfaces: openAIOther()},
+	{name: "go-openai", runtime: inGo, from: "github.com/sashabaranov/go-openai", surfaces: []offered{openAIChat(), openAIEmbeddings()}},
+	{name: "anthropic-sdk-go", runtime: inGo, from: "github.com/anthropics/anthropic-sdk-go", surfaces: []offered{messages(), {"anthropic.count_tokens", sonnet, once}, {"anthropic.batches", sonnet, never}}},
+	{name: "google-genai-go", runtime: inGo, from: "google.golang.org/genai", surfaces: gemini()},
+	{name: "aws-sdk-go-bedrockruntime", runtime: inGo, from: "github.com/aws/aws-sdk-go-v2/service/bedrockruntime", surfaces: bedrock()},
+
+	{name: "aws-sdk-go-base-url", runtime: inGo, from: "github.com/aws/aws-sdk-go-v2/service/bedrockruntime", surfaces: bedrock(), baseURL: []string{"AWS_ENDPOINT_URL_BEDROCK_RUNTIME=http://127.0.0.1:15002/bedrock"}},
+
+	{name: "openai-node", runtime: inNode, from: "openai", surfaces: openAIOther()},
+	{name: "openai-node-websocket", runtime: inNode, from: "openai", surfaces: []offered{{"openai.realtime", "gpt-realtime", []string{plain, refusal}}},
+		captureOnly: "the library under its WebSockets knows of no proxy, and it asks for wss:// whatever its base URL is"},
+	{name: "openai-node-base-url", runtime: inNode, from: "openai", surfaces: []offered{openAIChat()}, baseURL: []string{"OPENAI_BASE_URL=http://127.0.0.1:15002/openai/v1"}},
+	{name: "anthropic-sdk-node", runtime: inNode, from: "@anthropic-ai/sdk", surfaces: []offered{messages(), {"anthropic.count_tokens", sonnet, once}, {"anthropic.batches", sonnet, never}, {"anthropic.files", "", never}}},
+	{name: "anthropic-sdk-node-base-url", runtime: inNode, from: "@anthropic-ai/sdk", surfaces: []offered{messages()}, baseURL: []string{"ANTHROPIC_BASE_URL=http://127.0.0.1:15002/anthropic"}},
+	{name: "google-genai-node", runtime: inNode, from: "@google/genai", surfaces: gemini()},
+	{name: "aws-sdk-js-bedrockruntime", runtime: inNode, from: "@aws-sdk/client-bedrock-runtime", surfaces: bedrock(),
+		captureOnly: "it speaks HTTP/2 alone, and knows of no proxy: it would have to be given another handler"},
+	{name: "vercel-ai", runtime: inNode, from: "ai", surfaces: []offered{openAIChat(), openAIResponses(), openAIEmbeddings(), messages(),
+		{"gemini.generate_content", flash, unstreamed}, {"gemini.stream_generate_content", flash, onlyStreamed}}},
+	{name: "langchain-openai", runtime: inNode, from: "@langchain/openai", surfaces: []offered{openAIChat(), openAIResponses(), openAIEmbeddings()}},
+	{name: "langchain-anthropic", runtime: inNode, from: "@langchain/anthropic", surfaces: []offered{messages()}},
+	{name: "mcp-sdk-node", runtime: inNode, from: "@modelcontextprotocol/sdk", surfaces: []offered{{"mcp.message", "lookup", []string{plain, refusal}}}},
+
+	{name: "python-requests", runtime: inPython, from: "python3-requests", surfaces: []offered{openAIChat(), messages()}},
+	{name: "python-httpx", runtime: inPython, from: "python3-httpx", surfaces: []offered{openAIChat(), messages()}},
+	{name: "python-aiohttp", runtime: inPython, from: "python3-aiohttp", surfaces: []offered{openAIChat(), messages()}},
+	{name: "python-urllib", runtime: inPython, from: "python3-minimal", surfaces: []offered{openAIChat(), messages()}},
+
+	{name: "curl-h1", runtime: inCurl, from: "curl", surfaces: []offered{openAIChat(), messages()}},
+	{name: "curl-h2", runtime: inCurl, from: "curl", surfaces: []offered{openAIChat(), messages()}},
+	{name: "curl-gzip", runtime: inCurl, from: "curl", surfaces: []offered{openAIChat(), messages()}},
+	{name: "curl-zstd", runtime: inCurl, from: "curl", surfaces: []offered{openAIChat(), messages()}},
+}
+
+// job is what a driver is asked for, and what its answer repeats.
+type job struct {
+	Client   string `json:"client"`
+	Surface  string `json:"surface"`
+	Scenario string `json:"scenario"`
+	Model    string `json:"model"`
+	Prompt   string `json:"prompt"`
+	Image    string `json:"image,omitempty"` // PNG in base64
+}
+
+// jobs are all that a client is asked for, in order.
+func (c client) jobs() []job {
+	var out []job
+	for _, o := range c.surfaces {
+		for _, s := range o.scenarios {
+			j := job{Client: c.name, Surface: o.surface, Scenario: s, Model: o.model, Prompt: "What does the return policy say?"}
+			if s == refusal && !slices.Equal(o.scenarios, never) {
+				j.Model = forbidden
+			}
+			if s == image {
+				j.Image = base64.StdEncoding.EncodeToString(standin.Picture)
+			}
+			out = append(out, j)
+		}
+	}
+	return out
+}
