@@ -76,7 +76,8 @@ func (d decoder) begin(role llm.Role, v strictjson.Value) {
 	d.Begin(llm.Message{Role: role, Digest: d.Digest(v, cacheMarker), Bytes: len(v.Raw())})
 }
 
-// model reads the member that names the model. Where the path names one, the member may be absent but must not differ.
+// model reads the member that names the model. Where the path names one, as Azure's deployments do, the member may be absent; where it differs it is
+// another model that policy must look at, though Azure passes over it.
 func (d decoder) model(root, v strictjson.Value) {
 	switch name := string(v.Text()); {
 	case d.call.Model == "":
@@ -84,7 +85,7 @@ func (d decoder) model(root, v strictjson.Value) {
 			d.Missing(root, "model")
 		}
 	case name != "" && name != d.call.Model:
-		d.Find(llm.FindingDuplicateKey, v, "the body names another model than the path")
+		d.call.OtherModels = append(d.call.OtherModels, name)
 	}
 	if strings.HasSuffix(d.call.Model, online) {
 		d.call.Tools = append(d.call.Tools, llm.Tool{Name: "web", Type: "plugin", ServerSide: true, Class: llm.ServerToolWebSearch, Digest: d.Digest(v, cacheMarker)})

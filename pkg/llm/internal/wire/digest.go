@@ -66,6 +66,14 @@ func plainText(block strictjson.Value, marker string) (text strictjson.Value, ok
 	return text, isText && text.Kind() == strictjson.String
 }
 
+// isMarker says whether a block is a cache marker and nothing else, as Bedrock's are.
+func isMarker(block strictjson.Value, marker string) bool {
+	for k, m := range block.Members() {
+		return block.Len() == 1 && k.Is(marker) && len(m.Raw()) <= maxMarker
+	}
+	return false
+}
+
 // content adds a message's content. A string counts as a list of one block of text.
 func (d *digester) content(v strictjson.Value, marker string) {
 	switch v.Kind() {
@@ -73,6 +81,9 @@ func (d *digester) content(v strictjson.Value, marker string) {
 		d.field('t', v.Raw())
 	case strictjson.Array:
 		for e := range v.Elements() {
+			if isMarker(e, marker) {
+				continue
+			}
 			if t, ok := plainText(e, marker); ok {
 				d.field('t', t.Raw())
 			} else if e.Kind() == strictjson.Object {

@@ -33,7 +33,7 @@ const RefusalCode = "sallyport_refused"
 // there is no way around, so that it does not look for one.
 func Explain(r llm.Refusal) string {
 	var b strings.Builder
-	b.WriteString("Sallyport refused this call before it left the pod")
+	b.WriteString("Sallyport refused this call before it was sent")
 	if m := strings.TrimSpace(r.Message); m != "" {
 		b.WriteString(": ")
 		b.WriteString(m)
@@ -47,7 +47,7 @@ func Explain(r llm.Refusal) string {
 	b.WriteString(orUnknown(r.Rule))
 	b.WriteString(", decision ")
 	b.WriteString(orUnknown(r.DecisionID))
-	b.WriteString(". Trying again, another route, host or key will not help: every way out of this pod passes the same gate. " +
+	b.WriteString(". Trying again, another route, host or key will not help: every way out passes the same gate. " +
 		"Report the rule and the decision to whoever runs this workload.")
 	return b.String()
 }

@@ -34,6 +34,8 @@ func TestDigest(t *testing.T) {
 		{"block with a marker", text, `{"role":"user","content":[{"type":"text","text":"hello","cache":{"type":"ephemeral"}}]}`, true},
 		{"order within a block of text", text, `{"role":"user","content":[{"cache":{"type":"ephemeral"},"text":"hello","type":"text"}]}`, true},
 		{"marker on a message", text, `{"role":"user","content":"hello","cache":{"type":"ephemeral"}}`, true},
+		{"marker as a block of its own", text, `{"role":"user","content":[{"type":"text","text":"hello"},{"cache":{"type":"default"}}]}`, true},
+		{"long marker as a block of its own", text, `{"role":"user","content":[{"type":"text","text":"hello"},{"cache":` + long + `}]}`, false},
 		{"marker on a block that is no text", `{"content":[{"type":"image","id":1}]}`, `{"content":[{"type":"image","id":1,"cache":{}}]}`, true},
 		{"white space between members", text, `{ "role" : "user" , "content" : "hello" }`, true},
 		{"system prompt as string or block", `"hello"`, `[{"type":"text","text":"hello","cache":{}}]`, true},
@@ -140,11 +142,11 @@ func TestDataURL(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	got := wire.Explain(llm.Refusal{})
-	if !strings.HasPrefix(got, "Sallyport refused this call before it left the pod. Rule unknown, decision unknown.") {
+	if !strings.HasPrefix(got, "Sallyport refused this call before it was sent. Rule unknown, decision unknown.") {
 		t.Errorf("%q", got)
 	}
 	got = wire.Explain(llm.Refusal{DecisionID: "d", Rule: "R-1", Message: " Because. "})
-	if !strings.HasPrefix(got, "Sallyport refused this call before it left the pod: Because. Rule R-1, decision d.") {
+	if !strings.HasPrefix(got, "Sallyport refused this call before it was sent: Because. Rule R-1, decision d.") {
 		t.Errorf("%q", got)
 	}
 }
