@@ -122,7 +122,7 @@ func (c *call) serve() {
 	switch {
 	case err == nil:
 	case errors.Is(err, errOversize):
-		c.reject(http.StatusRequestEntityTooLarge, llm.FindingOversize, fmt.Sprintf("The request is larger than %d bytes.", min(c.view.maxBytes, c.p.memory.size)))
+		c.reject(http.StatusRequestEntityTooLarge, llm.FindingOversize, fmt.Sprintf("The request is larger than %d bytes.", min(c.view.maxBytes, c.view.memory.size)))
 		return
 	case errors.Is(err, errNoMemory):
 		c.w.Header().Set("Retry-After", retryAfter)

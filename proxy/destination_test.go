@@ -156,7 +156,7 @@ func TestMayDial(t *testing.T) {
 func TestConnectNamePassesOver(t *testing.T) {
 	var dialled []string
 	c := &connector{
-		resolver: fixedResolver{addr("127.0.0.1"), addr("169.254.169.254"), addr("203.0.113.1"), addr("203.0.113.2"), addr("203.0.113.3")}, timeout: patience,
+		resolver: fixedResolver{addr("127.0.0.1"), addr("169.254.169.254"), addr("203.0.113.1"), addr("203.0.113.2"), addr("203.0.113.3")},
 		dial: func(_ context.Context, _, a string) (net.Conn, error) {
 			dialled = append(dialled, a)
 			if a == "203.0.113.2:443" {
@@ -204,6 +204,9 @@ func TestUpdateRefuses(t *testing.T) {
 		"rule of both":          func(s *Snapshot) { s.Passthrough = []Passthrough{{Host: "a.example", CIDR: "10.0.0.0/8"}} },
 		"rule of a bad network": func(s *Snapshot) { s.Passthrough = []Passthrough{{CIDR: "10.0.0.0/33"}} },
 		"negative size":         func(s *Snapshot) { s.MaxRequestBytes = -1 },
+		"size beyond all":       func(s *Snapshot) { s.MaxRequestBytes = 64<<20 + 1 },
+		"negative timeout":      func(s *Snapshot) { s.Timeouts.Idle = -time.Second },
+		"negative limit":        func(s *Snapshot) { s.Limits.Memory = -1 },
 	} {
 		s := r.snap
 		s.Providers = slices.Clone(s.Providers)
@@ -345,7 +348,7 @@ func FuzzPeek(f *testing.F) {
 		if p.protocol == protocolHTTP && p.authority != "" && strings.Count(strings.ToLower(string(b)), "host") < 1 {
 			t.Errorf("%q has the authority %q", b, p.authority)
 		}
-		d := destine(closed(), p, netip.MustParseAddrPort("203.0.113.1:443"))
+		d := destine(&view{}, p, netip.MustParseAddrPort("203.0.113.1:443"))
 		if d.model || d.kind == "passthrough" || d.byName && d.host == "" {
 			t.Errorf("%+v without a configuration", d)
 		}

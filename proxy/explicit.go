@@ -206,7 +206,7 @@ func (p *Proxy) forwardPlain(w http.ResponseWriter, r *http.Request, d *destinat
 	u.Scheme, u.Host = "http", net.JoinHostPort(host, strconv.Itoa(int(d.orig.Port())))
 	record := verdict.Record
 	(&httputil.ReverseProxy{
-		Transport: p.plain.transport, FlushInterval: -1, ErrorLog: log.New(logWriter{p.log}, "", 0),
+		Transport: v.plain.transport, FlushInterval: -1, ErrorLog: log.New(logWriter{p.log}, "", 0),
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.Out.URL = u
 			pr.Out.Host = u.Host
@@ -280,7 +280,7 @@ func (p *Proxy) serveConnect(w http.ResponseWriter, r *http.Request) {
 		declineRefused(w, verdict.Refusal)
 		return
 	}
-	up, err := p.reach(r.Context(), d, verdict.Record)
+	up, err := p.reach(r.Context(), v, d, verdict.Record)
 	if err != nil {
 		p.declineUnreachable(w, verdict.Record, err)
 		return

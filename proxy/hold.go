@@ -228,7 +228,7 @@ type screened struct {
 }
 
 func newScreened(c *call, res *http.Response, idle *time.Timer) *screened {
-	s := &screened{c: c, res: res, row: c.verdict.Row, idle: idle, share: share{of: c.p.memory}}
+	s := &screened{c: c, res: res, row: c.verdict.Row, idle: idle, share: share{of: c.view.memory}}
 	if s.row == nil {
 		s.row = surface.Lookup(c.provider.api, "", "").Row
 	}
@@ -262,7 +262,7 @@ func (s *screened) run() error {
 		s.begun = true
 		return c.stream(s.res, s.idle)
 	}
-	s.screen = newScreen(c.verdict.Response, s.row, llm.WatchOptions{ContentType: contentType, Framing: s.framing}, c.p.limits)
+	s.screen = newScreen(c.verdict.Response, s.row, llm.WatchOptions{ContentType: contentType, Framing: s.framing}, c.view.limits)
 	s.screen.judge = func(r llm.Reply) gate.ResponseVerdict {
 		return c.p.judgeResponse(c.r.Context(), c.verdict, r, s.res.StatusCode)
 	}
@@ -284,14 +284,14 @@ func (s *screened) frames() error {
 	} else if err := s.write(nil, false); err != nil {
 		return err
 	}
-	split := framing.New(s.framing, s.c.p.limits.HeldResponse)
+	split := framing.New(s.framing, s.c.view.limits.HeldResponse)
 	buf := pieces.Get().(*[32 << 10]byte)
 	defer pieces.Put(buf)
 	var out []byte
 	unsplit := 0 // bytes in split that are no whole frame
 	for {
 		n, rerr := s.res.Body.Read(buf[:])
-		s.idle.Reset(s.c.p.timeouts.Idle)
+		s.idle.Reset(s.c.view.timeouts.Idle)
 		split.Write(buf[:n])
 		unsplit += n
 		out = out[:0]
@@ -304,8 +304,8 @@ func (s *screened) frames() error {
 		if err := split.Err(); err != nil {
 			return s.deny(out, ruleHeldTooLarge, "The response cannot be judged: "+err.Error()+".")
 		}
-		if s.screen.mode == policy.ResponseHoldAll && s.screen.size > s.c.p.limits.HeldResponse {
-			return s.deny(out, ruleHeldTooLarge, fmt.Sprintf("The response is longer than the %d bytes that are held.", s.c.p.limits.HeldResponse))
+		if s.screen.mode == policy.ResponseHoldAll && s.screen.size > s.c.view.limits.HeldResponse {
+			return s.deny(out, ruleHeldTooLarge, fmt.Sprintf("The response is longer than the %d bytes that are held.", s.c.view.limits.HeldResponse))
 		}
 		if !s.share.cover(unsplit + s.screen.size) {
 			return s.deny(out, ruleHeldMemory, "No memory is left to hold the response in.")
@@ -347,7 +347,7 @@ func (s *screened) last(out, rest []byte) error {
 
 // whole holds a response until it was read and judged: one that is no stream, or one that was compressed though we asked for it not to be.
 func (s *screened) whole(coded bool) error {
-	limit := s.c.p.limits.HeldResponse
+	limit := s.c.view.limits.HeldResponse
 	tooLarge := fmt.Sprintf("The response is longer than the %d bytes that are held.", limit)
 	if s.res.ContentLength > int64(limit) {
 		return s.deny(nil, ruleHeldTooLarge, tooLarge)
@@ -367,7 +367,7 @@ func (s *screened) whole(coded bool) error {
 			}
 		}
 		n, err := s.res.Body.Read(body[len(body):cap(body)])
-		s.idle.Reset(s.c.p.timeouts.Idle)
+		s.idle.Reset(s.c.view.timeouts.Idle)
 		body = body[:len(body)+n]
 		if len(body) > limit {
 			return s.deny(nil, ruleHeldTooLarge, tooLarge)
@@ -452,10 +452,10 @@ func (s *screened) wait() {
 func (s *screened) restart() {
 	s.holding = true
 	if s.timer == nil {
-		s.timer = time.AfterFunc(s.c.p.timeouts.Hold, s.keepAlive)
+		s.timer = time.AfterFunc(s.c.view.timeouts.Hold, s.keepAlive)
 		return
 	}
-	s.timer.Reset(s.c.p.timeouts.Hold)
+	s.timer.Reset(s.c.view.timeouts.Hold)
 }
 
 // put writes to the caller, the head first. mu is held.
@@ -488,6 +488,6 @@ func (s *screened) keepAlive() {
 	}
 	if s.put(s.alive) == nil { // else the caller is gone, which ends the reading
 		s.c.verdict.Record.ResponseBytes -= int64(len(s.alive))
-		s.timer.Reset(s.c.p.timeouts.Hold)
+		s.timer.Reset(s.c.view.timeouts.Hold)
 	}
 }

@@ -331,7 +331,7 @@ func TestWhatCannotBeHeldIsWithheld(t *testing.T) {
 			if rec.Outcome != telemetry.OutcomeCut || rec.ResponseRule != tc.rule || !strings.Contains(w.Body.String(), tc.rule) || ctx.Err() == nil {
 				t.Errorf("%d %q, record %+v", w.Code, w.Body, rec)
 			}
-			if !p.memory.sem.TryAcquire(p.memory.size) {
+			if m := p.view.Load().memory; !m.sem.TryAcquire(m.size) {
 				t.Error("memory was not given back")
 			}
 		})

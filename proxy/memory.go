@@ -28,10 +28,15 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
+	return l.or(Limits{Memory: 128 << 20, HeldToolCalls: 1 << 20, HeldResponse: 16 << 20})
+}
+
+// or is l with others where it has none.
+func (l Limits) or(others Limits) Limits {
 	return Limits{
-		Memory:        cmp.Or(max(l.Memory, 0), 128<<20),
-		HeldToolCalls: cmp.Or(max(l.HeldToolCalls, 0), 1<<20),
-		HeldResponse:  cmp.Or(max(l.HeldResponse, 0), 16<<20),
+		Memory:        cmp.Or(max(l.Memory, 0), others.Memory),
+		HeldToolCalls: cmp.Or(max(l.HeldToolCalls, 0), others.HeldToolCalls),
+		HeldResponse:  cmp.Or(max(l.HeldResponse, 0), others.HeldResponse),
 	}
 }
 
@@ -202,16 +207,16 @@ const firstPart = 16 << 10
 
 // readBody reads the whole body up to the limit into memory that it has a share of. The caller ends the payload.
 func (c *call) readBody() (*payload, error) {
-	p := &payload{share: share{of: c.p.memory}}
+	p := &payload{share: share{of: c.view.memory}}
 	if c.r.Body == nil || c.r.Body == http.NoBody {
 		return p, nil
 	}
-	most := min(c.view.maxBytes, c.p.memory.size)
+	most := min(c.view.maxBytes, c.view.memory.size)
 	if c.r.ContentLength > most {
 		return p, errOversize
 	}
-	deadline := c.p.now().Add(c.p.timeouts.RequestBody)
-	ctx, cancel := context.WithTimeout(c.r.Context(), c.p.timeouts.RequestBody)
+	deadline := c.p.now().Add(c.view.timeouts.RequestBody)
+	ctx, cancel := context.WithTimeout(c.r.Context(), c.view.timeouts.RequestBody)
 	defer cancel()
 	room := c.r.ContentLength
 	if room < 0 {

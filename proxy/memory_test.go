@@ -22,10 +22,10 @@ func (r *rig) free(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := r.p.memory.sem.Acquire(ctx, r.p.memory.size); err != nil {
+	if err := r.p.view.Load().memory.sem.Acquire(ctx, r.p.view.Load().memory.size); err != nil {
 		t.Fatal("memory was not given back")
 	}
-	r.p.memory.sem.Release(r.p.memory.size)
+	r.p.view.Load().memory.sem.Release(r.p.view.Load().memory.size)
 }
 
 // Calls wait for memory that other calls have, until those were sent.
@@ -82,7 +82,7 @@ func TestNoMemory(t *testing.T) {
 					o.Timeouts.RequestBody = 50 * time.Millisecond
 				})
 				r.arrivals(t, true)
-				must(t, r.p.memory.sem.Acquire(t.Context(), 60<<10)) // what others have
+				must(t, r.p.view.Load().memory.sem.Acquire(t.Context(), 60<<10)) // what others have
 				body := io.Reader(strings.NewReader(strings.Repeat("x", tc.size)))
 				if tc.chunked {
 					body = io.MultiReader(body)
@@ -100,7 +100,7 @@ func TestNoMemory(t *testing.T) {
 				if tc.status != 200 && rec.Outcome != telemetry.OutcomeRefused {
 					t.Errorf("outcome %s", rec.Outcome)
 				}
-				r.p.memory.sem.Release(60 << 10)
+				r.p.view.Load().memory.sem.Release(60 << 10)
 				r.free(t)
 			})
 		}

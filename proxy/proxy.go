@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log"
@@ -43,46 +42,62 @@ type minter interface {
 	Leaf(ctx context.Context, host string) (*tls.Certificate, error)
 }
 
-// Timeouts bound how long the proxy waits. A field that is not positive takes its default. There is none for a whole call: a
-// stream may last as long as it moves.
+// Timeouts bound how long the proxy waits. A field that is not positive takes its default.
 type Timeouts struct {
+	CallTimeouts
+
 	// Peek is how long a connection may take to say where it wants to go; then it is an unknown destination. Default 5 s.
 	Peek time.Duration
 	// Handshake bounds the TLS handshake with the caller. Default 10 s.
 	Handshake time.Duration
-	// RequestBody bounds the arrival of a request's body. Default 2 min.
-	RequestBody time.Duration
-	// Connect bounds resolving, dialling, and the TLS handshake with the provider. Default 10 s.
-	Connect time.Duration
-	// FirstByte is how long the provider may think before its response begins. Default 10 min.
-	FirstByte time.Duration
-	// Idle is how long a response may pause. Default 10 min.
-	Idle time.Duration
 	// KeepAlive is how long a caller's connection may wait for its next call. Default 5 min.
 	KeepAlive time.Duration
-	// Hold is how long a caller hears nothing while its response is held; then it is sent what keeps it waiting, where the stream's form has such
-	// a thing. Default 10 s.
-	Hold time.Duration
 	// Close is how long the other end of a WebSocket may take to agree on closing it. Default 5 s.
 	Close time.Duration
 }
 
+// CallTimeouts bound how long the proxy waits in a call. There is none for a whole call: a stream may last as long as it moves.
+type CallTimeouts struct {
+	// RequestBody bounds the arrival of a request's body, and how long it may wait for memory. Default 2 min.
+	RequestBody time.Duration
+	// Connect bounds resolving and dialling, and the TLS handshake with the provider by itself. Default 10 s.
+	Connect time.Duration
+	// FirstByte is how long the provider may think before its response begins. Default 10 min.
+	FirstByte time.Duration
+	// Idle is how long a response, or both ends of a WebSocket, may pause. Default 10 min.
+	Idle time.Duration
+	// Hold is how long a caller hears nothing while its response is held; then it is sent what keeps it waiting, where the stream's form has such
+	// a thing. Default 10 s.
+	Hold time.Duration
+}
+
+// defaultTimeouts are in force where nobody says otherwise.
+var defaultTimeouts = Timeouts{
+	CallTimeouts: CallTimeouts{RequestBody: 2 * time.Minute, Connect: 10 * time.Second, FirstByte: 10 * time.Minute, Idle: 10 * time.Minute, Hold: 10 * time.Second},
+	Peek:         5 * time.Second, Handshake: 10 * time.Second, KeepAlive: 5 * time.Minute, Close: 5 * time.Second,
+}
+
 func (t Timeouts) withDefaults() Timeouts {
-	or := func(d *time.Duration, def time.Duration) {
-		if *d <= 0 {
-			*d = def
-		}
+	or := func(d, def time.Duration) time.Duration { return cmp.Or(max(d, 0), def) }
+	return Timeouts{
+		CallTimeouts: t.CallTimeouts.or(defaultTimeouts.CallTimeouts),
+		Peek:         or(t.Peek, defaultTimeouts.Peek),
+		Handshake:    or(t.Handshake, defaultTimeouts.Handshake),
+		KeepAlive:    or(t.KeepAlive, defaultTimeouts.KeepAlive),
+		Close:        or(t.Close, defaultTimeouts.Close),
 	}
-	or(&t.Peek, 5*time.Second)
-	or(&t.Handshake, 10*time.Second)
-	or(&t.RequestBody, 2*time.Minute)
-	or(&t.Connect, 10*time.Second)
-	or(&t.FirstByte, 10*time.Minute)
-	or(&t.Idle, 10*time.Minute)
-	or(&t.KeepAlive, 5*time.Minute)
-	or(&t.Hold, 10*time.Second)
-	or(&t.Close, 5*time.Second)
-	return t
+}
+
+// or is t with others where it has none.
+func (t CallTimeouts) or(others CallTimeouts) CallTimeouts {
+	or := func(d, def time.Duration) time.Duration { return cmp.Or(max(d, 0), def) }
+	return CallTimeouts{
+		RequestBody: or(t.RequestBody, others.RequestBody),
+		Connect:     or(t.Connect, others.Connect),
+		FirstByte:   or(t.FirstByte, others.FirstByte),
+		Idle:        or(t.Idle, others.Idle),
+		Hold:        or(t.Hold, others.Hold),
+	}
 }
 
 // Options are what a Proxy is made of. Gate, Recorder, Minter and Registerer are required.
@@ -92,9 +107,10 @@ type Options struct {
 	Minter     minter
 	Registerer prometheus.Registerer
 	// Log is told of what is wrong with the proxy, not of calls; silent if nil.
-	Log      *zap.Logger
+	Log *zap.Logger
+	// Timeouts bound how long is waited, where a Snapshot does not say otherwise.
 	Timeouts Timeouts
-	// Limits bound what is kept in memory.
+	// Limits bound what is kept in memory, where a Snapshot does not say otherwise.
 	Limits Limits
 	// MaxConnections is how many captured connections are served at once; further ones wait to be accepted. Default 8192.
 	MaxConnections int
@@ -112,7 +128,6 @@ type Proxy struct {
 	log      *zap.Logger
 	timeouts Timeouts
 	limits   Limits
-	memory   *budget
 	metrics  *metrics
 	slots    chan struct{}
 
@@ -121,8 +136,7 @@ type Proxy struct {
 
 	tls    *tls.Config
 	server *http.Server
-	ended  *handoff  // connections that are read here, on their way to server
-	plain  *upstream // for what is forwarded in the clear to no provider
+	ended  *handoff // connections that are read here, on their way to server
 
 	probed4, probed6 chan struct{} // closed when a probe has come back
 	probeOnce4       sync.Once
@@ -155,21 +169,19 @@ func New(o Options) (*Proxy, error) {
 	p := &Proxy{
 		gate: o.Gate, recorder: o.Recorder, minter: o.Minter, log: cmp.Or(o.Log, zap.NewNop()), timeouts: t, metrics: m,
 		slots:  make(chan struct{}, cmp.Or(max(o.MaxConnections, 0), 8192)),
-		limits: o.Limits.withDefaults(), memory: newBudget(o.Limits.withDefaults().Memory),
-		ended: newHandoff(), open: map[net.Conn]struct{}{},
+		limits: o.Limits.withDefaults(), ended: newHandoff(), open: map[net.Conn]struct{}{},
 		probed4: make(chan struct{}), probed6: make(chan struct{}),
 		originalDst: originalDst, now: time.Now,
 		connector: &connector{
-			resolver: o.Resolver, timeout: t.Connect,
-			dial: (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 15 * time.Second, Count: 4}}).DialContext,
+			resolver: o.Resolver,
+			dial:     (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 15 * time.Second, Count: 4}}).DialContext,
 		},
 	}
 	if p.connector.resolver == nil {
 		p.connector.resolver = &net.Resolver{PreferGo: true}
 	}
-	p.plain = newUpstream(p.connector, nil, nil, t)
 	p.idle = sync.NewCond(&p.mu)
-	p.view.Store(closed())
+	p.view.Store(p.closed())
 	p.tls = &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"h2", "http/1.1"},
@@ -225,9 +237,7 @@ func (p *Proxy) Update(s Snapshot) error {
 	p.updating.Lock()
 	defer p.updating.Unlock()
 	before := p.view.Load()
-	v, err := compile(&s, before, func(roots *x509.CertPool, addresses []netip.Addr) *upstream {
-		return newUpstream(p.connector, roots, addresses, p.timeouts)
-	})
+	v, err := p.compile(&s, before)
 	if err != nil {
 		return fmt.Errorf("update proxy: %w", err)
 	}
@@ -241,6 +251,9 @@ func (p *Proxy) Update(s Snapshot) error {
 		if v.upstreams[id] == nil {
 			u.transport.CloseIdleConnections() // those in use close when their calls end
 		}
+	}
+	if v.plain != before.plain {
+		before.plain.transport.CloseIdleConnections()
 	}
 	return nil
 }
@@ -635,10 +648,11 @@ func (p *Proxy) Drain(ctx context.Context) error {
 		p.mu.Unlock()
 		<-done
 	}
-	for _, u := range p.view.Load().upstreams {
+	v := p.view.Load()
+	for _, u := range v.upstreams {
 		u.transport.CloseIdleConnections()
 	}
-	p.plain.transport.CloseIdleConnections()
+	v.plain.transport.CloseIdleConnections()
 	return err
 }
 

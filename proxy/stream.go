@@ -95,7 +95,7 @@ func (c *call) hint(hints http.Header) {
 func (c *call) respond(ctx context.Context, cancel context.CancelCauseFunc, res *http.Response) {
 	rec := c.verdict.Record
 	rec.Status = res.StatusCode
-	idle := time.AfterFunc(c.p.timeouts.Idle, func() { cancel(errIdle) })
+	idle := time.AfterFunc(c.view.timeouts.Idle, func() { cancel(errIdle) })
 	defer idle.Stop()
 	var trailers map[string]bool
 	err := error(nil)
@@ -111,7 +111,7 @@ func (c *call) respond(ctx context.Context, cancel context.CancelCauseFunc, res 
 		if c.verdict.Row != nil {
 			arguments := 0
 			if c.verdict.JudgesResponse() {
-				arguments = c.p.limits.HeldToolCalls
+				arguments = c.view.limits.HeldToolCalls
 			}
 			c.watch = watch(c.verdict.Row, res.Header, arguments)
 		}
@@ -188,7 +188,7 @@ func (c *call) stream(res *http.Response, idle *time.Timer) error {
 	defer pieces.Put(buf)
 	for {
 		n, rerr := res.Body.Read(buf[:])
-		idle.Reset(c.p.timeouts.Idle)
+		idle.Reset(c.view.timeouts.Idle)
 		if n > 0 {
 			if _, err := c.w.Write(buf[:n]); err != nil {
 				return fmt.Errorf("%w: %w", context.Canceled, err)

@@ -26,7 +26,7 @@ func (p *Proxy) tunnel(ctx context.Context, c net.Conn, pk peeked, dest *destina
 		return
 	}
 
-	up, err := p.reach(ctx, dest, verdict.Record)
+	up, err := p.reach(ctx, v, dest, verdict.Record)
 	if err != nil {
 		reset(c)
 		return
@@ -51,7 +51,9 @@ func (p *Proxy) judgeTunnel(ctx context.Context, d *destination, v *view) (verdi
 }
 
 // reach dials a destination that is not read. What goes wrong is in the record.
-func (p *Proxy) reach(ctx context.Context, dest *destination, record *telemetry.Record) (up net.Conn, err error) {
+func (p *Proxy) reach(ctx context.Context, v *view, dest *destination, record *telemetry.Record) (up net.Conn, err error) {
+	ctx, cancel := context.WithTimeout(ctx, v.timeouts.Connect)
+	defer cancel()
 	if dest.byName || !dest.orig.Addr().IsValid() {
 		up, err = p.connector.connectName(ctx, dest.host, dest.orig.Port())
 	} else {

@@ -252,7 +252,7 @@ func TestUntrustingCallerIsNotTunnelled(t *testing.T) {
 
 func TestBeforeTheFirstSnapshot(t *testing.T) {
 	r := newRig(t)
-	r.p.view.Store(closed())
+	r.p.view.Store(r.p.closed())
 	r.gate.decide = func(q *gate.Request) bool { return !q.KillSwitch }
 	if err := tls.Client(r.connect(t), &tls.Config{ServerName: modelHost, InsecureSkipVerify: true}).Handshake(); err == nil {
 		t.Error("served")

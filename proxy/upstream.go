@@ -22,11 +22,11 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// connector makes the proxy's own connections: it resolves, refuses what must not be reached, and dials what it resolved.
+// connector makes the proxy's own connections: it resolves, refuses what must not be reached, and dials what it resolved. How long that may take
+// is the context's to say.
 type connector struct {
 	resolver Resolver
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
-	timeout  time.Duration
 }
 
 // metadata6 is the address of the instance metadata service of EC2 by IPv6.
@@ -60,8 +60,6 @@ func mayDial(a netip.Addr) bool {
 
 // connectName resolves a canonical name and dials the addresses it may, in the resolver's order.
 func (c *connector) connectName(ctx context.Context, host string, port uint16) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	// The final dot keeps the resolver from trying the pod's search domains: the name is whole.
 	addrs, err := c.resolver.LookupNetIP(ctx, "ip", host+".")
 	if err != nil {
@@ -81,8 +79,6 @@ func (c *connector) connectName(ctx context.Context, host string, port uint16) (
 
 // connectNamed dials addresses that the configuration names, whatever they are.
 func (c *connector) connectNamed(ctx context.Context, host string, addrs []netip.Addr, port uint16) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	return c.dialAny(ctx, host, addrs, port, nil)
 }
 
@@ -106,8 +102,6 @@ func (c *connector) dialAny(ctx context.Context, host string, addrs []netip.Addr
 
 // connectAddress dials an address as the caller did.
 func (c *connector) connectAddress(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	if !mayDial(a.Addr()) {
 		return nil, fmt.Errorf("connect to %s: %w", a.Addr(), errAddressRefused)
 	}
@@ -129,9 +123,11 @@ type upstream struct{ transport *http.Transport }
 
 // newUpstream makes a transport that speaks HTTP/2 where the provider does, follows nothing, decodes nothing, and gets its connections
 // from the connector: to the addresses, or where there are none, to those that the name resolves to.
-func newUpstream(c *connector, roots *x509.CertPool, addresses []netip.Addr, t Timeouts) *upstream {
+func newUpstream(c *connector, roots *x509.CertPool, addresses []netip.Addr, t CallTimeouts) *upstream {
 	return &upstream{&http.Transport{
 		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, t.Connect)
+			defer cancel()
 			host, p, err := net.SplitHostPort(address)
 			if err != nil {
 				return nil, err

@@ -17,6 +17,9 @@ import (
 // DefaultMaxRequestBytes is the largest body that is judged where the configuration says nothing.
 const DefaultMaxRequestBytes = 16 << 20
 
+// LargestMaxRequestBytes is how large the configuration may let a body be: it is kept whole while it is judged.
+const LargestMaxRequestBytes = 64 << 20
+
 // Snapshot is what the proxy is to do, as the control plane says it. The zero value refuses everything.
 type Snapshot struct {
 	// Workload is whose calls these are.
@@ -27,8 +30,14 @@ type Snapshot struct {
 	KillSwitch bool
 	// Passthrough lists destinations that are tunnelled unread, where policy allows it.
 	Passthrough []Passthrough
-	// MaxRequestBytes is the largest body that is judged; 0 means DefaultMaxRequestBytes.
+	// MaxRequestBytes is the largest body that is judged; 0 means DefaultMaxRequestBytes. More than LargestMaxRequestBytes is refused.
 	MaxRequestBytes int64
+	// Timeouts bound how long is waited in the calls that begin while the snapshot is in force. A field that is 0 is as the Options have it; a
+	// negative one is refused.
+	Timeouts CallTimeouts
+	// Limits bound what is kept of those calls. A field that is 0 is as the Options have it; a negative one is refused. Calls that are under way when
+	// Limits.Memory changes keep what they have beside it.
+	Limits Limits
 	// Providers are the model providers that the workload knows.
 	Providers []Provider
 	// Credentials are the providers' API keys by the name that Provider.Credential has.
@@ -101,6 +110,10 @@ type view struct {
 	mode        string
 	killSwitch  bool
 	maxBytes    int64
+	timeouts    CallTimeouts
+	limits      Limits
+	memory      *budget
+	plain       *upstream // for what is forwarded in the clear to no provider
 	providers   map[endpoint]*provider
 	byProvider  map[string]*provider // by name
 	passthrough []passthrough
@@ -119,16 +132,18 @@ func (r *passthrough) hasPort(port uint16) bool {
 }
 
 // closed is the view before the first snapshot.
-func closed() *view {
-	return &view{mode: modeEnforce, killSwitch: true, maxBytes: DefaultMaxRequestBytes}
+func (p *Proxy) closed() *view {
+	v := &view{mode: modeEnforce, killSwitch: true, maxBytes: DefaultMaxRequestBytes, timeouts: p.timeouts.CallTimeouts, limits: p.limits}
+	v.memory, v.plain = newBudget(v.limits.Memory), newUpstream(p.connector, nil, nil, v.timeouts)
+	return v
 }
 
 // modeEnforce is every mode but gate.ModeObserve.
 const modeEnforce = "enforce"
 
-// compile checks a snapshot. Of the view before, upstreams are taken over with their connections where roots and addresses are the same, and
-// credentials with the tokens made from them where the secret is the same.
-func compile(s *Snapshot, before *view, make func(roots *x509.CertPool, addresses []netip.Addr) *upstream) (*view, error) {
+// compile checks a snapshot. Of the view before, upstreams are taken over with their connections where roots, addresses and timeouts are the
+// same, and credentials with the tokens made from them where the secret is the same.
+func (p *Proxy) compile(s *Snapshot, before *view) (*view, error) {
 	v := &view{
 		workload: s.Workload, mode: modeEnforce, killSwitch: s.KillSwitch, maxBytes: cmp.Or(s.MaxRequestBytes, DefaultMaxRequestBytes),
 		providers: map[endpoint]*provider{}, byProvider: map[string]*provider{},
@@ -137,12 +152,22 @@ func compile(s *Snapshot, before *view, make func(roots *x509.CertPool, addresse
 	if s.Mode == gate.ModeObserve {
 		v.mode = gate.ModeObserve
 	}
-	if v.maxBytes < 0 {
-		return nil, fmt.Errorf("the largest request is %d bytes", v.maxBytes)
+	if v.maxBytes < 0 || v.maxBytes > LargestMaxRequestBytes {
+		return nil, fmt.Errorf("the largest request is %d bytes; it may be %d at most", v.maxBytes, LargestMaxRequestBytes)
 	}
-	for _, p := range s.Providers {
-		if err := v.addProvider(&p, s.Credentials, before, make); err != nil {
-			return nil, fmt.Errorf("provider %q: %w", p.Name, err)
+	if t := s.Timeouts; min(t.RequestBody, t.Connect, t.FirstByte, t.Idle, t.Hold) < 0 {
+		return nil, fmt.Errorf("a timeout is negative: %+v", t)
+	}
+	if l := s.Limits; l.Memory < 0 || l.HeldToolCalls < 0 || l.HeldResponse < 0 {
+		return nil, fmt.Errorf("a limit is negative: %+v", l)
+	}
+	v.settle(s, before, p)
+	connect := func(roots *x509.CertPool, addresses []netip.Addr) *upstream {
+		return newUpstream(p.connector, roots, addresses, v.timeouts)
+	}
+	for _, at := range s.Providers {
+		if err := v.addProvider(&at, s.Credentials, before, connect); err != nil {
+			return nil, fmt.Errorf("provider %q: %w", at.Name, err)
 		}
 	}
 	for i, r := range s.Passthrough {
@@ -162,6 +187,23 @@ func compile(s *Snapshot, before *view, make func(roots *x509.CertPool, addresse
 		v.passthrough = append(v.passthrough, rule)
 	}
 	return v, nil
+}
+
+// settle finds the timeouts and limits, and what depends on them alone. Of the view before, what has the same is taken over.
+func (v *view) settle(s *Snapshot, before *view, p *Proxy) {
+	v.timeouts = s.Timeouts.or(p.timeouts.CallTimeouts)
+	v.limits = s.Limits.or(p.limits)
+	if v.memory = before.memory; v.memory.size != v.limits.Memory {
+		v.memory = newBudget(v.limits.Memory)
+	}
+	if v.plain = before.plain; !v.timeouts.connectsAs(before.timeouts) {
+		v.plain = newUpstream(p.connector, nil, nil, v.timeouts)
+	}
+}
+
+// connectsAs says whether an upstream made for the one serves the other.
+func (t CallTimeouts) connectsAs(other CallTimeouts) bool {
+	return t.Connect == other.Connect && t.FirstByte == other.FirstByte
 }
 
 func (v *view) addProvider(p *Provider, credentials map[string][]byte, before *view, make func(*x509.CertPool, []netip.Addr) *upstream) error {
@@ -188,7 +230,7 @@ func (v *view) addProvider(p *Provider, credentials map[string][]byte, before *v
 	if p.Credential != "" {
 		out.credential = v.addCredential(p.API, credentials[p.Credential], hosts, before)
 	}
-	id := sha256.Sum256(fmt.Append(nil, addresses, p.CABundle))
+	id := sha256.Sum256(fmt.Append(nil, addresses, v.timeouts.Connect, v.timeouts.FirstByte, p.CABundle))
 	switch {
 	case v.upstreams[id] != nil:
 		out.upstream = v.upstreams[id]

@@ -126,15 +126,15 @@ func (c *call) upgrade(res *http.Response, up io.ReadWriteCloser, deflate *webso
 	}
 
 	s := &socket{
-		call: c, caller: caller, up: up, most: int(min(c.view.maxBytes, c.p.memory.size)), share: share{of: c.p.memory},
-		held: share{of: c.p.memory}, mode: c.verdict.Response, verdict: c.verdict,
+		call: c, caller: caller, up: up, most: int(min(c.view.maxBytes, c.view.memory.size)), share: share{of: c.view.memory},
+		held: share{of: c.view.memory}, mode: c.verdict.Response, verdict: c.verdict,
 	}
 	s.fromCaller = websocket.NewReader(buffered.Reader, websocket.Options{Masked: true, Deflate: deflate != nil, MaxMessage: int64(s.most)})
 	s.fromUp = websocket.NewReader(bufio.NewReaderSize(up, 16<<10), websocket.Options{Deflate: deflate != nil})
 	if deflate != nil {
 		s.inflate = websocket.NewInflater(false, s.most)
 		s.takeover = !deflate.ServerNoTakeover
-		s.inflateUp = websocket.NewInflater(s.takeover, c.p.limits.HeldResponse)
+		s.inflateUp = websocket.NewInflater(s.takeover, c.view.limits.HeldResponse)
 	}
 	if c.verdict.Row != nil {
 		c.watch = &sideReader{watcher: c.verdict.Row.Watch(llm.WatchOptions{Framing: llm.FramingWebSocket})}
@@ -223,7 +223,7 @@ var errClosed = errors.New("closed")
 func (s *socket) relay() error {
 	expired := make(chan struct{})
 	once := sync.OnceFunc(func() { close(expired) })
-	s.idle = time.AfterFunc(s.call.p.timeouts.Idle, func() {
+	s.idle = time.AfterFunc(s.call.view.timeouts.Idle, func() {
 		once()
 		s.close()
 	})
@@ -254,7 +254,7 @@ func (s *socket) relay() error {
 }
 
 // moved notes that the connection is in use.
-func (s *socket) moved() { s.idle.Reset(s.call.p.timeouts.Idle) }
+func (s *socket) moved() { s.idle.Reset(s.call.view.timeouts.Idle) }
 
 // fresh is a frame's mask.
 func fresh() *[4]byte {
@@ -616,7 +616,7 @@ func (s *socket) overhear(p []byte) {
 	if s.deaf || s.call.watch == nil {
 		return
 	}
-	if n := len(s.side) + len(p); n > s.call.p.limits.HeldResponse || !s.held.cover(n) {
+	if n := len(s.side) + len(p); n > s.call.view.limits.HeldResponse || !s.held.cover(n) {
 		s.deaf = true
 		s.side = nil
 		s.held.release()
@@ -661,7 +661,7 @@ func (s *socket) screens() bool {
 		if row == nil {
 			row = surface.Lookup(s.call.provider.api, "", "").Row
 		}
-		s.screen = newScreen(s.mode, row, llm.WatchOptions{Framing: llm.FramingWebSocket}, s.call.p.limits)
+		s.screen = newScreen(s.mode, row, llm.WatchOptions{Framing: llm.FramingWebSocket}, s.call.view.limits)
 		s.screen.judge, s.screen.withhold = s.judgeReply, s.withhold
 		s.call.judged = true
 	}
@@ -699,7 +699,7 @@ func (s *socket) withhold(rule, message string) gate.ResponseVerdict {
 
 // take reads a frame of a message that is held, and passes the message on when it is whole and judged.
 func (s *socket) take(first, f websocket.Frame) error {
-	limit := s.call.p.limits.HeldResponse
+	limit := s.call.view.limits.HeldResponse
 	if s.deaf && first.Compressed {
 		return s.end(s.withhold(ruleHeldCoding, "The response is compressed in a way that cannot be read any more."))
 	}
@@ -776,9 +776,9 @@ func (s *socket) waiting(held bool) {
 	case !held:
 		s.ping.Stop()
 	case s.ping == nil:
-		s.ping = time.AfterFunc(s.call.p.timeouts.Hold, s.keepAlive)
+		s.ping = time.AfterFunc(s.call.view.timeouts.Hold, s.keepAlive)
 	default:
-		s.ping.Reset(s.call.p.timeouts.Hold)
+		s.ping.Reset(s.call.view.timeouts.Hold)
 	}
 	s.pinging = held
 }
@@ -790,6 +790,6 @@ func (s *socket) keepAlive() {
 		return
 	}
 	if _, err := s.caller.Write(websocket.AppendFrame(nil, websocket.Frame{Fin: true, Opcode: websocket.Ping}, nil, []byte(holdPing))); err == nil {
-		s.ping.Reset(s.call.p.timeouts.Hold)
+		s.ping.Reset(s.call.view.timeouts.Hold)
 	}
 }
