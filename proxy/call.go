@@ -234,10 +234,10 @@ func (c *call) outgoing(ctx context.Context, body []byte) (*http.Request, error)
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = []string{""} // else net/http names itself
 	}
-	if h.Get("Traceparent") == "" || telemetryTrace(h.Get("Traceparent")) != c.trace.TraceID {
-		h.Del("Tracestate") // it belongs to a trace that was not carried on
+	// A trace is carried on, never begun towards the provider: what the caller did not send, the provider does not see.
+	if telemetryTrace(h.Get("Traceparent")) == c.trace.TraceID {
+		h.Set("Traceparent", c.trace.Header())
 	}
-	h.Set("Traceparent", c.trace.Header())
 	out := (&http.Request{
 		Method: c.r.Method, URL: u, Header: h, Host: u.Host,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

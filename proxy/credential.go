@@ -114,7 +114,8 @@ func (c *credential) apply(r *http.Request, body []byte, now time.Time) error {
 	}
 	if c.api == apiBedrock {
 		for name := range r.Header {
-			if strings.HasPrefix(strings.ToLower(name), "x-amz-") {
+			// The user agent is no part of the signature, and the SDK's own.
+			if name != "X-Amz-User-Agent" && strings.HasPrefix(strings.ToLower(name), "x-amz-") {
 				delete(r.Header, name)
 			}
 		}

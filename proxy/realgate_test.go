@@ -10,6 +10,7 @@ import (
 
 	coder "github.com/coder/websocket"
 
+	library "sallyport.dev/sallyport/deploy/policy"
 	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/features"
 	"sallyport.dev/sallyport/pkg/gate"
@@ -124,6 +125,121 @@ func TestPolicyOnMessages(t *testing.T) {
 	for _, want := range []telemetry.Outcome{telemetry.OutcomeReleased, telemetry.OutcomeRefused, telemetry.OutcomeReleased, telemetry.OutcomeCut} {
 		if rec := r.records.next(t); rec.Outcome != want {
 			t.Errorf("%s by %s, want %s", rec.Outcome, rec.Rule, want)
+		}
+	}
+}
+
+// baselineFor is the baseline bundle with one model on the provider's list.
+func baselineFor(t testing.TB, models string) func(*Options) {
+	t.Helper()
+	modules := library.Baseline()
+	const list = "models := {\n"
+	text := modules["baseline.rego"]
+	modules["baseline.rego"] = strings.Replace(text, list, list+"\t\"model\": {"+models+"},\n", 1)
+	if modules["baseline.rego"] == text {
+		t.Fatal("the baseline has no list of models any more")
+	}
+	engine, err := policy.NewStatic(modules)
+	must(t, err)
+	return func(o *Options) {
+		o.Gate = &gate.Gate{Policy: engine, Model: func() *detector.Model { return nil }, Sessions: features.NewSessions(0, 0), Limits: llm.DefaultLimits()}
+	}
+}
+
+// Most messages of a WebSocket name no model. They are judged as for the one that the handshake named, or the last message that was released.
+func TestBaselineOnSessions(t *testing.T) {
+	const (
+		item     = `{"type":"conversation.item.create","item":{"type":"message","role":"user","content":[{"type":"input_text","text":"hello"}]}}`
+		respond  = `{"type":"response.create"}`
+		live     = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
+		setup    = `{"setup":{"model":"models/listed"}}`
+		turn     = `{"clientContent":{"turns":[{"role":"user","parts":[{"text":"hello"}]}],"turnComplete":true}}`
+		create   = `{"type":"response.create","model":"listed","input":"hello"}`
+		steer    = `{"type":"response.steer","input":"not so fast","previous_response_id":"resp_1"}`
+		whisper  = `{"type":"session.update","session":{"type":"realtime","audio":{"input":{"transcription":{"model":"listed-too"}}}}}`
+		whispers = `{"type":"session.update","session":{"type":"transcription","audio":{"input":{"transcription":{"model":"listed-too"}}}}}`
+	)
+	type message struct{ text, rule, model string } // rule is "" where it is released
+	for name, tc := range map[string]struct {
+		api, target string
+		rule        string // of the handshake
+		messages    []message
+	}{
+		"realtime, the handshake's model": {"openai", "/v1/realtime?model=listed", "", []message{{item, "", "listed"}, {respond, "", "listed"}}},
+		"realtime, a model of no list":    {"openai", "/v1/realtime?model=other", "MODEL-001", nil},
+		"realtime, another listed model": {"openai", "/v1/realtime?model=listed", "", []message{
+			{`{"type":"session.update","session":{"model":"listed-too"}}`, "", "listed-too"}, {respond, "", "listed-too"}}},
+		"realtime, a switch to no list": {"openai", "/v1/realtime?model=listed", "", []message{
+			{`{"type":"session.update","session":{"model":"other"}}`, "MODEL-001", "other"}, {respond, "", "listed"},
+			{`{"type":"response.create","response":{"model":"other"}}`, "MODEL-001", "other"}, {respond, "", "listed"}}},
+		"realtime, transcription": {"openai", "/v1/realtime?model=listed", "", []message{
+			{strings.Replace(whisper, "listed-too", "other", 1), "MODEL-002", "listed"}, {respond, "", "listed"}, {whisper, "", "listed"}, {respond, "", "listed"}}},
+		"transcription alone": {"openai", "/v1/realtime?intent=transcription", "", []message{
+			{`{"type":"input_audio_buffer.append","audio":"AAAA"}`, "MODEL-001", ""}, {whispers, "", "listed-too"}, {`{"type":"input_audio_buffer.append","audio":"AAAA"}`, "", "listed-too"}}},
+		"nobody says the model":             {"openai", "/v1/realtime?call_id=rtc_1", "", []message{{whisper, "MODEL-001", ""}, {respond, "MODEL-001", ""}}},
+		"responses":                         {"openai", "/v1/responses", "", []message{{create, "", "listed"}, {steer, "", "listed"}}},
+		"responses, a model of no list":     {"openai", "/v1/responses", "", []message{{strings.Replace(create, "listed", "other", 1), "MODEL-001", "other"}, {steer, "MODEL-001", ""}}},
+		"responses, a switch to no list":    {"openai", "/v1/responses", "", []message{{create, "", "listed"}, {strings.Replace(create, "listed", "other", 1), "MODEL-001", "other"}, {steer, "", "listed"}}},
+		"responses, steered before a model": {"openai", "/v1/responses", "", []message{{steer, "MODEL-001", ""}}},
+		"live":                              {"gemini", live, "", []message{{setup, "", "listed"}, {turn, "", "listed"}, {`{"realtimeInput":{"text":"hello"}}`, "", "listed"}}},
+		"live, a model of no list":          {"gemini", live, "", []message{{`{"setup":{"model":"models/other"}}`, "MODEL-001", "other"}, {turn, "MODEL-001", ""}}},
+		"live, a switch to no list":         {"gemini", live, "", []message{{setup, "", "listed"}, {`{"setup":{"model":"models/other"}}`, "MODEL-001", "other"}, {turn, "", "listed"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, baselineFor(t, `"listed", "listed-too"`))
+			r.snap.Providers[0].API = tc.api
+			must(t, r.p.Update(r.snap))
+			r.accept(t, nil, echoMessages)
+			client := r.client(t, false)
+			client.Timeout = 0 // it would count for the connection
+			c, res, err := coder.Dial(t.Context(), "wss://"+modelHost+tc.target, &coder.DialOptions{HTTPClient: client})
+			if tc.rule != "" {
+				if rec := r.records.next(t); err == nil || rec.Rule != tc.rule {
+					t.Errorf("%v, record %+v", err, rec)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatalf("dial: %v %+v", err, res)
+			}
+			for _, m := range tc.messages {
+				say(t, c, m.text)
+				got, rec := read(t, c), r.records.next(t)
+				if (got == m.text) != (m.rule == "") || m.rule != "" && !strings.Contains(got, m.rule) || rec.Rule != m.rule || rec.Call.Model != m.model {
+					t.Errorf("%s: got %s, record %+v", m.text, got, rec)
+				}
+			}
+			must(t, c.Close(coder.StatusNormalClosure, ""))
+			if rec := r.records.next(t); rec.Outcome != telemetry.OutcomeReleased || rec.Status != 101 {
+				t.Errorf("the session's record is %+v", rec)
+			}
+		})
+	}
+}
+
+// What a session's other models are stays in sight of the policy.
+func TestOtherModelsOfASession(t *testing.T) {
+	r := newRig(t, baselineFor(t, `"gpt-realtime", "listed", "listed-too", "third"`))
+	r.accept(t, nil, echoMessages)
+	c := r.socket(t, nil)
+	defer func() { _ = c.CloseNow() }()
+	for _, m := range []struct {
+		text  string
+		model string
+		other string
+	}{
+		{`{"type":"session.update","session":{"model":"listed"}}`, "listed", "[]"},
+		{`{"type":"session.update","session":{"audio":{"input":{"transcription":{"model":"listed-too"}}}}}`, "listed", "[listed-too]"},
+		{`{"type":"response.create"}`, "listed", "[listed-too]"},
+		{`{"type":"session.update","session":{"model":"listed","input_audio_transcription":{"model":"third"}}}`, "listed", "[third listed-too]"},
+		{`{"type":"response.create"}`, "listed", "[third listed-too]"},
+		{`{"type":"session.update","session":{"model":"third"}}`, "third", "[]"},
+		{`{"type":"response.create"}`, "third", "[]"},
+	} {
+		say(t, c, m.text)
+		read(t, c)
+		if rec := r.records.next(t); rec.Outcome != telemetry.OutcomeReleased || rec.Call.Model != m.model || fmt.Sprint(rec.Call.OtherModels) != m.other {
+			t.Errorf("%s: %s %s, %q and %q", m.text, rec.Outcome, rec.Rule, rec.Call.Model, rec.Call.OtherModels)
 		}
 	}
 }

@@ -128,6 +128,7 @@ func (c *call) upgrade(res *http.Response, up io.ReadWriteCloser, deflate *webso
 	s := &socket{
 		call: c, caller: caller, up: up, most: int(min(c.view.maxBytes, c.view.memory.size)), share: share{of: c.view.memory},
 		held: share{of: c.view.memory}, mode: c.verdict.Response, verdict: c.verdict,
+		session: gate.NewSession(c.verdict),
 	}
 	s.fromCaller = websocket.NewReader(buffered.Reader, websocket.Options{Masked: true, Deflate: deflate != nil, MaxMessage: int64(s.most)})
 	s.fromUp = websocket.NewReader(bufio.NewReaderSize(up, 16<<10), websocket.Options{Deflate: deflate != nil})
@@ -181,6 +182,7 @@ type socket struct {
 	fromCaller *websocket.Reader
 	inflate    *websocket.Inflater
 	share      share
+	session    *gate.Session
 
 	// Of the goroutine that reads the provider.
 	fromUp    *websocket.Reader
@@ -450,7 +452,7 @@ func (s *socket) judge(text []byte, broken string) (*gate.Verdict, time.Time) {
 		broken = "The destination is no model provider any more."
 	}
 	req := c.request(text)
-	req.Message, req.ContentType, req.ContentEncoding = true, "application/json", ""
+	req.Message, req.Session, req.ContentType, req.ContentEncoding = true, s.session, "application/json", ""
 	if broken != "" {
 		req.Body, req.Findings = nil, []llm.Finding{{Code: FindingMessage, Detail: broken}}
 	}
@@ -492,6 +494,7 @@ func (s *socket) message(m *incoming) error {
 	if !v.Release {
 		return s.refuseMessage(v)
 	}
+	s.session.Released(v)
 	s.obey(v)
 	var out []byte
 	if v.Body != nil {

@@ -61,6 +61,8 @@ type Request struct {
 	// Message says that Body is a message that the caller sent on a WebSocket, the handshake of which was judged before. Destination.Method is
 	// that of the handshake, GET.
 	Message bool
+	// Session is that of a message: what those before it named. Nil is one that named nothing.
+	Session *Session
 	// MaxBytes is how large the body may be, its content coding taken off, in place of the gate's own limit; 0 leaves that.
 	MaxBytes int64
 	// Findings are what the reader of the request already objected to, such as a body over the limit.
@@ -85,6 +87,7 @@ type Verdict struct {
 
 	in          *policy.Input // what the response is judged with; nil where the call was not judged here
 	judgesReply bool          // some bundle asks for the response to be judged
+	named       named         // of a WebSocket
 }
 
 // JudgesResponse says whether some bundle asks for the response to be judged, if only for the record: then the arguments of its tool calls are
@@ -122,6 +125,7 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 		match := surface.Lookup(r.API, r.Destination.Method, below(r.BasePath, r.Destination.Path))
 		v.Row = match.Row
 		plain, call := g.decode(match, r)
+		v.inSession(call, r)
 		rec.DecodeMicros = watch.lap()
 
 		if len(call.Messages) > 0 {
@@ -192,12 +196,12 @@ func (g *Gate) decode(m surface.Match, r *Request) (plain []byte, call *llm.Call
 	if len(findings) > 0 {
 		return nil, &llm.Call{Provider: r.API, Surface: m.Surface, Class: m.Class, Operation: m.Operation, BodyBytes: len(r.Body), Findings: findings}
 	}
-	method := r.Destination.Method
+	method, query := r.Destination.Method, r.Query
 	if r.Message {
-		method = llm.MethodMessage
+		method, query = llm.MethodMessage, "" // which was judged with the handshake: what the message says is its own
 	}
 	return plain, m.Decode(&llm.Request{
-		Method: method, Path: below(r.BasePath, r.Destination.Path), Query: r.Query, Vars: m.Vars,
+		Method: method, Path: below(r.BasePath, r.Destination.Path), Query: query, Vars: m.Vars,
 		ContentType: r.ContentType, Header: r.Header, Body: plain,
 	}, limits)
 }

@@ -1,0 +1,68 @@
+package gate_test
+
+import (
+	"fmt"
+	"testing"
+
+	"sallyport.dev/sallyport/pkg/gate"
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/telemetry"
+)
+
+func realtime(query, message string) *gate.Request {
+	r := chat("")
+	r.Destination.Method, r.Destination.Path, r.Query, r.ContentType = "GET", "/v1/realtime", query, ""
+	if message != "" {
+		r.Message, r.ContentType, r.Body = true, "application/json", []byte(message)
+	}
+	return r
+}
+
+// A handshake that names no model asks none, and a message that was not released changes nothing.
+func TestSession(t *testing.T) {
+	g := newGate(t, nil)
+	const respond = `{"type":"response.create"}`
+	handshake := g.Judge(t.Context(), realtime("", ""))
+	if !handshake.Release || handshake.Record.Call.Class != string(llm.ClassAuxiliary) {
+		t.Fatalf("the handshake: %+v", handshake.Record)
+	}
+	s := gate.NewSession(handshake)
+	for _, m := range []struct {
+		text  string
+		model string // "" where it is refused
+	}{
+		{respond, ""},
+		{`{"type":"session.update","session":{"model":"gpt-9"}}`, ""},
+		{respond, ""},
+		{`{"type":"session.update","session":{"model":"gpt-4o"}}`, "gpt-4o"},
+		{respond, "gpt-4o"},
+	} {
+		r := realtime("", m.text)
+		r.Session = s
+		v := g.Judge(t.Context(), r)
+		if v.Release != (m.model != "") || v.Release && v.Record.Call.Model != m.model {
+			t.Errorf("%s: %+v", m.text, v.Record)
+		}
+		if v.Release {
+			s.Released(v)
+		}
+	}
+	if v := g.Judge(t.Context(), realtime("", respond)); v.Record.Outcome != telemetry.OutcomeRefused {
+		t.Errorf("a message of no session: %+v", v.Record)
+	}
+}
+
+// What a session remembers has a bound, whatever was released.
+func TestSessionIsBounded(t *testing.T) {
+	g := newGate(t, nil)
+	s := gate.NewSession(g.Judge(t.Context(), realtime("model=gpt-4o", "")))
+	for i := range 200 {
+		r := realtime("", fmt.Sprintf(`{"type":"session.update","session":{"audio":{"input":{"transcription":{"model":"m-%d"}}}}}`, i))
+		r.Session, r.Mode = s, gate.ModeObserve
+		v := g.Judge(t.Context(), r)
+		if n := len(v.Record.Call.OtherModels); !v.Release || n > 65 || v.Record.Call.OtherModels[0] != fmt.Sprint("m-", i) {
+			t.Fatalf("%d models after %d: %+v", n, i, v.Record)
+		}
+		s.Released(v)
+	}
+}
