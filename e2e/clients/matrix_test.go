@@ -276,8 +276,8 @@ func checkRefusal(fail func(string, ...any), o outcome, j job) {
 }
 
 // ownHeaders are not compared. They differ from call to call; or are the credential, which the gate replaces, and what comes with a signature; or
-// belong to one hop; or carry the trace that the gate begins where the caller has none.
-var ownHeaders = []string{"Connection", "Keep-Alive", "Te", "Traceparent", "X-Amz-User-Agent", "Authorization", "X-Api-Key", "X-Goog-Api-Key", "Amz-Sdk-Invocation-Id", "X-Amz-Date", "X-Amz-Content-Sha256", "Idempotency-Key", "Sec-Websocket-Key"}
+// belong to one hop.
+var ownHeaders = []string{"Connection", "Keep-Alive", "Te", "Authorization", "X-Api-Key", "X-Goog-Api-Key", "Amz-Sdk-Invocation-Id", "X-Amz-Date", "X-Amz-Content-Sha256", "Idempotency-Key", "Sec-Websocket-Key"}
 
 // differences are what the provider can see of the gate, in other headers than the caller's own.
 func differences(direct, gated standin.Received, own []string) []string {

@@ -410,7 +410,7 @@ func FuzzDecide(f *testing.F) {
 			in.Anomaly.Score, in.Call.MaxTokens, in.Session.Tainted = score, tokens, tainted
 		})
 		d := e.Decide(t.Context(), in)
-		if d.Action == ActionAllow && (!(score >= 0 && score <= in.Anomaly.Threshold) || tokens > 16384 || provider != "openai" && provider != "anthropic") {
+		if d.Action == ActionAllow && (!(score >= 0 && score <= in.Anomaly.Threshold) || tokens > 65536 || provider != "openai" && provider != "anthropic") {
 			t.Errorf("allowed %+v", in)
 		}
 		if d.Fault == FaultError || d.Fault == FaultMalformed || d.Fault == FaultUndefined {

@@ -33,7 +33,7 @@ surfaces := set()
 server_tool_classes := set()
 
 # Output tokens that a call may ask for. A call that asks for no limit (-1) gets the provider's own.
-max_tokens := 16384
+max_tokens := 65536
 
 # A tool whose name begins with one of these words reads and does nothing else.
 reading := {"count", "describe", "find", "get", "list", "lookup", "read", "search", "show", "view"}

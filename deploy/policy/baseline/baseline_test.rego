@@ -63,7 +63,7 @@ test_allows[name] if {
 		"list of models": surface("auxiliary", "openai.models"),
 		"moderation without a model": surface("auxiliary", "openai.moderations"),
 		"no limit on output": with_field("/call/max_tokens", -1),
-		"limit on output reached": with_field("/call/max_tokens", 16384),
+		"limit on output reached": with_field("/call/max_tokens", 65536),
 		"unknown top-level fields": with_field("/call/unknown_fields", ["store"]),
 		"cold detector": with_field("/anomaly", object.union(call.anomaly, {
 			"ready": false, "score": 0, "percentile": 0, "threshold": 0,
@@ -103,7 +103,7 @@ test_denies[name] if {
 			{"op": "replace", "path": "/call/class", "value": "auxiliary"},
 			{"op": "replace", "path": "/call/model", "value": "x"},
 		])},
-		"too many output tokens": {"rule": "COST-001", "input": with_field("/call/max_tokens", 16385)},
+		"too many output tokens": {"rule": "COST-001", "input": with_field("/call/max_tokens", 65537)},
 	}
 	rules(tc.input) == {tc.rule}
 	not baseline.allow with input as tc.input
