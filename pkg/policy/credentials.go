@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"time"
@@ -45,6 +46,8 @@ func newCredentials(c Config) (*credentials, error) {
 		client: &http.Client{
 			Timeout: wait + requestMargin,
 			Transport: boundedTransport{&http.Transport{
+				// A connection that was begun while nobody answered is not waited for when somebody does again.
+				DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 				TLSClientConfig:     &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
 				TLSHandshakeTimeout: 10 * time.Second,
 				IdleConnTimeout:     90 * time.Second,

@@ -26,7 +26,7 @@ import (
 // Defaults of a Config.
 const (
 	DefaultLongPoll = 60 * time.Second
-	DefaultMaxRetry = 30 * time.Second
+	DefaultMaxRetry = 15 * time.Second
 )
 
 // Names that OPA's configuration needs and nobody else sees, but for the partition, which is part of the path of status reports.
