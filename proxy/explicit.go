@@ -3,6 +3,8 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/subtle"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -31,7 +33,9 @@ import (
 //	GET http://host/path         as HTTP_PROXY has it; a plaintext provider is judged in full, others as a tunnel is
 //	GET /<provider>/path         as a base URL has it: http://listener/<provider> stands for the first host of the provider, with its scheme and port
 //
-// The listener must be one that only those can reach whose calls these are: nobody is asked who they are.
+// With Options.ExplicitToken a caller must show the token: in Proxy-Authorization, as http://sallyport:<token>@listener in HTTPS_PROXY and HTTP_PROXY
+// has it, or in the path, as http://listener/<token>/<provider> has it. Without one nobody is asked who they are, and the listener must be one
+// that only those can reach whose calls these are.
 func (p *Proxy) ServeExplicit(l net.Listener) error { return p.accept(l, p.handleExplicit) }
 
 // handleExplicit hands a connection to the HTTP server.
@@ -53,6 +57,9 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	p.begin()
 	defer p.end()
+	if !p.authorize(w, r) {
+		return
+	}
 	switch {
 	case r.Method == http.MethodConnect:
 		p.serveConnect(w, r)
@@ -61,6 +68,61 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		p.serveAbsolute(w, r)
 	}
+}
+
+// explicitToken is what callers of the explicit proxy show, in its two forms.
+type explicitToken struct{ segment, basic string }
+
+// newExplicitToken wants a token that can stand in a path and in a URL's user part as it is. It returns nil for the empty one.
+func newExplicitToken(token string) (*explicitToken, error) {
+	if token == "" {
+		return nil, nil
+	}
+	for _, c := range []byte(token) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
+			return nil, errors.New("the token of the explicit proxy may have letters, digits, hyphens and underscores only")
+		}
+	}
+	return &explicitToken{token, base64.StdEncoding.EncodeToString([]byte(explicitUser + ":" + token))}, nil
+}
+
+// explicitUser is the user that the token is the password of.
+const explicitUser = "sallyport"
+
+// authorize says whether the caller has shown the token, and answers one that has not. The token is taken out of the request: nothing that is made of
+// it has it.
+func (p *Proxy) authorize(w http.ResponseWriter, r *http.Request) bool {
+	t := p.token
+	if t == nil {
+		return true
+	}
+	shown := r.Header.Values("Proxy-Authorization")
+	r.Header.Del("Proxy-Authorization")
+	const how = "The explicit proxy serves only those who show its token: "
+	if r.Method != http.MethodConnect && strings.HasPrefix(r.RequestURI, "/") {
+		segment, rest, _ := strings.Cut(r.RequestURI[1:], "/")
+		if !same(segment, t.segment) {
+			p.metrics.connections.WithLabelValues("unauthorized").Inc()
+			decline(w, http.StatusForbidden, how+"http://<this address>/<token>/<provider>/<path>. The base URL that was set for this command has it.\n")
+			return false
+		}
+		r.RequestURI, r.URL = "/"+rest, &url.URL{Path: "/"} // serveAs reads the target
+		return true
+	}
+	if len(shown) == 1 {
+		if scheme, value, ok := strings.Cut(shown[0], " "); ok && strings.EqualFold(scheme, "Basic") && same(strings.TrimSpace(value), t.basic) {
+			return true
+		}
+	}
+	p.metrics.connections.WithLabelValues("unauthorized").Inc()
+	w.Header().Set("Proxy-Authenticate", `Basic realm="sallyport"`)
+	decline(w, http.StatusProxyAuthRequired, how+"http://"+explicitUser+":<token>@<this address>. The proxy URL that was set for this command has it.\n")
+	return false
+}
+
+// same compares in constant time.
+func same(shown, want string) bool {
+	return subtle.ConstantTimeCompare([]byte(shown), []byte(want)) == 1
 }
 
 // accepted says what the explicit proxy takes, for those who ask otherwise.

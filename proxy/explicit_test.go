@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -17,6 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sallyport.dev/sallyport/certs"
 	"sallyport.dev/sallyport/pkg/gate"
 	"sallyport.dev/sallyport/pkg/policy"
 	"sallyport.dev/sallyport/pkg/telemetry"
@@ -54,7 +59,7 @@ func (r *rig) viaProxy(t testing.TB, addr string, h2 bool) *http.Client {
 	protocols.SetHTTP1(true) // of the proxy itself
 	protocols.SetHTTP2(h2)
 	tr := &http.Transport{
-		Proxy:           http.ProxyURL(&url.URL{Scheme: "http", Host: addr}),
+		Proxy:           func(*http.Request) (*url.URL, error) { return url.Parse("http://" + addr) },
 		TLSClientConfig: &tls.Config{RootCAs: r.root.pool()}, Protocols: protocols, DisableCompression: true,
 	}
 	t.Cleanup(tr.CloseIdleConnections)
@@ -573,4 +578,81 @@ func FuzzParseAuthority(f *testing.F) {
 			t.Errorf("%q is %s, read by another as %q", s, at.Addr(), u.Hostname())
 		}
 	})
+}
+
+// Where there is a token, nothing arrives of those who do not show it, and nobody beyond the proxy ever sees it.
+func TestExplicitToken(t *testing.T) {
+	const token = "t0k-en_OF-the_run"
+	right := "Basic " + base64.StdEncoding.EncodeToString([]byte("sallyport:"+token))
+	for name, tc := range map[string]struct {
+		head   string
+		status string // "" for one that arrives
+	}{
+		"CONNECT, none":              {"CONNECT " + modelHost + ":443 HTTP/1.1\r\nHost: x\r\n", "407"},
+		"CONNECT, wrong":             {"CONNECT " + modelHost + ":443 HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("sallyport:other")) + "\r\n", "407"},
+		"CONNECT, another user":      {"CONNECT " + modelHost + ":443 HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("root:"+token)) + "\r\n", "407"},
+		"CONNECT, another scheme":    {"CONNECT " + modelHost + ":443 HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Bearer " + token + "\r\n", "407"},
+		"CONNECT, twice":             {"CONNECT " + modelHost + ":443 HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic eA==\r\nProxy-Authorization: " + right + "\r\n", "407"},
+		"CONNECT, elsewhere":         {"CONNECT " + modelHost + ":443 HTTP/1.1\r\nHost: x\r\nAuthorization: " + right + "\r\n", "407"},
+		"tunnel, none":               {"CONNECT " + tunnelHost + ":443 HTTP/1.1\r\nHost: x\r\n", "407"},
+		"absolute, none":             {"GET http://" + plainHost + ":8000/base/v1/models HTTP/1.1\r\nHost: x\r\n", "407"},
+		"absolute, path":             {"GET http://" + plainHost + ":8000/" + token + "/base/v1/models HTTP/1.1\r\nHost: x\r\n", "407"},
+		"asterisk":                   {"OPTIONS * HTTP/1.1\r\nHost: x\r\n", "407"},
+		"route, none":                {"GET /plain/base/v1/models HTTP/1.1\r\nHost: localhost\r\n", "403"},
+		"route, a part":              {"GET /" + token[:5] + "/plain/base/v1/models HTTP/1.1\r\nHost: localhost\r\n", "403"},
+		"route, escaped":             {"GET /%74" + token[1:] + "/plain/base/v1/models HTTP/1.1\r\nHost: localhost\r\n", "403"},
+		"route, by a header":         {"GET /plain/base/v1/models HTTP/1.1\r\nHost: localhost\r\nProxy-Authorization: " + right + "\r\n", "403"},
+		"route, another site's page": {"GET /" + token + "/plain/base/v1/models HTTP/1.1\r\nHost: evil.example\r\n", "403"},
+		"route":                      {"GET /" + token + "/plain/base/v1/models?a=b HTTP/1.1\r\nHost: localhost\r\nProxy-Authorization: " + right + "\r\n", ""},
+		"absolute":                   {"GET http://" + plainHost + ":8000/base/v1/models?a=b HTTP/1.1\r\nHost: x\r\nproxy-authorization: bASIC  " + strings.TrimPrefix(right, "Basic ") + "\r\n", ""},
+		"another plain host":         {"GET http://other.example:8000/base/v1/models?a=b HTTP/1.1\r\nHost: x\r\nProxy-Authorization: " + right + "\r\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, func(o *Options) { o.ExplicitToken = token })
+			addr := r.explicit(t)
+			r.provider(t, false, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
+			r.plainServer(t, plainPort, func(w http.ResponseWriter, req *http.Request) {
+				if said := fmt.Sprint(req.Host, req.RequestURI, req.Header); tc.status != "" || strings.Contains(said, token) || strings.Contains(said, right[6:]) || req.RequestURI != "/base/v1/models?a=b" {
+					t.Errorf("arrived: %s", said)
+				}
+			})
+			c := dialTest(t, addr)
+			_, err := io.WriteString(c, tc.head+"Connection: close\r\n\r\n")
+			must(t, err)
+			b, err := io.ReadAll(c)
+			must(t, err)
+			if tc.status != "" {
+				if !strings.HasPrefix(string(b), "HTTP/1.1 "+tc.status) || (tc.status == "407") != strings.Contains(string(b), "Proxy-Authenticate: Basic realm=") {
+					t.Errorf("%s", b)
+				}
+				r.records.none(t)
+				return
+			}
+			rec := r.records.next(t)
+			if !strings.HasPrefix(string(b), "HTTP/1.1 200") || strings.Contains(fmt.Sprintf("%+v", rec), token) {
+				t.Errorf("%s, record %+v", b, rec)
+			}
+			for _, asked := range r.gate.requests() {
+				if said := fmt.Sprint(asked.Destination, asked.Query, asked.Header); strings.Contains(said, token) || strings.Contains(said, right[6:]) {
+					t.Errorf("the gate was told: %s", said)
+				}
+			}
+		})
+	}
+	t.Run("CONNECT", func(t *testing.T) {
+		r := newRig(t, func(o *Options) { o.ExplicitToken = token })
+		addr := r.explicit(t)
+		r.provider(t, true, echo)
+		client := r.viaProxy(t, "sallyport:"+token+"@"+addr, true)
+		res, err := client.Do(post(t, t.Context(), strings.NewReader(`{}`)))
+		must(t, err)
+		if got := readAll(t, res); got != `{}` {
+			t.Errorf("%d %q", res.StatusCode, got)
+		}
+	})
+	for _, bad := range []string{"a/b", "a b", "ä", "a%20", "a:b", "a@b"} {
+		if _, err := New(Options{Gate: &stubGate{}, Recorder: records(nil), Minter: certs.NewMinter(), Registerer: prometheus.NewRegistry(), ExplicitToken: bad}); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
 }

@@ -19,7 +19,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		connections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sallyport_connections_total",
-			Help: "Captured connections by what became of them: model, tunnel, refused, unreachable, not_redirected, probe, gone, handshake_failed, panic.",
+			Help: "Captured connections by what became of them: model, tunnel, refused, unreachable, unauthorized, not_redirected, probe, gone, handshake_failed, panic.",
 		}, []string{"result"}),
 		open: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "sallyport_connections_open",

@@ -116,6 +116,10 @@ type Options struct {
 	MaxConnections int
 	// Resolver resolves the names of destinations; by default the system's name servers are asked, without the C library.
 	Resolver Resolver
+	// ExplicitToken is what the callers of ServeExplicit must show: as the password of the user "sallyport" in Proxy-Authorization (Basic), or as the
+	// first segment of a base URL's path. Empty asks for none; then only those may reach the listener whose calls these are. It is
+	// of letters, digits, "-" and "_".
+	ExplicitToken string
 	// MaxConcurrentStreams is how many calls one HTTP/2 connection may have at once. Default 250.
 	MaxConcurrentStreams int
 }
@@ -128,6 +132,7 @@ type Proxy struct {
 	log      *zap.Logger
 	timeouts Timeouts
 	limits   Limits
+	token    *explicitToken // nil where nobody is asked
 	metrics  *metrics
 	slots    chan struct{}
 
@@ -165,11 +170,15 @@ func New(o Options) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
+	token, err := newExplicitToken(o.ExplicitToken)
+	if err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
 	t := o.Timeouts.withDefaults()
 	p := &Proxy{
 		gate: o.Gate, recorder: o.Recorder, minter: o.Minter, log: cmp.Or(o.Log, zap.NewNop()), timeouts: t, metrics: m,
 		slots:  make(chan struct{}, cmp.Or(max(o.MaxConnections, 0), 8192)),
-		limits: o.Limits.withDefaults(), ended: newHandoff(), open: map[net.Conn]struct{}{},
+		limits: o.Limits.withDefaults(), token: token, ended: newHandoff(), open: map[net.Conn]struct{}{},
 		probed4: make(chan struct{}), probed6: make(chan struct{}),
 		originalDst: originalDst, now: time.Now,
 		connector: &connector{

@@ -68,7 +68,7 @@ How the command's calls come to the gate (--capture):
               names are answered from made-up addresses, and everything that is not TCP is refused. Nothing the
               command does can go around it, short of asking another program on this machine to.
   proxy       The command is told of the gate by HTTPS_PROXY and the variables for base URLs. A program that
-              heeds neither goes around it.
+              heeds neither goes around it. Both have a token of this run, without which the gate serves nobody.
   auto        namespace where the kernel allows it, otherwise proxy; it says which. The default.
 
 The providers' credentials are taken from the environment of sallyport: OPENAI_API_KEY, ANTHROPIC_API_KEY,
@@ -235,7 +235,7 @@ func (o *options) under(ctx context.Context, g *theGate, s *show, set *providerS
 		if err := os.WriteFile(resolvConf, []byte("# Names are answered by sallyport.\nnameserver 127.0.0.1\noptions ndots:0\n"), 0o644); err != nil {
 			return fmt.Errorf("write the name server's address: %w", err)
 		}
-		inside, err := seal(plan{Argv: o.argv, Env: environment(environ, set, dir, ""), ResolvConf: resolvConf}, stdin, stdout, stderr)
+		inside, err := seal(plan{Argv: o.argv, Env: environment(environ, set, dir, way{}), ResolvConf: resolvConf}, stdin, stdout, stderr)
 		if err == nil {
 			defer inside.close()
 			if err := hide(); err != nil {
@@ -263,7 +263,7 @@ func (o *options) under(ctx context.Context, g *theGate, s *show, set *providerS
 	g.serve(func() error { return g.proxy.ServeExplicit(l) })
 	s.say("%s is told of the gate by HTTPS_PROXY and base URLs: a program that heeds neither goes around it", o.argv[0])
 	cmd := exec.Command(o.argv[0], o.argv[1:]...)
-	cmd.Env = environment(environ, set, dir, l.Addr().String())
+	cmd.Env = environment(environ, set, dir, way{l.Addr().String(), g.token})
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
 	if err := hide(); err != nil {
 		return err

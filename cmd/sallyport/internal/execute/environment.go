@@ -7,9 +7,15 @@ import (
 	"sallyport.dev/sallyport/certs"
 )
 
-// environment is the command's: this process's without the providers' credentials, with what makes clients trust the gate and, where proxy is
-// its address, what makes them go there. A variable that the user set is never overridden but for credentials and for the way out.
-func environment(of []string, s *providerSet, trustDir, proxyAddress string) []string {
+// way is how a command comes to the explicit proxy; the zero value is that of one which need not know.
+type way struct {
+	address string
+	token   string
+}
+
+// environment is the command's: this process's without the providers' credentials, with what makes clients trust the gate and, where there is
+// a way to it, what makes them go there. A variable that the user set is never overridden but for credentials and for the way out.
+func environment(of []string, s *providerSet, trustDir string, to way) []string {
 	env := map[string]string{}
 	var order []string
 	set := func(name, value string) {
@@ -30,21 +36,21 @@ func environment(of []string, s *providerSet, trustDir, proxyAddress string) []s
 	for _, v := range certs.Variables(trustDir) {
 		set(v.Name, v.Value)
 	}
-	if proxyAddress == "" {
+	if to == (way{}) {
 		// Sealed: whatever proxy the machine uses is not reachable from inside, and the gate is on every way.
 		for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy"} {
 			delete(env, name)
 		}
 	} else {
 		for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy"} {
-			set(name, "http://"+proxyAddress)
+			set(name, "http://sallyport:"+to.token+"@"+to.address)
 		}
 		set("NO_PROXY", "")
 		set("no_proxy", "")
 		set("NODE_USE_ENV_PROXY", "1")
 		for name, path := range s.bases {
 			if env[name] == "" {
-				set(name, "http://"+proxyAddress+"/"+path)
+				set(name, "http://"+to.address+"/"+to.token+"/"+path)
 			}
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -69,6 +70,8 @@ func asCommand(what string) int {
 		return 7
 	case "refused":
 		post(`{"model":"made-up","messages":[{"role":"user","content":"hello"}]}`)
+	case "trespass":
+		trespass()
 	case "look":
 		fmt.Println("key", os.Getenv("OPENAI_API_KEY"))
 		for _, address := range []string{"198.51.100.1:80", "[2001:db8:7::1]:443", "127.0.66.1:443"} {
@@ -110,6 +113,55 @@ func asCommand(what string) int {
 		select {}
 	}
 	return 0
+}
+
+// trespass is what another process of the machine may try that found the gate's port, and what one that was told can do.
+func trespass() {
+	told, err := url.Parse(os.Getenv("HTTPS_PROXY"))
+	if err != nil {
+		fmt.Println("error:", err)
+		return
+	}
+	try := func(name string, change func(*url.URL)) {
+		by := *told
+		change(&by)
+		through := &http.Client{Timeout: patienceOfTests, Transport: &http.Transport{Proxy: http.ProxyURL(&by)}}
+		for _, target := range []string{"https://api.openai.com/v1/models", "http://plain.example/x"} {
+			if res, err := through.Get(target); err != nil {
+				fmt.Println(name, target, "error:", err)
+			} else {
+				b, _ := io.ReadAll(res.Body)
+				fmt.Println(name, target, res.StatusCode, string(b))
+			}
+		}
+	}
+	try("nobody", func(u *url.URL) { u.User = nil })
+	try("stranger", func(u *url.URL) { u.User = url.UserPassword("sallyport", strings.Repeat("A", 26)) })
+	for name, base := range map[string]string{"nobody's": "http://" + told.Host + "/openai/v1", "stranger's": "http://" + told.Host + "/" + strings.Repeat("A", 26) + "/openai/v1"} {
+		res, err := http.Post(base+"/chat/completions", "application/json", strings.NewReader(goodBody))
+		if err != nil {
+			fmt.Println("error:", err)
+			continue
+		}
+		b, _ := io.ReadAll(res.Body)
+		fmt.Println(name, res.StatusCode, string(b))
+	}
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		// Another program that was told.
+		res, err := http.Post(os.Getenv("OPENAI_BASE_URL")+"/chat/completions", "application/json", strings.NewReader(goodBody))
+		if err == nil {
+			fmt.Println("curl told", res.StatusCode)
+		}
+		fmt.Println("curl untold 407")
+		return
+	}
+	for name, proxy := range map[string]string{"told": told.String(), "untold": "http://" + told.Host} {
+		cmd := exec.Command(curl, "-sS", "-o", os.DevNull, "-w", "%{http_connect}", "--max-time", "20", "-H", "Content-Type: application/json", "-d", goodBody, "https://api.openai.com/v1/chat/completions")
+		cmd.Env = append(os.Environ(), "HTTPS_PROXY="+proxy, "https_proxy="+proxy, "ALL_PROXY=", "all_proxy=")
+		out, _ := cmd.Output() // that it fails is seen in the code
+		fmt.Println("curl", name, string(out))
+	}
 }
 
 const goodBody = `{"model":"gpt-4o",  "messages":[{"role":"user","content":"h\u00e9llo"}]}`
@@ -277,6 +329,31 @@ func TestCalls(t *testing.T) {
 				t.Errorf("observed: error %v, printed %q, said %q", r.failure, r.out, r.err)
 			}
 		})
+	}
+}
+
+// The gate's port on the loopback address is anybody's to find, but its credentials are not anybody's to spend.
+func TestOnlyTheCommandIsServed(t *testing.T) {
+	p := newProvider(t)
+	r := under(t, t.Context(), options{capture: captureProxy, providers: []string{p.file}, argv: self(t, "trespass")}, nil, "OPENAI_API_KEY=sk-real", "OPENAI_BASE_URL=")
+	if r.failure != nil || r.code != 0 {
+		t.Fatalf("code %d, error %v: %s%s", r.code, r.failure, r.out, r.err)
+	}
+	for _, want := range []string{
+		"nobody https://api.openai.com/v1/models error: Get \"https://api.openai.com/v1/models\": Proxy Authentication Required",
+		"nobody http://plain.example/x 407 The explicit proxy serves only those who show its token",
+		"stranger https://api.openai.com/v1/models error: Get \"https://api.openai.com/v1/models\": Proxy Authentication Required",
+		"stranger http://plain.example/x 407", "nobody's 403 The explicit proxy serves only", "stranger's 403", "curl told 200\n", "curl untold 407\n",
+	} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("no %q in\n%s", want, r.out)
+		}
+	}
+	if bodies, keys := p.seen(); len(bodies) != 1 || bodies[0] != goodBody || keys[0] != "Bearer sk-real" {
+		t.Errorf("the provider saw %q with %q", bodies, keys)
+	}
+	if all := r.records(t); len(all) != 1 {
+		t.Errorf("%d records", len(all))
 	}
 }
 

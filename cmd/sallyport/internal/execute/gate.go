@@ -2,6 +2,7 @@ package execute
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"sync"
@@ -23,6 +24,7 @@ import (
 // theGate is a proxy with what a sidecar would have around it.
 type theGate struct {
 	proxy *proxy.Proxy
+	token string // of the explicit proxy
 	root  []byte // PEM
 	log   *zap.Logger
 	wg    sync.WaitGroup
@@ -43,17 +45,19 @@ func newGate(modules map[string]string, model *detector.Model, s *show, stderr i
 	enc.EncodeTime = nil
 	log := zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(enc), zapcore.Lock(zapcore.AddSync(stderr)), zap.WarnLevel)).Named("sallyport")
 	began := time.Now()
+	// Any process of the machine can reach the loopback address: only those that the command told may spend its user's credentials.
+	token := rand.Text()
 	p, err := proxy.New(proxy.Options{
 		Gate: &gate.Gate{
 			Policy: engine, Model: func() *detector.Model { return model }, Sessions: features.NewSessions(0, 0), Limits: llm.DefaultLimits(),
 			Elapsed: func() time.Duration { return time.Since(began) },
 		},
-		Recorder: s, Minter: minter, Registerer: prometheus.NewRegistry(), Log: log,
+		Recorder: s, Minter: minter, Registerer: prometheus.NewRegistry(), Log: log, ExplicitToken: token,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the gate: %w", err)
 	}
-	return &theGate{proxy: p, root: root, log: log}, nil
+	return &theGate{proxy: p, token: token, root: root, log: log}, nil
 }
 
 // serve serves a listener until drain.

@@ -55,8 +55,8 @@ func TestGather(t *testing.T) {
 	if p := s.providers[byName["groq"]]; p.BasePath != "/openai" || p.Credential == "" {
 		t.Errorf("%+v", p)
 	}
-	got := environment([]string{"OPENAI_API_KEY=o", "GROQ_API_KEY=g", "AWS_SESSION_TOKEN=t", "SALLYPORT_CREDENTIAL_MY_VLLM=v", "HOME=/h", "HTTPS_PROXY=http://corp", "ANTHROPIC_BASE_URL=http://mine"}, s, "/t", "127.0.0.1:9")
-	for _, want := range []string{"GROQ_API_KEY=" + placeholder, "HOME=/h", "HTTPS_PROXY=http://127.0.0.1:9", "NO_PROXY=", "SSL_CERT_FILE=/t/bundle.crt", "ANTHROPIC_BASE_URL=http://mine", "GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:9/gemini"} {
+	got := environment([]string{"OPENAI_API_KEY=o", "GROQ_API_KEY=g", "AWS_SESSION_TOKEN=t", "SALLYPORT_CREDENTIAL_MY_VLLM=v", "HOME=/h", "HTTPS_PROXY=http://corp", "ANTHROPIC_BASE_URL=http://mine"}, s, "/t", way{"127.0.0.1:9", "tok"})
+	for _, want := range []string{"GROQ_API_KEY=" + placeholder, "HOME=/h", "HTTPS_PROXY=http://sallyport:tok@127.0.0.1:9", "NO_PROXY=", "SSL_CERT_FILE=/t/bundle.crt", "ANTHROPIC_BASE_URL=http://mine", "GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:9/tok/gemini"} {
 		if !slices.Contains(got, want) {
 			t.Errorf("no %q in %q", want, got)
 		}
@@ -66,7 +66,7 @@ func TestGather(t *testing.T) {
 			t.Errorf("the command would see %q", v)
 		}
 	}
-	if sealed := environment([]string{"HTTPS_PROXY=http://corp"}, s, "/t", ""); slices.ContainsFunc(sealed, func(v string) bool { return strings.HasPrefix(v, "HTTPS_PROXY") || strings.Contains(v, "BASE_URL") }) {
+	if sealed := environment([]string{"HTTPS_PROXY=http://corp"}, s, "/t", way{}); slices.ContainsFunc(sealed, func(v string) bool { return strings.HasPrefix(v, "HTTPS_PROXY") || strings.Contains(v, "BASE_URL") }) {
 		t.Errorf("%q", sealed)
 	}
 
