@@ -3,8 +3,10 @@ package controlplane
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -115,10 +117,54 @@ func TestCheckProfile(t *testing.T) {
 		{"cidr with bits beyond", v1alpha1.EgressProfileSpec{Passthrough: []v1alpha1.PassthroughRule{{CIDR: "10.0.0.1/8"}}}, "10.0.0.0/8 was meant"},
 		{"address as host", v1alpha1.EgressProfileSpec{Passthrough: []v1alpha1.PassthroughRule{{Host: "169.254.169.254"}}}, "is an address"},
 		{"port", v1alpha1.EgressProfileSpec{Passthrough: []v1alpha1.PassthroughRule{{Host: "a.test", Ports: []int32{0}}}}, "port 0"},
-		{"size", v1alpha1.EgressProfileSpec{MaxRequestBytes: -1}, "maxRequestBytes"},
+		{"size", v1alpha1.EgressProfileSpec{MaxRequestBytes: -1}, "maxRequestBytes is negative; the default is in force"},
+		{"the largest size", v1alpha1.EgressProfileSpec{MaxRequestBytes: 64 << 20}, ""},
+		{"a larger size", v1alpha1.EgressProfileSpec{MaxRequestBytes: 64<<20 + 1}, "maxRequestBytes is more than 67108864"},
+		{"timeouts", v1alpha1.EgressProfileSpec{Timeouts: v1alpha1.TimeoutsSpec{Connect: lasting(time.Second), Idle: lasting(24 * time.Hour), Hold: lasting(0)}}, ""},
+		{"negative timeout", v1alpha1.EgressProfileSpec{Timeouts: v1alpha1.TimeoutsSpec{Idle: lasting(-time.Second)}}, "timeouts.idle is negative; the default is in force"},
+		{"endless timeout", v1alpha1.EgressProfileSpec{Timeouts: v1alpha1.TimeoutsSpec{FirstByte: lasting(25 * time.Hour)}}, "timeouts.firstByte is more than 24h"},
+		{"limits", v1alpha1.EgressProfileSpec{MaxRequestBytes: 32 << 20, Limits: v1alpha1.LimitsSpec{MemoryBytes: 32 << 20, HeldResponseBytes: 1, HeldToolCallBytes: 64 << 20}}, ""},
+		{"negative limit", v1alpha1.EgressProfileSpec{Limits: v1alpha1.LimitsSpec{HeldToolCallBytes: -1}}, "limits.heldToolCallBytes is negative"},
+		{"limit of a response", v1alpha1.EgressProfileSpec{Limits: v1alpha1.LimitsSpec{HeldResponseBytes: 1 << 30}}, "limits.heldResponseBytes is more than"},
+		{"negative memory", v1alpha1.EgressProfileSpec{Limits: v1alpha1.LimitsSpec{MemoryBytes: -1}}, "limits.memoryBytes is negative"},
+		{"memory for no request", v1alpha1.EgressProfileSpec{Limits: v1alpha1.LimitsSpec{MemoryBytes: 1 << 20}}, "limits.memoryBytes is less than maxRequestBytes, 16777216; the default is in force"},
 		{"budget", v1alpha1.EgressProfileSpec{Detector: v1alpha1.DetectorSpec{FalsePositivesPerMillion: 1_000_000}}, "falsePositivesPerMillion"},
 	} {
 		t.Run(tt.name, func(t *testing.T) { verdictIs(t, checkProfile(&tt.spec), tt.want) })
+	}
+}
+
+func lasting(d time.Duration) *metav1.Duration { return &metav1.Duration{Duration: d} }
+
+// Nothing that a profile sets gets lost on the way to the sidecars, and nothing that is wrong gets there.
+func TestSettingsOfAWorkload(t *testing.T) {
+	got := workloadConfig(&v1alpha1.EgressProfileSpec{
+		MaxRequestBytes: 1 << 20,
+		Timeouts:        v1alpha1.TimeoutsSpec{RequestBody: lasting(1), Connect: lasting(2), FirstByte: lasting(3), Idle: lasting(4), Hold: lasting(5)},
+		Limits:          v1alpha1.LimitsSpec{MemoryBytes: 2 << 20, HeldToolCallBytes: 7, HeldResponseBytes: 8},
+	})
+	want := &xdsv1.WorkloadConfig{
+		Mode: "enforce", MaxRequestBytes: 1 << 20,
+		Timeouts: &xdsv1.Timeouts{RequestBody: durationpb.New(1), Connect: durationpb.New(2), FirstByte: durationpb.New(3), Idle: durationpb.New(4), Hold: durationpb.New(5)},
+		Limits:   &xdsv1.Limits{MemoryBytes: 2 << 20, HeldToolCallBytes: 7, HeldResponseBytes: 8},
+	}
+	if !proto.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for _, m := range []proto.Message{got.GetTimeouts(), got.GetLimits()} {
+		for i := range m.ProtoReflect().Descriptor().Fields().Len() {
+			if f := m.ProtoReflect().Descriptor().Fields().Get(i); !m.ProtoReflect().Has(f) {
+				t.Errorf("%s is not sent", f.FullName())
+			}
+		}
+	}
+	got = workloadConfig(&v1alpha1.EgressProfileSpec{
+		MaxRequestBytes: 65 << 20,
+		Timeouts:        v1alpha1.TimeoutsSpec{RequestBody: lasting(-1), Connect: lasting(25 * time.Hour), Idle: lasting(0)},
+		Limits:          v1alpha1.LimitsSpec{MemoryBytes: 1, HeldToolCallBytes: -7, HeldResponseBytes: 65 << 20},
+	})
+	if want := (&xdsv1.WorkloadConfig{Mode: "enforce", Timeouts: &xdsv1.Timeouts{}, Limits: &xdsv1.Limits{}}); !proto.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

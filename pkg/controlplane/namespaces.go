@@ -117,13 +117,13 @@ func (p *Plane) compose(ctx context.Context, namespace *corev1.Namespace) error 
 }
 
 // workloadConfig is the part of a sidecar's configuration that its profile sets. A passthrough rule that is wrong is left out: what it meant to
-// allow stays refused.
+// allow stays refused. So is a number that is wrong: the default takes its place.
 func workloadConfig(spec *v1alpha1.EgressProfileSpec) *xdsv1.WorkloadConfig {
 	mode := spec.Mode
 	if mode != v1alpha1.ModeObserve {
 		mode = v1alpha1.ModeEnforce
 	}
-	config := &xdsv1.WorkloadConfig{Mode: string(mode), KillSwitch: spec.KillSwitch, MaxRequestBytes: max(0, spec.MaxRequestBytes)}
+	config := &xdsv1.WorkloadConfig{Mode: string(mode), KillSwitch: spec.KillSwitch, MaxRequestBytes: size(spec.MaxRequestBytes), Timeouts: timeouts(&spec.Timeouts), Limits: limits(spec)}
 	for i := range spec.Passthrough {
 		rule := &spec.Passthrough[i]
 		if checkPassthrough(rule) != nil {

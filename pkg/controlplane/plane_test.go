@@ -20,6 +20,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -314,11 +315,15 @@ func TestProvidersAndProfilesReachSidecars(t *testing.T) {
 
 	l.create(&v1alpha1.EgressProfile{ObjectMeta: metav1.ObjectMeta{Name: "team-a"}, Spec: v1alpha1.EgressProfileSpec{
 		NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "a"}}, KillSwitch: true, Mode: v1alpha1.ModeObserve,
-		Passthrough: []v1alpha1.PassthroughRule{{Host: "pypi.test", Ports: []int32{443}}, {Host: "both.test", CIDR: "10.0.0.0/8"}},
+		Passthrough:     []v1alpha1.PassthroughRule{{Host: "pypi.test", Ports: []int32{443}}, {Host: "both.test", CIDR: "10.0.0.0/8"}},
+		MaxRequestBytes: 64 << 20, Timeouts: v1alpha1.TimeoutsSpec{Idle: lasting(90 * time.Second)}, Limits: v1alpha1.LimitsSpec{HeldResponseBytes: 1 << 20},
 	}})
 	got := s.next(t, "the kill switch", func(s xds.Snapshot) bool { return s.Config.GetKillSwitch() })
 	if got.Config.GetMode() != "observe" || len(got.Config.GetPassthrough()) != 1 || got.Config.GetPassthrough()[0].GetHost() != "pypi.test" || len(got.Providers) != 1 {
 		t.Errorf("got %v, %v", got.Config, got.Providers)
+	}
+	if c := got.Config; c.GetMaxRequestBytes() != 64<<20 || c.GetTimeouts().GetIdle().AsDuration() != 90*time.Second || c.GetTimeouts().GetConnect() != nil || c.GetLimits().GetHeldResponseBytes() != 1<<20 {
+		t.Errorf("got %v", c)
 	}
 	profile := &v1alpha1.EgressProfile{ObjectMeta: metav1.ObjectMeta{Name: "team-a"}}
 	l.until("the wrong rule is reported", func() bool {
@@ -388,6 +393,49 @@ func TestProvidersAreCheckedAtTheDoor(t *testing.T) {
 		p := modelProvider("api-"+string(api), []string{string(api) + ".model.test"}, nil, "")
 		p.Spec.API = api
 		l.create(p)
+	}
+}
+
+// What is plainly wrong with a profile the API server refuses, saying what would be right.
+func TestProfilesAreCheckedAtTheDoor(t *testing.T) {
+	l := newLab(t)
+	for name, tt := range map[string]struct {
+		spec string
+		want string // "" where it is right
+	}{
+		"every setting": {`{"maxRequestBytes": 67108864, "timeouts": {"requestBody": "90s", "connect": "500ms", "firstByte": "1h30m", "idle": "24h", "hold": "2.5s"},
+			"limits": {"memoryBytes": 268435456, "heldToolCallBytes": 1024, "heldResponseBytes": 67108864}}`, ""},
+		"the defaults":      {`{"maxRequestBytes": 0, "timeouts": {"idle": "0s"}, "limits": {"memoryBytes": 0}}`, ""},
+		"larger requests":   {`{"maxRequestBytes": 67108865}`, "should be less than or equal to 67108864"},
+		"negative requests": {`{"maxRequestBytes": -1}`, "should be greater than or equal to 0"},
+		"negative timeout":  {`{"timeouts": {"connect": "-1s"}}`, "spec.timeouts.connect: Invalid value: \"-1s\": must be a duration such as 500ms, 30s or 1h30m: not negative, and 24h at most"},
+		"no unit":           {`{"timeouts": {"hold": "10"}}`, "must be a duration such as"},
+		"a number":          {`{"timeouts": {"hold": 10}}`, "must be of type string"},
+		"too long":          {`{"timeouts": {"idle": "24h1s"}}`, "24h at most"},
+		"beyond all hours":  {`{"timeouts": {"idle": "999999h999999h"}}`, "spec.timeouts.idle"},
+		"unknown timeout":   {`{"timeouts": {"total": "1m"}}`, "unknown field \"spec.timeouts.total\""},
+		"negative memory":   {`{"limits": {"memoryBytes": -1}}`, "should be greater than or equal to 0"},
+		"held too much":     {`{"limits": {"heldToolCallBytes": 67108865}}`, "should be less than or equal to 67108864"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &unstructured.Unstructured{}
+			text := `{"apiVersion": "sallyport.dev/v1alpha1", "kind": "EgressProfile", "metadata": {"name": "at-the-door"}, "spec": ` + tt.spec + `}`
+			if err := p.UnmarshalJSON([]byte(text)); err != nil {
+				t.Fatal(err)
+			}
+			err := l.client.Create(t.Context(), p, client.FieldValidation("Strict"))
+			if (tt.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			if err == nil {
+				typed := &v1alpha1.EgressProfile{ObjectMeta: metav1.ObjectMeta{Name: p.GetName()}}
+				l.get(typed)
+				verdictIs(t, checkProfile(&typed.Spec), "")
+				if err := l.client.Delete(t.Context(), p); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
 }
 

@@ -55,8 +55,8 @@ func checkProfile(spec *v1alpha1.EgressProfileSpec) error {
 			return unusablef("passthrough[%d]: %v; this rule allows nothing", i, err)
 		}
 	}
-	if spec.MaxRequestBytes < 0 {
-		return unusablef("maxRequestBytes is negative; the default is in force")
+	if err := checkSettings(spec); err != nil {
+		return err
 	}
 	if d := spec.Detector; d.FalsePositivesPerMillion < 0 || d.FalsePositivesPerMillion >= 1_000_000 || d.MinCalls < 0 || d.MinSessions < 0 {
 		return unusablef("detector: falsePositivesPerMillion must be below a million, and none may be negative; no model is trained")

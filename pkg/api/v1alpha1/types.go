@@ -1,6 +1,8 @@
 package v1alpha1
 
 import (
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -266,15 +268,89 @@ type EgressProfileSpec struct {
 	// Passthrough lists destinations that are no model provider and may be reached, tunnelled and unread.
 	// +optional
 	Passthrough []PassthroughRule `json:"passthrough,omitempty"`
-	// MaxRequestBytes is the largest body that is judged; larger ones are refused. Default 16 MiB.
+	// MaxRequestBytes is the largest body that is judged; larger ones are refused. Default 16 MiB, at most 64 MiB.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=67108864
 	// +optional
 	MaxRequestBytes int64 `json:"maxRequestBytes,omitempty"`
+	// Timeouts set how long a sidecar waits in a call, for the calls that begin from then on. There is none for a whole call.
+	// +optional
+	Timeouts TimeoutsSpec `json:"timeouts,omitempty"`
+	// Limits set what a sidecar keeps in memory of the calls that begin from then on.
+	// +optional
+	Limits LimitsSpec `json:"limits,omitempty"`
 	// Proxy sets the sidecar container.
 	// +optional
 	Proxy ProxySpec `json:"proxy,omitempty"`
 	// Detector sets how baselines are learned and used.
 	// +optional
 	Detector DetectorSpec `json:"detector,omitempty"`
+}
+
+// LargestMaxRequestBytes is how large maxRequestBytes and what is held of responses may be.
+const LargestMaxRequestBytes = 64 << 20
+
+// DefaultMaxRequestBytes is in force where maxRequestBytes is 0.
+const DefaultMaxRequestBytes = 16 << 20
+
+// LongestTimeout is how long any of the timeouts may be.
+const LongestTimeout = 24 * time.Hour
+
+// TimeoutsSpec sets how long a sidecar waits in a call. What is absent or 0 is the default.
+type TimeoutsSpec struct {
+	// RequestBody is how long a request's body may take to arrive, and to wait for memory. Then the call fails with 408, or 503. Default 2m.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h)){1,4}$') && duration(self) <= duration('24h')",message="must be a duration such as 500ms, 30s or 1h30m: not negative, and 24h at most"
+	// +optional
+	RequestBody *metav1.Duration `json:"requestBody,omitempty"`
+	// Connect is how long resolving and dialling the provider may take, and by itself the TLS handshake. Then the call fails with 504. Default 10s.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h)){1,4}$') && duration(self) <= duration('24h')",message="must be a duration such as 500ms, 30s or 1h30m: not negative, and 24h at most"
+	// +optional
+	Connect *metav1.Duration `json:"connect,omitempty"`
+	// FirstByte is how long the provider may think before its response begins. Then the call fails with 504. Default 10m.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h)){1,4}$') && duration(self) <= duration('24h')",message="must be a duration such as 500ms, 30s or 1h30m: not negative, and 24h at most"
+	// +optional
+	FirstByte *metav1.Duration `json:"firstByte,omitempty"`
+	// Idle is how long a response, or both ends of a WebSocket, may pause. Then the connection is broken off. Default 10m.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h)){1,4}$') && duration(self) <= duration('24h')",message="must be a duration such as 500ms, 30s or 1h30m: not negative, and 24h at most"
+	// +optional
+	Idle *metav1.Duration `json:"idle,omitempty"`
+	// Hold is how long a caller hears nothing while a policy has its response held. Then it is sent what keeps it waiting, where the stream's form has
+	// such a thing. Default 10s.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h)){1,4}$') && duration(self) <= duration('24h')",message="must be a duration such as 500ms, 30s or 1h30m: not negative, and 24h at most"
+	// +optional
+	Hold *metav1.Duration `json:"hold,omitempty"`
+}
+
+// LimitsSpec sets what a sidecar keeps in memory. What is absent or 0 is the default.
+type LimitsSpec struct {
+	// MemoryBytes is how much of requests, messages and held responses all calls of a sidecar may keep together. A call that needs more than is left
+	// waits for it, and then fails with 503. It must be maxRequestBytes at least, and a part of the container's memory limit, since decoding takes more.
+	// Default 128 MiB.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	MemoryBytes int64 `json:"memoryBytes,omitempty"`
+	// HeldToolCallBytes is how much of a stream may be held until a tool call is complete, and how much of each tool call's arguments policy
+	// is shown; a longer one ends the stream with a refusal. Default 1 MiB, at most 64 MiB.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=67108864
+	// +optional
+	HeldToolCallBytes int64 `json:"heldToolCallBytes,omitempty"`
+	// HeldResponseBytes is how large a response, or a frame of a stream, may be that policy has held; a larger one is refused. Default 16 MiB, at
+	// most 64 MiB.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=67108864
+	// +optional
+	HeldResponseBytes int64 `json:"heldResponseBytes,omitempty"`
 }
 
 // PassthroughRule is a destination by name or by address.

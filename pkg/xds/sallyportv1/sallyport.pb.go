@@ -15,6 +15,7 @@ package sallyportv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -166,7 +167,9 @@ type WorkloadConfig struct {
 	KillSwitch  bool           `protobuf:"varint,7,opt,name=kill_switch,json=killSwitch,proto3" json:"kill_switch,omitempty"`
 	Passthrough []*Passthrough `protobuf:"bytes,8,rep,name=passthrough,proto3" json:"passthrough,omitempty"`
 	// 0 means the default of 16 MiB.
-	MaxRequestBytes int64 `protobuf:"varint,9,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
+	MaxRequestBytes int64     `protobuf:"varint,9,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
+	Timeouts        *Timeouts `protobuf:"bytes,10,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
+	Limits          *Limits   `protobuf:"bytes,11,opt,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -264,6 +267,158 @@ func (x *WorkloadConfig) GetMaxRequestBytes() int64 {
 	return 0
 }
 
+func (x *WorkloadConfig) GetTimeouts() *Timeouts {
+	if x != nil {
+		return x.Timeouts
+	}
+	return nil
+}
+
+func (x *WorkloadConfig) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+// Timeouts are how long a sidecar waits in a call. What is absent or 0 means the default; what is negative is refused.
+type Timeouts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestBody   *durationpb.Duration   `protobuf:"bytes,1,opt,name=request_body,json=requestBody,proto3" json:"request_body,omitempty"`
+	Connect       *durationpb.Duration   `protobuf:"bytes,2,opt,name=connect,proto3" json:"connect,omitempty"`
+	FirstByte     *durationpb.Duration   `protobuf:"bytes,3,opt,name=first_byte,json=firstByte,proto3" json:"first_byte,omitempty"`
+	Idle          *durationpb.Duration   `protobuf:"bytes,4,opt,name=idle,proto3" json:"idle,omitempty"`
+	Hold          *durationpb.Duration   `protobuf:"bytes,5,opt,name=hold,proto3" json:"hold,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Timeouts) Reset() {
+	*x = Timeouts{}
+	mi := &file_sallyport_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Timeouts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Timeouts) ProtoMessage() {}
+
+func (x *Timeouts) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
+func (*Timeouts) Descriptor() ([]byte, []int) {
+	return file_sallyport_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Timeouts) GetRequestBody() *durationpb.Duration {
+	if x != nil {
+		return x.RequestBody
+	}
+	return nil
+}
+
+func (x *Timeouts) GetConnect() *durationpb.Duration {
+	if x != nil {
+		return x.Connect
+	}
+	return nil
+}
+
+func (x *Timeouts) GetFirstByte() *durationpb.Duration {
+	if x != nil {
+		return x.FirstByte
+	}
+	return nil
+}
+
+func (x *Timeouts) GetIdle() *durationpb.Duration {
+	if x != nil {
+		return x.Idle
+	}
+	return nil
+}
+
+func (x *Timeouts) GetHold() *durationpb.Duration {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+// Limits are what a sidecar keeps in memory. 0 means the default; what is negative is refused.
+type Limits struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	MemoryBytes       int64                  `protobuf:"varint,1,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	HeldToolCallBytes int64                  `protobuf:"varint,2,opt,name=held_tool_call_bytes,json=heldToolCallBytes,proto3" json:"held_tool_call_bytes,omitempty"`
+	HeldResponseBytes int64                  `protobuf:"varint,3,opt,name=held_response_bytes,json=heldResponseBytes,proto3" json:"held_response_bytes,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Limits) Reset() {
+	*x = Limits{}
+	mi := &file_sallyport_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limits) ProtoMessage() {}
+
+func (x *Limits) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limits.ProtoReflect.Descriptor instead.
+func (*Limits) Descriptor() ([]byte, []int) {
+	return file_sallyport_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Limits) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *Limits) GetHeldToolCallBytes() int64 {
+	if x != nil {
+		return x.HeldToolCallBytes
+	}
+	return 0
+}
+
+func (x *Limits) GetHeldResponseBytes() int64 {
+	if x != nil {
+		return x.HeldResponseBytes
+	}
+	return 0
+}
+
 // Passthrough is a destination that is tunnelled unread. Exactly one of host and cidr is set.
 type Passthrough struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -277,7 +432,7 @@ type Passthrough struct {
 
 func (x *Passthrough) Reset() {
 	*x = Passthrough{}
-	mi := &file_sallyport_proto_msgTypes[2]
+	mi := &file_sallyport_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +444,7 @@ func (x *Passthrough) String() string {
 func (*Passthrough) ProtoMessage() {}
 
 func (x *Passthrough) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[2]
+	mi := &file_sallyport_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +457,7 @@ func (x *Passthrough) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Passthrough.ProtoReflect.Descriptor instead.
 func (*Passthrough) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{2}
+	return file_sallyport_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Passthrough) GetHost() string {
@@ -341,7 +496,7 @@ type DetectorModel struct {
 
 func (x *DetectorModel) Reset() {
 	*x = DetectorModel{}
-	mi := &file_sallyport_proto_msgTypes[3]
+	mi := &file_sallyport_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -353,7 +508,7 @@ func (x *DetectorModel) String() string {
 func (*DetectorModel) ProtoMessage() {}
 
 func (x *DetectorModel) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[3]
+	mi := &file_sallyport_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -366,7 +521,7 @@ func (x *DetectorModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetectorModel.ProtoReflect.Descriptor instead.
 func (*DetectorModel) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{3}
+	return file_sallyport_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DetectorModel) GetModel() []byte {
@@ -401,7 +556,7 @@ type DecisionRecord struct {
 
 func (x *DecisionRecord) Reset() {
 	*x = DecisionRecord{}
-	mi := &file_sallyport_proto_msgTypes[4]
+	mi := &file_sallyport_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -413,7 +568,7 @@ func (x *DecisionRecord) String() string {
 func (*DecisionRecord) ProtoMessage() {}
 
 func (x *DecisionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[4]
+	mi := &file_sallyport_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -426,7 +581,7 @@ func (x *DecisionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecisionRecord.ProtoReflect.Descriptor instead.
 func (*DecisionRecord) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{4}
+	return file_sallyport_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DecisionRecord) GetJson() []byte {
@@ -446,7 +601,7 @@ type SignIntermediateRequest struct {
 
 func (x *SignIntermediateRequest) Reset() {
 	*x = SignIntermediateRequest{}
-	mi := &file_sallyport_proto_msgTypes[5]
+	mi := &file_sallyport_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -458,7 +613,7 @@ func (x *SignIntermediateRequest) String() string {
 func (*SignIntermediateRequest) ProtoMessage() {}
 
 func (x *SignIntermediateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[5]
+	mi := &file_sallyport_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -471,7 +626,7 @@ func (x *SignIntermediateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignIntermediateRequest.ProtoReflect.Descriptor instead.
 func (*SignIntermediateRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{5}
+	return file_sallyport_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SignIntermediateRequest) GetCsr() []byte {
@@ -491,7 +646,7 @@ type SignIntermediateResponse struct {
 
 func (x *SignIntermediateResponse) Reset() {
 	*x = SignIntermediateResponse{}
-	mi := &file_sallyport_proto_msgTypes[6]
+	mi := &file_sallyport_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +658,7 @@ func (x *SignIntermediateResponse) String() string {
 func (*SignIntermediateResponse) ProtoMessage() {}
 
 func (x *SignIntermediateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[6]
+	mi := &file_sallyport_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +671,7 @@ func (x *SignIntermediateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignIntermediateResponse.ProtoReflect.Descriptor instead.
 func (*SignIntermediateResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{6}
+	return file_sallyport_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SignIntermediateResponse) GetChain() []byte {
@@ -530,7 +685,7 @@ var File_sallyport_proto protoreflect.FileDescriptor
 
 const file_sallyport_proto_rawDesc = "" +
 	"\n" +
-	"\x0fsallyport.proto\x12\fsallyport.v1\"\x95\x02\n" +
+	"\x0fsallyport.proto\x12\fsallyport.v1\x1a\x1egoogle/protobuf/duration.proto\"\x95\x02\n" +
 	"\rModelProvider\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03api\x18\x02 \x01(\tR\x03api\x12\x14\n" +
@@ -546,7 +701,7 @@ const file_sallyport_proto_rawDesc = "" +
 	"\tbase_path\x18\b \x01(\tR\bbasePath\x12\x1c\n" +
 	"\tplaintext\x18\t \x01(\bR\tplaintext\x12\x1c\n" +
 	"\taddresses\x18\n" +
-	" \x03(\tR\taddresses\"\xaf\x02\n" +
+	" \x03(\tR\taddresses\"\x91\x03\n" +
 	"\x0eWorkloadConfig\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -557,7 +712,21 @@ const file_sallyport_proto_rawDesc = "" +
 	"\vkill_switch\x18\a \x01(\bR\n" +
 	"killSwitch\x12;\n" +
 	"\vpassthrough\x18\b \x03(\v2\x19.sallyport.v1.PassthroughR\vpassthrough\x12*\n" +
-	"\x11max_request_bytes\x18\t \x01(\x03R\x0fmaxRequestBytes\"K\n" +
+	"\x11max_request_bytes\x18\t \x01(\x03R\x0fmaxRequestBytes\x122\n" +
+	"\btimeouts\x18\n" +
+	" \x01(\v2\x16.sallyport.v1.TimeoutsR\btimeouts\x12,\n" +
+	"\x06limits\x18\v \x01(\v2\x14.sallyport.v1.LimitsR\x06limits\"\x95\x02\n" +
+	"\bTimeouts\x12<\n" +
+	"\frequest_body\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\vrequestBody\x123\n" +
+	"\aconnect\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\aconnect\x128\n" +
+	"\n" +
+	"first_byte\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tfirstByte\x12-\n" +
+	"\x04idle\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04idle\x12-\n" +
+	"\x04hold\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x04hold\"\x8c\x01\n" +
+	"\x06Limits\x12!\n" +
+	"\fmemory_bytes\x18\x01 \x01(\x03R\vmemoryBytes\x12/\n" +
+	"\x14held_tool_call_bytes\x18\x02 \x01(\x03R\x11heldToolCallBytes\x12.\n" +
+	"\x13held_response_bytes\x18\x03 \x01(\x03R\x11heldResponseBytes\"K\n" +
 	"\vPassthrough\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04cidr\x18\x02 \x01(\tR\x04cidr\x12\x14\n" +
@@ -587,25 +756,35 @@ func file_sallyport_proto_rawDescGZIP() []byte {
 	return file_sallyport_proto_rawDescData
 }
 
-var file_sallyport_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_sallyport_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_sallyport_proto_goTypes = []any{
 	(*ModelProvider)(nil),            // 0: sallyport.v1.ModelProvider
 	(*WorkloadConfig)(nil),           // 1: sallyport.v1.WorkloadConfig
-	(*Passthrough)(nil),              // 2: sallyport.v1.Passthrough
-	(*DetectorModel)(nil),            // 3: sallyport.v1.DetectorModel
-	(*DecisionRecord)(nil),           // 4: sallyport.v1.DecisionRecord
-	(*SignIntermediateRequest)(nil),  // 5: sallyport.v1.SignIntermediateRequest
-	(*SignIntermediateResponse)(nil), // 6: sallyport.v1.SignIntermediateResponse
+	(*Timeouts)(nil),                 // 2: sallyport.v1.Timeouts
+	(*Limits)(nil),                   // 3: sallyport.v1.Limits
+	(*Passthrough)(nil),              // 4: sallyport.v1.Passthrough
+	(*DetectorModel)(nil),            // 5: sallyport.v1.DetectorModel
+	(*DecisionRecord)(nil),           // 6: sallyport.v1.DecisionRecord
+	(*SignIntermediateRequest)(nil),  // 7: sallyport.v1.SignIntermediateRequest
+	(*SignIntermediateResponse)(nil), // 8: sallyport.v1.SignIntermediateResponse
+	(*durationpb.Duration)(nil),      // 9: google.protobuf.Duration
 }
 var file_sallyport_proto_depIdxs = []int32{
-	2, // 0: sallyport.v1.WorkloadConfig.passthrough:type_name -> sallyport.v1.Passthrough
-	5, // 1: sallyport.v1.CertificateService.SignIntermediate:input_type -> sallyport.v1.SignIntermediateRequest
-	6, // 2: sallyport.v1.CertificateService.SignIntermediate:output_type -> sallyport.v1.SignIntermediateResponse
-	2, // [2:3] is the sub-list for method output_type
-	1, // [1:2] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	4, // 0: sallyport.v1.WorkloadConfig.passthrough:type_name -> sallyport.v1.Passthrough
+	2, // 1: sallyport.v1.WorkloadConfig.timeouts:type_name -> sallyport.v1.Timeouts
+	3, // 2: sallyport.v1.WorkloadConfig.limits:type_name -> sallyport.v1.Limits
+	9, // 3: sallyport.v1.Timeouts.request_body:type_name -> google.protobuf.Duration
+	9, // 4: sallyport.v1.Timeouts.connect:type_name -> google.protobuf.Duration
+	9, // 5: sallyport.v1.Timeouts.first_byte:type_name -> google.protobuf.Duration
+	9, // 6: sallyport.v1.Timeouts.idle:type_name -> google.protobuf.Duration
+	9, // 7: sallyport.v1.Timeouts.hold:type_name -> google.protobuf.Duration
+	7, // 8: sallyport.v1.CertificateService.SignIntermediate:input_type -> sallyport.v1.SignIntermediateRequest
+	8, // 9: sallyport.v1.CertificateService.SignIntermediate:output_type -> sallyport.v1.SignIntermediateResponse
+	9, // [9:10] is the sub-list for method output_type
+	8, // [8:9] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_proto_init() }
@@ -619,7 +798,7 @@ func file_sallyport_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_proto_rawDesc), len(file_sallyport_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,11 +22,13 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"sallyport.dev/sallyport/certs"
 	"sallyport.dev/sallyport/pkg/contract"
 	"sallyport.dev/sallyport/pkg/xds"
 	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
+	"sallyport.dev/sallyport/proxy"
 )
 
 // patience is how long a test waits for what must happen; nothing is measured against it.
@@ -169,6 +171,8 @@ func TestConvert(t *testing.T) {
 	good := func() *xds.Snapshot {
 		return &xds.Snapshot{
 			Config: &xdsv1.WorkloadConfig{Namespace: "agents", Kind: "Deployment", Name: "agent", Pod: "agent-1", ServiceAccount: "default", Mode: "observe", KillSwitch: true, MaxRequestBytes: 7,
+				Timeouts:    &xdsv1.Timeouts{RequestBody: durationpb.New(1), Connect: durationpb.New(2), FirstByte: durationpb.New(3), Idle: durationpb.New(4), Hold: durationpb.New(5)},
+				Limits:      &xdsv1.Limits{MemoryBytes: 6, HeldToolCallBytes: 7, HeldResponseBytes: 8},
 				Passthrough: []*xdsv1.Passthrough{{Host: "a.example", Ports: []uint32{443}}, {Cidr: "10.0.0.0/8"}}},
 			Providers: []*xdsv1.ModelProvider{{Name: "p", Api: "openai", Hosts: []string{"b.example"}, Port: 443, Credential: "c", CaBundle: "roots",
 				BasePath: "/openai", Plaintext: true, Addresses: []string{"10.0.0.1"}}},
@@ -180,6 +184,16 @@ func TestConvert(t *testing.T) {
 	if s.Workload.Pod != "agent-1" || s.Mode != "observe" || !s.KillSwitch || s.MaxRequestBytes != 7 || s.Passthrough[0].Ports[0] != 443 || s.Passthrough[1].CIDR != "10.0.0.0/8" ||
 		s.Providers[0].CABundle != "roots" || s.Providers[0].BasePath != "/openai" || !s.Providers[0].Plaintext || s.Providers[0].Addresses[0] != "10.0.0.1" || string(s.Credentials[s.Providers[0].Credential]) != "key" {
 		t.Errorf("snapshot %+v", s)
+	}
+	if s.Timeouts != (proxy.CallTimeouts{RequestBody: 1, Connect: 2, FirstByte: 3, Idle: 4, Hold: 5}) || s.Limits != (proxy.Limits{Memory: 6, HeldToolCalls: 7, HeldResponse: 8}) {
+		t.Errorf("timeouts %+v, limits %+v", s.Timeouts, s.Limits)
+	}
+	older := good() // of a control plane that knows of no timeouts
+	older.Config.Timeouts, older.Config.Limits = nil, nil
+	s, err = convert(older)
+	must(t, err)
+	if s.Timeouts != (proxy.CallTimeouts{}) || s.Limits != (proxy.Limits{}) {
+		t.Errorf("timeouts %+v, limits %+v", s.Timeouts, s.Limits)
 	}
 	for name, change := range map[string]func(*xds.Snapshot){
 		"provider without port": func(s *xds.Snapshot) { s.Providers[0].Port = 0 },

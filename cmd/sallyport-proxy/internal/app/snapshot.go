@@ -71,6 +71,14 @@ func convert(snap *xds.Snapshot) (proxy.Snapshot, error) {
 		},
 		Mode: c.GetMode(), KillSwitch: c.GetKillSwitch(), MaxRequestBytes: c.GetMaxRequestBytes(), Credentials: snap.Secrets,
 	}
+	t, l := c.GetTimeouts(), c.GetLimits()
+	out.Timeouts = proxy.CallTimeouts{
+		RequestBody: t.GetRequestBody().AsDuration(), Connect: t.GetConnect().AsDuration(), FirstByte: t.GetFirstByte().AsDuration(),
+		Idle: t.GetIdle().AsDuration(), Hold: t.GetHold().AsDuration(),
+	}
+	out.Limits = proxy.Limits{
+		Memory: l.GetMemoryBytes(), HeldToolCalls: int(min(l.GetHeldToolCallBytes(), math.MaxInt32)), HeldResponse: int(min(l.GetHeldResponseBytes(), math.MaxInt32)),
+	}
 	for i, r := range c.GetPassthrough() {
 		rule := proxy.Passthrough{Host: r.GetHost(), CIDR: r.GetCidr()}
 		for _, p := range r.GetPorts() {
