@@ -108,7 +108,7 @@ func (c *Calibration) Percentile(score float64) float64 {
 func (c *Calibration) Threshold(fpr float64) (score float64, ok bool) {
 	// The slack lets 0.01 of 99+1 scores be 1, however 0.01 was rounded.
 	const slack = 1e-9
-	budget := math.Floor(float64(c.n+1)*fpr + slack)
+	budget := math.Floor(float64(float64(c.n+1)*fpr) + slack)
 	if !(fpr > 0 && fpr < 1) || budget < 1 || c.n == 0 {
 		if c.n == 0 {
 			return 0, false

@@ -26,7 +26,7 @@ func CrossScores[G comparable](rows [][]float32, groups []G, folds int, opts Opt
 	if folds < 2 {
 		return nil, &OptionError{"folds", folds, "2 or more"}
 	}
-	if _, err := checkRows(rows); err != nil {
+	if _, err := checkRows(rows, opts.Missing); err != nil {
 		return nil, err
 	}
 	members := gather(groups)

@@ -12,23 +12,25 @@ import (
 
 func TestForestRoundTrip(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 0))
-	for range 60 {
+	for round := range 4 * len(kinds) {
 		dims := 1 + r.IntN(200)
-		rows := awkward(2+r.IntN(300), dims, r)
-		f := mustFit(t, rows, Options{
-			Trees: 1 + r.IntN(30), SampleSize: 2 + r.IntN(300), Seed: r.Uint64(),
-			RangeExtension: float64(r.IntN(2)) * r.Float64(), Schema: "calls/3",
-		})
+		rows := awkward(4+r.IntN(300), dims, r)
+		opts := kinds[round%len(kinds)]
+		opts.Trees, opts.SampleSize, opts.Seed, opts.Schema = 1+r.IntN(30), 2+r.IntN(300), r.Uint64(), "calls/3"
+		f := mustFit(t, rows, opts)
 		b := encoded(t, f)
 		g, err := Load(b, "calls/3")
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%+v: %v", opts, err)
 		}
 		if !reflect.DeepEqual(f, g) {
-			t.Fatal("forest changed on the way")
+			t.Fatalf("%+v: forest changed on the way", opts)
 		}
 		if !bytes.Equal(encoded(t, g), b) {
 			t.Fatal("the same forest has two encodings")
+		}
+		if first := b[len(forestMagic)]; first == version != f.plain() {
+			t.Fatalf("%+v: version %d", opts, first)
 		}
 	}
 }
@@ -42,11 +44,20 @@ func TestNegativeZeroExtensionIsClassic(t *testing.T) {
 
 func TestEncodingIsCompact(t *testing.T) {
 	rows := gaussian(2048, 50, 1)
-	for _, extension := range []float64{0, 1} {
-		n := len(encoded(t, mustFit(t, rows, Options{RangeExtension: extension})))
-		t.Logf("50 features, 100 × 256, extension %v: %d bytes", extension, n)
-		if n > 250_000 {
-			t.Errorf("extension %v: %d bytes", extension, n)
+	for _, c := range []struct {
+		opts Options
+		most int
+	}{
+		{Options{}, 250_000},
+		{Options{RangeExtension: 1}, 250_000},
+		{Options{MaxDepth: NoDepthLimit}, 250_000},
+		{Options{Columns: 2, Gain: GainPooled}, 400_000},
+		{Options{Scoring: LeafDistance, RangeExtension: 1}, 450_000}, // 1024 rows of 200 bytes
+	} {
+		n := len(encoded(t, mustFit(t, rows, c.opts)))
+		t.Logf("50 features, 100 × 256, %+v: %d bytes", c.opts, n)
+		if n > c.most {
+			t.Errorf("%+v: %d bytes", c.opts, n)
 		}
 	}
 }
@@ -156,7 +167,7 @@ func TestHostileForestsAreRefused(t *testing.T) {
 		}
 	}
 	other := bytes.Clone(good)
-	other[len(forestMagic)] = version + 1
+	other[len(forestMagic)] = forestVersion2 + 1
 	if _, err := Load(seal(other), ""); !errors.Is(err, ErrFormat) {
 		t.Errorf("another version: %v", err)
 	}
@@ -180,20 +191,89 @@ func TestLargestForestIsBounded(t *testing.T) {
 	}
 }
 
+// header2 is header of version 2, up to the trees or what stands before them.
+func header2(dims, psi, trees uint64, extension float64, numbers ...uint64) []byte {
+	b := header(dims, psi, trees, extension)
+	b[len(forestMagic)] = forestVersion2
+	for _, n := range numbers {
+		b = binary.AppendUvarint(b, n)
+	}
+	return b
+}
+
+func TestHostileForestsOfVersion2AreRefused(t *testing.T) {
+	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	floats := func(v ...float32) []byte { return appendFloats(nil, v) }
+	nan := float32(math.NaN())
+	// max depth, columns, gain, candidates, missing, scoring, prototypes, grown, feedback
+	deep := header2(2, 4, 1, 1, 9, 1, 0, 1, 0, 0, 0, 1, 0)
+	planes := join(header2(2, 4, 1, 1, 0, 2, 0, 1, 0, 0, 0, 1, 0), floats(0, 0))
+	far := header2(2, 4, 1, 1, 0, 1, 0, 1, 0, 1, 8, 1, 0)
+	heard := header2(2, 4, 1, 1, 0, 1, 0, 1, 0, 0, 0, 1, 1)
+	plane := join([]byte{1}, floats(1), []byte{1}, floats(1), floats(0.5), []byte{0, 0})
+	measures := join(floats(1, 1, 0, 0), []byte{1}, floats(3, 4))
+	for name, b := range map[string][]byte{
+		"deep":     join(deep, []byte{0}),
+		"planes":   join(planes, plane),
+		"far":      join(far, measures, []byte{0, 0}),
+		"feedback": join(heard, []byte{0, 2}),
+	} {
+		f, err := Load(seal(b), "")
+		if err != nil {
+			t.Fatalf("the good one, %s: %v", name, err)
+		}
+		if s := f.Score([]float32{1, 2}); !(s > 0 && s < 1) {
+			t.Errorf("the good one, %s: score %v", name, s)
+		}
+	}
+	for name, b := range map[string][]byte{
+		"all of version 1":       join(header2(2, 4, 1, 1, 0, 1, 0, 1, 0, 0, 0, 1, 0), []byte{0}),
+		"too deep":               join(header2(2, 4, 1, 1, NoDepthLimit+1, 1, 0, 1, 0, 0, 0, 1, 0), []byte{0}),
+		"no columns":             join(header2(2, 4, 1, 1, 9, 0, 0, 1, 0, 0, 0, 1, 0), []byte{0}),
+		"unknown gain":           join(header2(2, 4, 1, 1, 9, 1, 3, 1, 0, 0, 0, 1, 0), []byte{0}),
+		"unknown policy for NaN": join(header2(2, 4, 1, 1, 9, 1, 0, 1, 2, 0, 0, 1, 0), floats(0, 0), []byte{0}),
+		"unknown scoring":        join(header2(2, 4, 1, 1, 9, 1, 0, 1, 0, 2, 0, 1, 0), []byte{0}),
+		"candidates for nothing": join(header2(2, 4, 1, 1, 9, 1, 0, 2, 0, 0, 0, 1, 0), []byte{0}),
+		"fewer grown than there": join(header2(2, 4, 1, 1, 9, 1, 0, 1, 0, 0, 0, 0, 0), []byte{0}),
+		"no prototypes asked":    join(header2(2, 4, 1, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0), measures, []byte{0, 0}),
+		"no prototypes there":    join(far, floats(1, 1, 0, 0), []byte{0, 0, 0}),
+		"prototype beyond them":  join(far, measures, []byte{0, 1}),
+		"negative deviation":     join(far, floats(-1, 1, 0, 0), []byte{1}, floats(3, 4), []byte{0, 0}),
+		"infinite deviation":     join(far, floats(float32(math.Inf(1)), 1, 0, 0), []byte{1}, floats(3, 4), []byte{0, 0}),
+		"base is NaN":            join(far, floats(1, 1, nan, 0), []byte{1}, floats(3, 4), []byte{0, 0}),
+		"prototype is NaN":       join(far, floats(1, 1, 0, 0), []byte{1}, floats(3, nan), []byte{0, 0}),
+		"medians cut short":      header2(2, 4, 1, 1, 0, 2, 0, 1, 0, 0, 0, 1, 0),
+		"coefficient is NaN":     join(planes, []byte{1}, floats(nan), []byte{1}, floats(1), floats(0.5), []byte{0, 0}),
+		"column out of range":    join(planes, []byte{1}, floats(1), []byte{2}, floats(1), floats(0.5), []byte{0, 0}),
+		"weight beyond 1":        join(heard, []byte{0}, binary.AppendVarint(nil, 1025)),
+		"feedback of nothing":    join(heard, []byte{0, 0}),
+	} {
+		if _, err := Load(seal(b), ""); !errors.Is(err, ErrFormat) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func FuzzLoad(f *testing.F) {
 	for _, extension := range []float64{0, 1} {
+		const version = byte(version)
 		b := encoded(f, mustFit(f, gaussian(20, 3, 1), Options{Trees: 3, RangeExtension: extension, Schema: "s"}))
-		f.Add(b[5:len(b)-4], []byte("\x00\x00\x80\x3f\x00\x00\xc0\x7f"))
+		f.Add(version, b[5:len(b)-4], []byte("\x00\x00\x80\x3f\x00\x00\xc0\x7f"))
 	}
-	f.Add(append(header(2, 4, 1, 1)[5:], 0), []byte{})
-	f.Fuzz(func(t *testing.T, body, row []byte) {
+	for _, opts := range kinds {
+		opts.Trees, opts.Schema = 2, "s"
+		b := encoded(f, mustFit(f, gaussian(8, 3, 1), opts))
+		f.Add(b[4], b[5:len(b)-4], []byte("\x00\x00\x80\x3f\x00\x00\xc0\x7f"))
+	}
+	f.Add(byte(version), append(header(2, 4, 1, 1)[5:], 0), []byte{})
+	f.Fuzz(func(t *testing.T, v byte, body, row []byte) {
 		if _, err := Load(body, ""); err == nil {
 			// Only what begins with the magic and ends with its checksum.
 			if !bytes.HasPrefix(body, []byte(forestMagic)) {
 				t.Fatalf("accepted %x", body)
 			}
 		}
-		b := seal(append(append([]byte(forestMagic), version), body...))
+		b := seal(append(append([]byte(forestMagic), v), body...))
 		var forest Forest
 		if err := forest.UnmarshalBinary(b); err != nil {
 			if !errors.Is(err, ErrFormat) {
@@ -211,18 +291,18 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 		s := forest.Score(x)
-		if !forest.scorable(x) {
+		if !forest.scorable(x) && !forest.fillable(x) {
 			if s != 1 {
 				t.Fatalf("a row with NaN scores %v", s)
 			}
-		} else if s != linkedScore(&forest, x) || !(s > 0 && s < 1) {
+		} else if s != linkedScore(&forest, x) || !(s >= 0 && s <= 1) {
 			t.Fatalf("score %v by the flat form, %v by the trees", s, linkedScore(&forest, x))
 		}
 		sum := 0.0
 		for _, c := range forest.Explain(x) {
 			sum += c.Credit
 		}
-		if got := forest.BaseScore() * math.Exp2(sum/forest.CreditUnit()); math.Abs(got-s) > 1e-9 {
+		if got := forest.ScoreOf(sum); !(math.Abs(got-s) <= 1e-6) {
 			t.Fatalf("credits give score %v, Score %v", got, s)
 		}
 	})

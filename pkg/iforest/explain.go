@@ -16,22 +16,27 @@ type Contribution struct {
 	Credit float64
 }
 
-// Explain returns the features that were asked on x's paths, largest credit
+// Explain returns the features that had a part in x's score, largest credit
 // first, features of equal credit by index.
 //
-// A split is credited with the mean path length of the training rows at its
-// node less that of the training rows at the child x goes to. Along a path
-// these differences telescope, so that the credits of all features add up to
-// the mean path length of the training rows less that of x, and
+// With PathLength, a split is credited with the mean path length of the
+// training rows at its node less that of the training rows at the child x goes
+// to. Along a path these differences telescope, so that the credits of all
+// features add up to the mean path length of the training rows less that of x.
+// A split on several columns shares its credit among them by how far x is from
+// each one's median, times its coefficient. With LeafDistance, a feature's
+// credit is what it adds to the mean distance (its squared difference over the
+// distance) less what it adds to that of ordinary rows. In both,
 //
-//	Score(x) = BaseScore() · 2^(Σ credits / CreditUnit())
+//	Score(x) = ScoreOf(Σ credits)
 //
-// hold to rounding (1e-9). A feature with credit CreditUnit() has thus doubled
-// the score. Credits say what the forest did, not what caused the row: of two
-// features that move together, either may be credited.
+// holds to rounding (1e-9). Credits say what the forest did, not what caused
+// the row: of two features that move together, either may be credited.
 //
-// Where Score is 1 because of NaNs, the NaN features share equally the credit
-// that makes the above true. For a row of the wrong length Explain returns nil.
+// A missing value is explained as the median it is taken for. Where Score is 1
+// because of NaNs, the NaN features share equally the credit that makes the
+// above true, and so do infinite ones, of an infinite credit, where the distance
+// is infinite. For a row of the wrong length Explain returns nil.
 //
 // Explain walks the trees one by one and allocates; it is meant for the rows
 // that alarm, not for every row.
@@ -39,52 +44,160 @@ func (f *Forest) Explain(x []float32) []Contribution {
 	if len(x) != f.dims || f.dims == 0 {
 		return nil
 	}
+	asked := x
 	if !f.scorable(x) {
-		return f.explainNaN(x)
+		if !f.fillable(x) {
+			return f.share(x, func(v float32) bool { return v != v })
+		}
+		x = fill(make([]float32, len(x)), x, f.center)
 	}
+	var out []Contribution
+	if f.opts.Scoring == LeafDistance {
+		if !finite(x) {
+			return f.share(x, func(v float32) bool { return v-v != 0 })
+		}
+		out = f.explainDistance(x)
+	} else {
+		out = f.explainPath(x)
+	}
+	for i := range out {
+		out[i].Value = asked[out[i].Feature]
+	}
+	slices.SortStableFunc(out, func(a, b Contribution) int { return cmp.Compare(b.Credit, a.Credit) })
+	return out
+}
+
+func (f *Forest) explainPath(x []float32) []Contribution {
 	credits := make([]float64, f.dims)
 	asked := make([]bool, f.dims)
 	for i := range f.trees {
 		t := &f.trees[i]
 		for n := int32(0); t.nodes[n].feature != isLeaf; {
-			feature := t.nodes[n].feature
-			next := t.child(n, x[feature])
-			credits[feature] += t.mean[n] - t.mean[next]
-			asked[feature] = true
+			next := t.child(n, x)
+			credit := t.mean[n] - t.mean[next]
+			if t.terms == nil {
+				feature := t.nodes[n].feature
+				credits[feature] += credit
+				asked[feature] = true
+			} else {
+				f.divide(credits, asked, t.split(n), x, credit)
+			}
 			n = next
 		}
 	}
 	var out []Contribution
 	for i, yes := range asked {
 		if yes {
-			out = append(out, Contribution{i, x[i], credits[i] / float64(len(f.trees))})
+			out = append(out, Contribution{Feature: i, Credit: credits[i] / float64(len(f.trees))})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b Contribution) int { return cmp.Compare(b.Credit, a.Credit) })
 	return out
 }
 
-func (f *Forest) explainNaN(x []float32) []Contribution {
+// divide shares the credit of a split among its columns.
+func (f *Forest) divide(credits []float64, asked []bool, terms []term, x []float32, credit float64) {
+	var part [MaxColumns]float64
+	sum := 0.0
+	for k, t := range terms {
+		far := max(-math.MaxFloat32, min(math.MaxFloat32, float64(x[t.feature]))) - float64(f.center[t.feature])
+		part[k] = math.Abs(far * float64(t.coef))
+		sum += part[k]
+	}
+	for k, t := range terms {
+		share := 1 / float64(len(terms))
+		if sum > 0 {
+			share = part[k] / sum
+		}
+		credits[t.feature] += credit * share
+		asked[t.feature] = true
+	}
+}
+
+func (f *Forest) explainDistance(x []float32) []Contribution {
+	out := make([]Contribution, f.dims)
+	for i := range f.trees {
+		t := &f.trees[i]
+		leaf := t.leaf(x)
+		p := f.prototypes[t.proto[leaf]]
+		d := distance(x, p, f.inverse)
+		if !(d > 0) {
+			continue
+		}
+		factor := t.factor(leaf) / d
+		for k := range out {
+			out[k].Credit += squared(x[k], p[k], f.inverse[k]) * factor
+		}
+	}
+	for k := range out {
+		out[k].Feature = k
+		out[k].Credit = out[k].Credit/float64(len(f.trees)) - f.expected(k)
+	}
+	return out
+}
+
+// expected is what feature k adds to the distance of an ordinary row.
+func (f *Forest) expected(k int) float64 {
+	sum := 0.0
+	for _, b := range f.base {
+		sum += float64(b)
+	}
+	if sum > 0 {
+		return float64(f.base[k])
+	}
+	return f.unit / float64(f.dims)
+}
+
+// share gives the features that are to blame for a score of 1 equal parts of
+// what it takes.
+func (f *Forest) share(x []float32, blamed func(float32) bool) []Contribution {
 	var out []Contribution
 	for i, v := range x {
-		if v != v {
+		if blamed(v) {
 			out = append(out, Contribution{Feature: i, Value: v})
 		}
 	}
 	for i := range out {
 		out[i].Credit = f.root / float64(len(out))
+		if f.opts.Scoring == LeafDistance {
+			out[i].Credit = math.Inf(1)
+		}
 	}
 	return out
 }
 
-// BaseScore is the score of the mean path length of the training rows: what
-// Explain's credits start from.
-func (f *Forest) BaseScore() float64 {
-	if f.dims == 0 {
+// ScoreOf is the score of a row whose credits add up to this: for PathLength
+//
+//	BaseScore() · 2^(credits / CreditUnit())
+//
+// and for LeafDistance 1 − 1 / (2 + credits / CreditUnit()).
+func (f *Forest) ScoreOf(credits float64) float64 {
+	switch {
+	case f.dims == 0:
 		return 1
+	case f.opts.Scoring == LeafDistance:
+		return f.fromMean(f.unit + credits)
+	}
+	return f.BaseScore() * math.Exp2(credits/f.cPsi)
+}
+
+// BaseScore is the score of a row without credits, of the mean path length of
+// the training rows or the distance of an ordinary row: what Explain starts
+// from.
+func (f *Forest) BaseScore() float64 {
+	switch {
+	case f.dims == 0:
+		return 1
+	case f.opts.Scoring == LeafDistance:
+		return f.fromMean(f.unit)
 	}
 	return math.Exp2(-f.root / f.cPsi)
 }
 
-// CreditUnit is c(ψ), the credit that doubles a score.
-func (f *Forest) CreditUnit() float64 { return f.cPsi }
+// CreditUnit is c(ψ), the credit that doubles a score, or, with LeafDistance,
+// the distance of an ordinary row, of which 0.5 is the score.
+func (f *Forest) CreditUnit() float64 {
+	if f.opts.Scoring == LeafDistance {
+		return f.unit
+	}
+	return f.cPsi
+}

@@ -77,6 +77,17 @@ func TestOptionsOutsideWhatIsAcceptedAreRefused(t *testing.T) {
 		{"NaN extension", Options{RangeExtension: math.NaN()}, "RangeExtension"},
 		{"infinite extension", Options{RangeExtension: math.Inf(1)}, "RangeExtension"},
 		{"negative workers", Options{Workers: -1}, "Workers"},
+		{"negative depth", Options{MaxDepth: -1}, "MaxDepth"},
+		{"too deep", Options{MaxDepth: NoDepthLimit + 1}, "MaxDepth"},
+		{"negative columns", Options{Columns: -1}, "Columns"},
+		{"too many columns", Options{Columns: MaxColumns + 1}, "Columns"},
+		{"unknown gain", Options{Gain: GainAveraged + 1}, "Gain"},
+		{"too many candidates", Options{Gain: GainPooled, Candidates: MaxCandidates + 1}, "Candidates"},
+		{"candidates without gain", Options{Candidates: 2}, "Candidates"},
+		{"unknown policy for NaN", Options{Missing: MissingMedian + 1}, "Missing"},
+		{"unknown scoring", Options{Scoring: LeafDistance + 1}, "Scoring"},
+		{"prototypes without distance", Options{Prototypes: 100}, "Prototypes"},
+		{"too few prototypes", Options{Scoring: LeafDistance, Prototypes: 3}, "Prototypes"},
 		{"long schema", Options{Schema: strings.Repeat("x", MaxSchema+1)}, "Schema"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -94,7 +105,7 @@ func TestOptionsOutsideWhatIsAcceptedAreRefused(t *testing.T) {
 
 func TestDefaultsAreThePapers(t *testing.T) {
 	got := mustFit(t, gaussian(1000, 2, 1), Options{}).Options()
-	if want := (Options{Trees: 100, SampleSize: 256}); got != want {
+	if want := (Options{Trees: 100, SampleSize: 256, Columns: 1, Candidates: 1}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if got := mustFit(t, gaussian(17, 2, 1), Options{}).Options().SampleSize; got != 17 {
@@ -130,16 +141,17 @@ func TestForestDependsOnSeedNotOnWorkers(t *testing.T) {
 	for i := range rows {
 		rows[i][3] = 1 // constant columns permute features in the classic cut
 	}
-	for _, extension := range []float64{0, 1} {
-		one := encoded(t, mustFit(t, rows, Options{Seed: 9, Workers: 1, RangeExtension: extension}))
-		for _, workers := range []int{2, 3, 16, 200} {
-			many := encoded(t, mustFit(t, rows, Options{Seed: 9, Workers: workers, RangeExtension: extension}))
-			if !bytes.Equal(one, many) {
-				t.Errorf("extension %v: %d workers grow another forest than one", extension, workers)
+	for _, opts := range kinds {
+		opts.Seed, opts.Workers = 9, 1
+		one := encoded(t, mustFit(t, rows, opts))
+		for _, opts.Workers = range []int{2, 3, 16, 200} {
+			if !bytes.Equal(one, encoded(t, mustFit(t, rows, opts))) {
+				t.Errorf("%+v: %d workers grow another forest than one", opts, opts.Workers)
 			}
 		}
-		if bytes.Equal(one[40:], encoded(t, mustFit(t, rows, Options{Seed: 10, RangeExtension: extension}))[40:]) {
-			t.Errorf("extension %v: seeds 9 and 10 grow the same forest", extension)
+		opts.Seed = 10
+		if bytes.Equal(one[60:], encoded(t, mustFit(t, rows, opts))[60:]) {
+			t.Errorf("%+v: seeds 9 and 10 grow the same forest", opts)
 		}
 	}
 }
@@ -153,15 +165,19 @@ func TestForestIsTheSameOnEveryMachine(t *testing.T) {
 		rows[i] = []float32{float32(z % 1000), float32(z>>20%1000) / 7, float32(z >> 40 % 3), 4}
 	}
 	for _, c := range []struct {
-		extension float64
-		want      string
+		opts Options
+		want string
 	}{
-		{0, "6ec386ba3795ea51"},
-		{1, "5eb9f0ebbf68cc50"},
+		{Options{}, "6ec386ba3795ea51"}, // of version 1
+		{Options{RangeExtension: 1}, "5eb9f0ebbf68cc50"},
+		{Options{Columns: 2, Gain: GainPooled, Candidates: 3, MaxDepth: NoDepthLimit}, "b42911c6eb5f848a"},
+		{Options{Columns: 3, RangeExtension: 1, Missing: MissingMedian}, "e55f0a8e96050dd9"},
+		{Options{Scoring: LeafDistance, RangeExtension: 1, Gain: GainAveraged}, "b4524c48f60276bc"},
 	} {
-		sum := sha256.Sum256(encoded(t, mustFit(t, rows, Options{Seed: 5, RangeExtension: c.extension})))
+		c.opts.Seed = 5
+		sum := sha256.Sum256(encoded(t, mustFit(t, rows, c.opts)))
 		if got := hex.EncodeToString(sum[:8]); got != c.want {
-			t.Errorf("extension %v: %s, want %s", c.extension, got, c.want)
+			t.Errorf("%+v: %s, want %s", c.opts, got, c.want)
 		}
 	}
 }
@@ -214,6 +230,27 @@ func TestTreesAreWellFormed(t *testing.T) {
 			}
 		}
 	}
+}
+
+// kinds are options of every kind, each with what it may be put together with.
+var kinds = []Options{
+	{},
+	{RangeExtension: 1},
+	{MaxDepth: NoDepthLimit},
+	{MaxDepth: 3},
+	{MaxDepth: NoDepthLimit, RangeExtension: 1},
+	{Columns: 2},
+	{Columns: 3, RangeExtension: 1},
+	{Gain: GainPooled},
+	{Gain: GainAveraged, Columns: 2, Candidates: 5},
+	{Gain: GainPooled, Columns: 2, MaxDepth: NoDepthLimit},
+	{Gain: GainPooled, RangeExtension: 1},
+	{Gain: GainPooled, Columns: 8, RangeExtension: 0.5, MaxDepth: 12},
+	{Missing: MissingMedian},
+	{Missing: MissingMedian, Columns: 2},
+	{Scoring: LeafDistance},
+	{Scoring: LeafDistance, Prototypes: 40, RangeExtension: 1},
+	{Scoring: LeafDistance, Columns: 2, Gain: GainPooled, MaxDepth: NoDepthLimit, Missing: MissingMedian},
 }
 
 func TestEqualRowsScoreHalf(t *testing.T) {

@@ -8,9 +8,18 @@ import (
 
 // linkedScore is Score by the trees as they were grown.
 func linkedScore(f *Forest, x []float32) float64 {
+	if f.fillable(x) {
+		x = fill(make([]float32, len(x)), x, f.center)
+	}
 	sum := 0.0
 	for i := range f.trees {
-		sum += f.trees[i].mean[f.trees[i].leaf(x)]
+		t := &f.trees[i]
+		leaf := t.leaf(x)
+		if t.proto == nil {
+			sum += t.mean[leaf]
+			continue
+		}
+		sum += float64(distance(x, f.prototypes[t.proto[leaf]], f.inverse) * t.factor(leaf))
 	}
 	return f.fromSum(sum)
 }
@@ -18,31 +27,35 @@ func linkedScore(f *Forest, x []float32) float64 {
 func TestFlatFormScoresAsTheTreesDo(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 0))
 	inf := float32(math.Inf(1))
-	for range 150 {
+	for round := range 20 * len(kinds) {
 		dims := 1 + r.IntN(80)
-		rows := awkward(2+r.IntN(400), dims, r)
+		rows := awkward(4+r.IntN(400), dims, r)
 		if r.IntN(2) == 0 {
-			rows = gaussian(2+r.IntN(400), dims, r.Uint64())
+			rows = gaussian(4+r.IntN(400), dims, r.Uint64())
 		}
-		f := mustFit(t, rows, Options{
-			Trees: 1 + r.IntN(20), SampleSize: 2 + r.IntN(300),
-			RangeExtension: float64(r.IntN(3)), Seed: r.Uint64(),
-		})
+		opts := kinds[round%len(kinds)]
+		opts.Trees, opts.SampleSize, opts.Seed = 1+r.IntN(20), 2+r.IntN(300), r.Uint64()
+		f := mustFit(t, rows, opts)
 		var asked [][]float32
 		for range 40 {
 			x := make([]float32, dims)
 			for i := range x {
-				switch r.IntN(6) {
-				case 0:
+				switch k := r.IntN(7); {
+				case k == 0 && opts.Scoring == PathLength:
 					x[i] = inf
-				case 1:
+				case k == 1 && opts.Scoring == PathLength:
 					x[i] = -inf
-				case 2: // exactly on a threshold
+				case k == 2: // exactly on a threshold
 					tr := f.trees[r.IntN(len(f.trees))]
 					x[i] = tr.nodes[r.IntN(len(tr.nodes))].threshold
+				case k == 3 && opts.Missing == MissingMedian:
+					x[i] = float32(math.NaN())
 				default:
 					x[i] = rows[r.IntN(len(rows))][i]
 				}
+			}
+			if opts.Missing == MissingMedian {
+				x[0] = 0 // not missing altogether
 			}
 			asked = append(asked, x)
 		}
@@ -50,13 +63,13 @@ func TestFlatFormScoresAsTheTreesDo(t *testing.T) {
 		for i, x := range asked {
 			s := f.Score(x)
 			if want := linkedScore(f, x); s != want {
-				t.Fatalf("Score is %v by the flat form, %v by the trees", s, want)
+				t.Fatalf("%+v: Score is %v by the flat form, %v by the trees", opts, s, want)
 			}
 			if s != batch[i] {
-				t.Fatalf("Score is %v, ScoreBatch %v", s, batch[i])
+				t.Fatalf("%+v: Score is %v, ScoreBatch %v", opts, s, batch[i])
 			}
-			if !(s > 0 && s < 1) {
-				t.Fatalf("score %v is not in (0, 1)", s)
+			if !(s >= 0 && s < 1) || s == 0 && opts.Scoring == PathLength {
+				t.Fatalf("%+v: score %v is not in (0, 1)", opts, s)
 			}
 		}
 	}
@@ -92,14 +105,22 @@ func TestWhatCannotBeJudgedScoresOne(t *testing.T) {
 }
 
 func TestScoringDoesNotAllocate(t *testing.T) {
-	rows := gaussian(300, 50, 1)
-	f := mustFit(t, rows, Options{})
-	dst := make([]float64, len(rows))
-	if n := testing.AllocsPerRun(100, func() { f.Score(rows[0]) }); n != 0 {
-		t.Errorf("Score allocates %v times", n)
-	}
-	if n := testing.AllocsPerRun(10, func() { f.ScoreBatch(dst, rows) }); n != 0 {
-		t.Errorf("ScoreBatch allocates %v times", n)
+	for _, opts := range kinds {
+		for _, dims := range []int{50, 200} {
+			rows := gaussian(300, dims, 1)
+			opts.Trees = 10
+			f := mustFit(t, rows, opts)
+			if opts.Missing == MissingMedian && dims < 128 { // beyond, a pooled buffer is used
+				rows[0][3] = float32(math.NaN())
+			}
+			dst := make([]float64, len(rows))
+			if n := testing.AllocsPerRun(100, func() { f.Score(rows[0]) }); n != 0 {
+				t.Errorf("%+v: Score allocates %v times", opts, n)
+			}
+			if n := testing.AllocsPerRun(10, func() { f.ScoreBatch(dst, rows) }); n != 0 {
+				t.Errorf("%+v: ScoreBatch allocates %v times", opts, n)
+			}
+		}
 	}
 }
 
@@ -133,11 +154,11 @@ func TestHarmonics(t *testing.T) {
 
 func TestExplainAddsUpToTheScore(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 0))
-	for range 100 {
+	for round := range 10 * len(kinds) {
 		dims := 1 + r.IntN(30)
-		f := mustFit(t, awkward(2+r.IntN(300), dims, r), Options{
-			Trees: 1 + r.IntN(40), RangeExtension: float64(r.IntN(2)), Seed: r.Uint64(),
-		})
+		opts := kinds[round%len(kinds)]
+		opts.Trees, opts.Seed = 1+r.IntN(40), r.Uint64()
+		f := mustFit(t, awkward(4+r.IntN(300), dims, r), opts)
 		for range 20 {
 			x := make([]float32, dims)
 			for i := range x {
@@ -145,29 +166,36 @@ func TestExplainAddsUpToTheScore(t *testing.T) {
 				if r.IntN(40*dims) == 0 {
 					x[i] = float32(math.NaN())
 				}
+				if r.IntN(80*dims) == 0 {
+					x[i] = float32(math.Inf(-1))
+				}
 			}
-			sum, h := 0.0, 0.0
+			sum := 0.0
 			last := math.Inf(1)
 			for _, c := range f.Explain(x) {
 				sum += c.Credit
-				if c.Credit > last {
-					t.Fatal("credits do not descend")
+				if !(c.Credit <= last) {
+					t.Fatalf("%+v: credits do not descend", opts)
 				}
 				if last = c.Credit; c.Value != x[c.Feature] && c.Value == c.Value {
 					t.Fatalf("value %v of feature %d, which is %v", c.Value, c.Feature, x[c.Feature])
 				}
 			}
-			if f.scorable(x) {
+			if f.scorable(x) && opts.Scoring == PathLength {
+				h := 0.0
 				for i := range f.trees {
 					h += f.trees[i].mean[f.trees[i].leaf(x)]
 				}
+				if diff := f.root - h/float64(len(f.trees)); math.Abs(sum-diff) > 1e-9 {
+					t.Fatalf("%+v: credits add up to %v, path length differs by %v", opts, sum, diff)
+				}
 			}
-			if diff := f.root - h/float64(len(f.trees)); math.Abs(sum-diff) > 1e-9 {
-				t.Fatalf("credits add up to %v, path length differs by %v", sum, diff)
+			if got, want := f.ScoreOf(sum), f.Score(x); !(math.Abs(got-want) <= 1e-9) {
+				t.Fatalf("%+v: credits give score %v, Score %v", opts, got, want)
 			}
-			if got, want := f.BaseScore()*math.Exp2(sum/f.CreditUnit()), f.Score(x); math.Abs(got-want) > 1e-9 {
-				t.Fatalf("credits give score %v, Score %v", got, want)
-			}
+		}
+		if got := f.ScoreOf(0); got != f.BaseScore() {
+			t.Fatalf("%+v: base score is %v, %v by credits", opts, f.BaseScore(), got)
 		}
 	}
 }

@@ -5,7 +5,7 @@ package iforest
 // this form; scoring reads the flat one.
 type node struct {
 	threshold float32 // x[feature] > threshold goes right
-	feature   int32   // isLeaf at a leaf
+	feature   int32   // isLeaf at a leaf; where splits have terms, 0 elsewhere
 	size      int32   // training rows that came here
 	right     int32   // index of the right child
 }
@@ -13,10 +13,37 @@ type node struct {
 const isLeaf = -1
 
 // tree holds the nodes and, for each, the mean path length of the training
-// rows that came by it. At a leaf that is the path length h itself.
+// rows that came by it. At a leaf that is the path length h itself, less what
+// feedback took from it.
 type tree struct {
 	nodes []node
 	mean  []float64
+	// terms are the summands of node i's split, at i × columns, where a split
+	// has more than one column; else nil.
+	terms []term
+	// proto is, at a leaf, the prototype it measures distances to; nil with
+	// PathLength.
+	proto []int32
+	// weight is, at a leaf, what feedback made of it, see Feedback; nil if
+	// there was none.
+	weight []int16
+}
+
+// term is one summand of a split on several columns.
+type term struct {
+	feature uint32
+	coef    float32
+}
+
+// project is Σ coef · x[feature], in float32, each product rounded before it
+// is added: fitting and both forms of scoring compute the same bits on every
+// machine.
+func project(terms []term, x []float32) float32 {
+	var sum float32
+	for _, t := range terms {
+		sum += float32(t.coef * x[t.feature])
+	}
+	return sum
 }
 
 // harmonics returns c(n) for n = 0 … psi: the mean path length of an
@@ -44,6 +71,9 @@ func leafPath(depth int, n int32, c []float64) float64 {
 	return float64(float32(float64(depth) + c[n]))
 }
 
+// leastPath is the shortest path that feedback leaves, so that no score is 1.
+const leastPath = 1. / 1024
+
 // fillMeans computes mean from the leaves up.
 func (t *tree) fillMeans(c []float64) {
 	t.mean = make([]float64, len(t.nodes))
@@ -54,6 +84,10 @@ func (t *tree) fillMean(i int32, depth int, c []float64) {
 	n := &t.nodes[i]
 	if n.feature == isLeaf {
 		t.mean[i] = leafPath(depth, n.size, c)
+		if t.weight != nil {
+			h := t.mean[i] - float64(leafWeight(t.weight[i])*c[len(c)-1])
+			t.mean[i] = float64(float32(max(leastPath, h)))
+		}
 		return
 	}
 	l, r := i+1, n.right
@@ -61,12 +95,36 @@ func (t *tree) fillMean(i int32, depth int, c []float64) {
 	t.fillMean(r, depth+1, c)
 	// An empty leaf weighs nothing: no ordinary row is expected there.
 	wl, wr := float64(t.nodes[l].size), float64(t.nodes[r].size)
+	if wl+wr == 0 {
+		wl, wr = 1, 1 // only bytes that no Fit wrote split nothing
+	}
 	t.mean[i] = (float64(wl*t.mean[l]) + float64(wr*t.mean[r])) / (wl + wr)
 }
 
-// child is where a row whose feature has value v goes from node i.
-func (t *tree) child(i int32, v float32) int32 {
-	if n := &t.nodes[i]; v > n.threshold {
+// columns is how many terms a split has, 1 where it has none but a feature.
+func (t *tree) columns() int {
+	if t.terms == nil {
+		return 1
+	}
+	return len(t.terms) / len(t.nodes)
+}
+
+// split returns the terms of node i.
+func (t *tree) split(i int32) []term {
+	k := int32(t.columns())
+	return t.terms[i*k : (i+1)*k]
+}
+
+// child is where x goes from node i.
+func (t *tree) child(i int32, x []float32) int32 {
+	n := &t.nodes[i]
+	var v float32
+	if t.terms != nil {
+		v = project(t.split(i), x)
+	} else {
+		v = x[n.feature]
+	}
+	if v > n.threshold {
 		return n.right
 	}
 	return i + 1
@@ -76,7 +134,7 @@ func (t *tree) child(i int32, v float32) int32 {
 func (t *tree) leaf(x []float32) int32 {
 	i := int32(0)
 	for t.nodes[i].feature != isLeaf {
-		i = t.child(i, x[t.nodes[i].feature])
+		i = t.child(i, x)
 	}
 	return i
 }
