@@ -262,14 +262,19 @@ func telemetryTrace(traceparent string) string {
 // dropHopByHop takes off what belongs to the connection: the fixed headers and those that Connection names, but for those that say how the
 // body is to be read. Without them it would be another call than the one that was judged.
 func dropHopByHop(h http.Header) {
-	for _, v := range h.Values("Connection") {
+	dropNamed(h, h.Values("Connection"))
+	for _, name := range hopByHop {
+		h.Del(name)
+	}
+}
+
+// dropNamed takes off what the values of a header Connection name.
+func dropNamed(h http.Header, connection []string) {
+	for _, v := range connection {
 		for name := range strings.SplitSeq(v, ",") {
 			if name = strings.TrimSpace(name); httpguts.ValidHeaderFieldName(name) && !strings.HasPrefix(strings.ToLower(name), "content-") {
 				h.Del(name)
 			}
 		}
-	}
-	for _, name := range hopByHop {
-		h.Del(name)
 	}
 }

@@ -109,20 +109,26 @@ func (c *credential) apply(r *http.Request, body []byte, now time.Time) error {
 	if c.add == nil {
 		return errNoCredential
 	}
-	for _, name := range callerHeaders {
-		r.Header.Del(name)
-	}
-	if c.api == apiBedrock {
-		for name := range r.Header {
-			// The user agent is no part of the signature, and the SDK's own.
-			if name != "X-Amz-User-Agent" && strings.HasPrefix(strings.ToLower(name), "x-amz-") {
-				delete(r.Header, name)
-			}
-		}
-	}
+	dropCallers(r.Header, c.api)
 	r.URL.RawQuery = withoutParameters(r.URL.RawQuery, callerParameters[c.api])
 	withoutKeyProtocol(r.Header)
 	return c.add.add(r, body, now)
+}
+
+// dropCallers takes off the headers by which callers name themselves to an API.
+func dropCallers(h http.Header, api string) {
+	for _, name := range callerHeaders {
+		h.Del(name)
+	}
+	if api != apiBedrock {
+		return
+	}
+	for name := range h {
+		// The user agent is no part of the signature, and the SDK's own.
+		if name != "X-Amz-User-Agent" && strings.HasPrefix(strings.ToLower(name), "x-amz-") {
+			delete(h, name)
+		}
+	}
 }
 
 // withoutParameters takes parameters out of a query and leaves the rest as it is.

@@ -21,7 +21,7 @@
 // under masks of our own. Extensions other than permessage-deflate are not agreed on, and of that the caller may not let one message refer to another: the
 // provider never sees those that are refused. WebSockets over HTTP/2 (RFC 8441) are not offered.
 //
-// Trailers of requests are not forwarded, since nobody judges them; those of responses are.
+// Trailers are headers that come later: they are forwarded as those are, those of a request with the body that was judged.
 //
 // The package does not decide (pkg/gate), capture (proxy/capture) or hold keys (certs), and knows nothing of Kubernetes.
 package proxy

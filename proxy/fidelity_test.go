@@ -27,6 +27,7 @@ type arrival struct {
 	header         http.Header
 	length         int64
 	body           []byte
+	trailer        http.Header
 }
 
 // arrivals makes the provider note what arrives, and answer with a body that says how much it was.
@@ -38,7 +39,7 @@ func (r *rig) arrivals(t testing.TB, h2 bool) chan arrival {
 		if err != nil {
 			t.Errorf("the body at the provider: %v", err)
 		}
-		seen <- arrival{req.Method, req.RequestURI, req.Header, req.ContentLength, b}
+		seen <- arrival{req.Method, req.RequestURI, req.Header, req.ContentLength, b, req.Trailer}
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = fmt.Fprintf(w, `{"got":%d}`, len(b))
 	})
@@ -82,7 +83,11 @@ func TestBodiesArriveAsSent(t *testing.T) {
 						t.Errorf("%d %q", res.StatusCode, got)
 					}
 					a := <-seen
-					if !bytes.Equal(a.body, body) || a.length != int64(len(body)) || a.header.Get("Content-Encoding") != c {
+					length, sum := int64(len(body)), ""
+					if how == "trailers" {
+						length, sum = -1, "1"
+					}
+					if !bytes.Equal(a.body, body) || a.length != length || a.trailer.Get("X-Sum") != sum || a.header.Get("Content-Encoding") != c {
 						t.Errorf("%d bytes of length %d arrived, %v", len(a.body), a.length, a.header)
 					}
 					asked := r.gate.requests()
@@ -91,6 +96,59 @@ func TestBodiesArriveAsSent(t *testing.T) {
 					}
 				})
 			}
+		}
+	})
+}
+
+// Trailers of a request go on as headers do: but for the hop's own, what names the caller, and what is no trailer.
+func TestTrailersOfRequests(t *testing.T) {
+	sent := http.Header{
+		"X-Sum": {"1", "2"}, "X-Empty": {""}, "X-Amz-Meta": {"kept where it means nothing"},
+		"X-Api-Key": {"caller"}, "Api-Key": {"caller"}, "X-Goog-Api-Key": {"caller"}, "Cookie": {"caller"}, "Proxy-Connection": {"x"}, "Upgrade": {"x"}, "X-Hop": {"x"},
+	}
+	versions(t, func(t *testing.T, callerH2, providerH2 bool) {
+		for _, size := range []int{0, 10, 100_000} {
+			for _, edited := range []bool{false, true} {
+				r := newRig(t)
+				seen := r.arrivals(t, providerH2)
+				if edited {
+					r.gate.edit = func(*gate.Request) []byte { return []byte("{}") }
+				}
+				req := post(t, t.Context(), io.MultiReader(strings.NewReader(strings.Repeat("x", size))))
+				req.Trailer = maps.Clone(sent)
+				if !callerH2 {
+					req.Header.Set("Connection", "X-Hop")
+				} else { // HTTP/2 has no such fields
+					for _, name := range []string{"X-Hop", "Upgrade", "Proxy-Connection"} {
+						delete(req.Trailer, name)
+					}
+				}
+				res, err := r.client(t, callerH2).Do(req)
+				must(t, err)
+				readAll(t, res)
+				a := <-seen
+				want := "map[X-Amz-Meta:[kept where it means nothing] X-Empty:[] X-Sum:[1 2]]"
+				if edited {
+					want = "map[]"
+				}
+				if fmt.Sprint(a.trailer) != want || !edited && len(a.body) != size || a.header.Get("Authorization") != "Bearer "+apiKey || a.header.Get("X-Sum") != "" {
+					t.Errorf("%d bytes, edited %v: %d bytes arrived with %v and %v", size, edited, len(a.body), a.trailer, a.header)
+				}
+			}
+		}
+	})
+	t.Run("not announced", func(t *testing.T) {
+		r := newRig(t)
+		seen := r.arrivals(t, true)
+		r.raw(t, "POST /v1/embeddings HTTP/1.1\r\nHost: "+modelHost+"\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX-Sum: 1\r\nAuthorization: Bearer caller\r\nContent-Type: text/html\r\nHost: evil.example\r\n\r\n")
+		if a := <-seen; fmt.Sprint(a.trailer) != "map[X-Sum:[1]]" || string(a.body) != "{}" {
+			t.Errorf("%q with %v", a.body, a.trailer)
+		}
+	})
+	t.Run("signed", func(t *testing.T) {
+		h := http.Header{"X-Amz-Security-Token": {"caller"}, "X-Sum": {"1"}}
+		if dropCallers(h, apiBedrock); len(h) != 1 {
+			t.Errorf("%v", h)
 		}
 	})
 }

@@ -100,6 +100,7 @@ type payload struct {
 	mu    sync.Mutex
 	bytes []byte
 	share share
+	edit  bool // bytes are not those that came
 	sent  bool // the transport has read the body, or there is none
 	begun bool // the response has begun: the body is not sent again
 }
@@ -108,13 +109,17 @@ type payload struct {
 func (p *payload) replace(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.bytes = b
+	p.bytes, p.edit = b, true
 }
 
-// attach makes the payload the body of a request.
-func (p *payload) attach(r *http.Request) {
+// attach makes the payload the body of a request, with the trailers that came after it. Those of a body that was edited stay behind: what they say of
+// it, such as a digest, is no longer so.
+func (p *payload) attach(r *http.Request, trailer http.Header) {
 	r.ContentLength = int64(len(p.bytes))
-	if len(p.bytes) == 0 {
+	switch {
+	case len(trailer) > 0 && !p.edit:
+		r.Trailer, r.ContentLength = trailer, -1 // HTTP/1 has trailers only after chunks
+	case len(p.bytes) == 0:
 		r.Body, r.GetBody, p.sent = nil, nil, true
 		return
 	}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"sallyport.dev/sallyport/pkg/policy"
 )
 
@@ -31,7 +33,7 @@ func (c *call) forward(body *payload) {
 		c.fail(err)
 		return
 	}
-	body.attach(out)
+	body.attach(out, c.trailer())
 	res, err := c.roundTrip(out)
 	if err != nil {
 		c.fail(err)
@@ -41,6 +43,24 @@ func (c *call) forward(body *payload) {
 	res.Request = nil
 	defer func() { _ = res.Body.Close() }()
 	c.respond(ctx, cancel, res)
+}
+
+// trailer is what of the request's trailers goes on: as with the headers, all but the hop's own and what names the caller. Nor do those that have
+// no meaning there, or would have one that is known before the body only.
+func (c *call) trailer() http.Header {
+	if len(c.r.Trailer) == 0 {
+		return nil
+	}
+	out := http.Header{}
+	for name, values := range c.r.Trailer {
+		if len(values) > 0 && httpguts.ValidTrailerHeader(name) {
+			out[name] = slices.Clone(values)
+		}
+	}
+	dropNamed(out, c.r.Header.Values("Connection"))
+	dropHopByHop(out)
+	dropCallers(out, c.provider.api)
+	return out
 }
 
 // screens says whether the policy asks for more than to observe the response.
