@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"sallyport.dev/sallyport/pkg/policy"
 )
 
@@ -157,4 +159,23 @@ func TestSettingsHaveDefaults(t *testing.T) {
 	if v.timeouts != want || v.limits != (Limits{Memory: 128 << 20, HeldToolCalls: 7, HeldResponse: 16 << 20}) || v.memory.size != 128<<20 || v.maxBytes != DefaultMaxRequestBytes {
 		t.Errorf("%+v, %+v", v.timeouts, v.limits)
 	}
+}
+
+// A body that does not arrive is neither judged nor forwarded.
+func TestAbandonedBody(t *testing.T) {
+	r := newRig(t)
+	r.provider(t, true, func(http.ResponseWriter, *http.Request) { t.Error("forwarded") })
+	r.snap.Timeouts.RequestBody = 50 * time.Millisecond
+	must(t, r.p.Update(r.snap))
+	res := r.raw(t, "POST /v1/chat/completions HTTP/1.1\r\nHost: "+modelHost+"\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+	if res.StatusCode != http.StatusRequestTimeout || !res.Close {
+		t.Errorf("%d, close %v", res.StatusCode, res.Close)
+	}
+	if n := testutil.ToFloat64(r.p.metrics.abandoned); n != 1 {
+		t.Errorf("%v counted", n)
+	}
+	if asked := r.gate.requests(); len(asked) > 0 {
+		t.Errorf("judged: %+v", asked)
+	}
+	r.records.none(t)
 }

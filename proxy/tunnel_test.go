@@ -230,7 +230,7 @@ func TestNotRedirectedIsDropped(t *testing.T) {
 		_ = c.Close()
 	}
 	want := `
-# HELP sallyport_connections_total Captured connections by what became of them: model, tunnel, refused, unreachable, not_redirected, probe, gone, handshake_failed, panic.
+# HELP sallyport_connections_total Captured connections by what became of them: model, tunnel, refused, unreachable, unauthorized, not_redirected, probe, gone, handshake_failed, panic.
 # TYPE sallyport_connections_total counter
 sallyport_connections_total{result="not_redirected"} 1
 `

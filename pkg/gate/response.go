@@ -12,9 +12,9 @@ import (
 	"sallyport.dev/sallyport/pkg/telemetry"
 )
 
-// Bounds on a tool call's arguments as policy reads them. A codec keeps fewer bytes than that.
+// Bounds on a tool call's arguments as policy reads them. A codec keeps fewer bytes than that: as many as it was told to.
 const (
-	maxArgumentBytes = 1 << 20
+	maxArgumentBytes = 64 << 20
 	maxArgumentDepth = 32
 )
 
