@@ -105,7 +105,7 @@ func (c *call) serve() {
 		c.reject(http.StatusMisdirectedRequest, FindingHostMismatch, "The request's host is not the one that the connection was made to.")
 		return
 	}
-	path, query, err := canonicalTarget(c.r.RequestURI, c.provider.api == apiBedrock)
+	path, query, err := c.target()
 	if err != nil {
 		c.reject(http.StatusBadRequest, FindingTarget, "The request's target is refused: "+err.Error()+".")
 		return
@@ -148,6 +148,17 @@ func (c *call) serve() {
 		c.verdict.Body = nil
 	}
 	c.forward(body)
+}
+
+// target is the request's path and query. Google's library for JavaScript begins the path of a Live session with two slashes, which the table of
+// surfaces has a row for; anybody else's empty segment is refused.
+func (c *call) target() (path, query string, err error) {
+	target := c.r.RequestURI
+	if api := c.provider.api; (api == "gemini" || api == "vertex-ai") && strings.HasPrefix(target, "//ws/google.") {
+		path, query, err = canonicalTarget(target[1:], false)
+		return "/" + path, query, err
+	}
+	return canonicalTarget(target, c.provider.api == apiBedrock)
 }
 
 // request is what the gate is asked.

@@ -246,9 +246,12 @@ func TestPipelining(t *testing.T) {
 			t.Errorf("answer %d: %d", i, res.StatusCode)
 		}
 	}
-	for _, want := range []string{"[1]", "[3]", ""} {
-		if a := <-seen; string(a.body) != want || a.length != int64(len(want)) {
-			t.Errorf("%q of length %d arrived, want %q", a.body, a.length, want)
+	for _, want := range []struct {
+		body   string
+		length int64
+	}{{"[1]", 3}, {"[3]", -1 /* it has a trailer */}, {"", 0}} {
+		if a := <-seen; string(a.body) != want.body || a.length != want.length {
+			t.Errorf("%q of length %d arrived, want %+v", a.body, a.length, want)
 		}
 	}
 	if len(r.gate.requests()) != 4 {

@@ -341,6 +341,11 @@ func (s *socket) over() bool {
 	return s.hungUp
 }
 
+// closeReason is what a close frame has room for: who refused, by which rule, and the decision to look for.
+func closeReason(r llm.Refusal) string {
+	return "Sallyport refused this call. Rule " + r.Rule + ", decision " + r.DecisionID + "."
+}
+
 // drain reads what a caller still says that was sent a close frame, until it ends the connection: closing with that unread would overtake the frame.
 func (s *socket) drain() error {
 	_ = s.caller.SetReadDeadline(s.call.p.now().Add(s.call.p.timeouts.Close))
@@ -518,8 +523,8 @@ func (s *socket) message(m *incoming) error {
 // refuseMessage tells the caller of a refusal. The connection goes on, but where the message was none, or the dialect has no word for it.
 func (s *socket) refuseMessage(v *gate.Verdict) error {
 	frame := s.refusal(v)
-	if frame == nil || slices.Contains(v.Record.Call.Findings, string(llm.FindingUnparseable)) {
-		s.hangUp(websocket.ClosePolicy, v.Refusal.Message, frame)
+	if frame == nil || v.Row.RefusalCloses || slices.Contains(v.Record.Call.Findings, string(llm.FindingUnparseable)) {
+		s.hangUp(websocket.ClosePolicy, closeReason(v.Refusal), frame)
 		return s.drain()
 	}
 	return s.say(frame)
@@ -763,7 +768,7 @@ func (s *socket) end(v gate.ResponseVerdict) error {
 	if len(last) > 0 {
 		frame = websocket.AppendFrame(nil, websocket.Frame{Fin: true, Opcode: websocket.Text}, nil, last)
 	}
-	s.hangUp(websocket.ClosePolicy, v.Refusal.Message, frame)
+	s.hangUp(websocket.ClosePolicy, closeReason(v.Refusal), frame)
 	return errClosed
 }
 

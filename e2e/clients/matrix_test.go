@@ -254,6 +254,9 @@ func check(t *testing.T, way string, direct, o outcome, j job, own []string) {
 // decision is what a refusal says, wherever the client puts it.
 var decision = regexp.MustCompile(`Rule ([A-Z]+-\d+), decision ([0-9a-f-]{36})\. Trying again, another route, host or key will not help`)
 
+// closed is what a close frame says of a refusal.
+var closed = regexp.MustCompile(`1008 Sallyport refused this call\. Rule [A-Z]+-\d+, decision [0-9a-f-]{36}\.`)
+
 func checkRefusal(fail func(string, ...any), o outcome, j job) {
 	s := o.seen
 	if s.OK || s.Exception == "" {
@@ -263,6 +266,11 @@ func checkRefusal(fail func(string, ...any), o outcome, j job) {
 		// The model is in the handshake, and the library under this client, ws, says of a handshake that fails the status alone.
 		if !strings.Contains(s.Message, "403") {
 			fail("the message lacks the status: %s: %s", s.Exception, s.Message)
+		}
+	} else if j.Surface == "gemini.live" {
+		// A close frame has no room for more.
+		if !closed.MatchString(s.Message) {
+			fail("the message lacks rule and decision: %s: %s", s.Exception, s.Message)
 		}
 	} else if !decision.MatchString(s.Message) {
 		fail("the message lacks rule, decision and advice: %s: %s", s.Exception, s.Message)
@@ -282,6 +290,8 @@ var ownHeaders = []string{"Connection", "Keep-Alive", "Te", "Authorization", "X-
 // differences are what the provider can see of the gate, in other headers than the caller's own.
 func differences(direct, gated standin.Received, own []string) []string {
 	var out []string
+	// A key in the query is a credential like one in a header.
+	direct.Path = strings.TrimSuffix(direct.Path, "?key="+realKeys.GeminiKey)
 	if direct.Method != gated.Method || direct.Path != gated.Path || direct.Host != gated.Host {
 		out = append(out, fmt.Sprintf("%s %s%s became %s %s%s", direct.Method, direct.Host, direct.Path, gated.Method, gated.Host, gated.Path))
 	}

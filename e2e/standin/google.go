@@ -11,7 +11,9 @@ import (
 
 // google registers the Gemini API and Vertex AI, where Anthropic's models are, too.
 func (s *Server) google() {
-	gemini := dialect{header("X-Goog-Api-Key", s.opts.GeminiKey), googleError}
+	gemini := dialect{func(r *http.Request, body []byte) bool {
+		return r.URL.Query().Get("key") == s.opts.GeminiKey || header("X-Goog-Api-Key", s.opts.GeminiKey)(r, body)
+	}, googleError}
 	vertex := dialect{bearer(s.opts.VertexToken), googleError}
 	actions := map[string]surface{
 		"generateContent":       {"generate_content", readGemini, writeGemini},
@@ -59,9 +61,11 @@ func (s *Server) google() {
 			}, writeMessages})
 		})
 	}
-	s.mux.HandleFunc("GET /ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent", func(w http.ResponseWriter, r *http.Request) {
-		s.socket(w, r, gemini, s.live)
-	})
+	for _, version := range []string{"v1", "v1beta", "v1alpha"} {
+		s.mux.HandleFunc("GET /ws/google.ai.generativelanguage."+version+".GenerativeService.BidiGenerateContent", func(w http.ResponseWriter, r *http.Request) {
+			s.socket(w, r, gemini, s.live)
+		})
+	}
 }
 
 func googleError(w http.ResponseWriter, status int, message string) {

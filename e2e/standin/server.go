@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -118,6 +119,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
+	// Google takes two slashes for one here, and its library for JavaScript writes two.
+	if strings.HasPrefix(r.URL.Path, "//ws/") {
+		r.URL.Path = r.URL.Path[1:]
+	}
 	s.mux.ServeHTTP(tracked, r)
 }
 

@@ -66,6 +66,9 @@ type Row struct {
 	Refuse func(r Refusal) Answer
 	// RefuseMessage answers a refused WebSocket message in the surface's dialect; nil where the surface has no WebSocket.
 	RefuseMessage func(r Refusal) []byte
+	// RefusalCloses says that a refused message ends the WebSocket: the API has no message by which all its clients learn of an error, so that
+	// one that was refused would wait for its answer.
+	RefusalCloses bool
 }
 
 // Match reports whether a request's method and path are the row's, and returns what the variables of the row's path matched. It allocates nothing

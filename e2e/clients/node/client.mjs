@@ -36,6 +36,7 @@ const drivers = {
   "anthropic-sdk-node": "./anthropic.mjs",
   "anthropic-sdk-node-base-url": "./anthropic.mjs",
   "google-genai-node": "./genai.mjs",
+  "google-genai-node-live": "./genai.mjs",
   "aws-sdk-js-bedrockruntime": "./bedrock.mjs",
   "vercel-ai": "./ai.mjs",
   "langchain-openai": "./langchain.mjs",

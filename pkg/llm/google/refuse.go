@@ -47,5 +47,6 @@ func Refuse(r llm.Refusal) llm.Answer {
 	return llm.Answer{Status: http.StatusForbidden, ContentType: wire.JSON, Body: refused(r)}
 }
 
-// RefuseMessage returns the answer to a refused message of a session: Google's error object, which the Go SDK raises.
+// RefuseMessage returns the answer to a refused message of a session: Google's error object, which the Go SDK raises. That for
+// JavaScript passes over it and is told by the close frame that follows.
 func RefuseMessage(r llm.Refusal) []byte { return refused(r) }

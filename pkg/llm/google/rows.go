@@ -102,7 +102,7 @@ func (e entry) row(provider, path, collection string, modelled bool) llm.Row {
 		},
 	}
 	if slices.Contains(e.streams, llm.FramingWebSocket) {
-		row.RefuseMessage = RefuseMessage
+		row.RefuseMessage, row.RefusalCloses = RefuseMessage, true
 	}
 	return row
 }
@@ -180,6 +180,9 @@ var tune = stored("baseModel", "description", "displayName", "name", "readerProj
 
 var geminiVersions = []string{"v1beta", "v1", "v1alpha"}
 
+// liveBases are where sessions over WebSocket are. The second is how Google's library for JavaScript writes the first.
+var liveBases = []string{"/ws/", "//ws/"}
+
 // GeminiRows are the surfaces of the Gemini API, generativelanguage.googleapis.com.
 var GeminiRows = func() []llm.Row {
 	var rows []llm.Row
@@ -197,7 +200,9 @@ var GeminiRows = func() []llm.Row {
 		}
 		for _, method := range []string{"BidiGenerateContent", "BidiGenerateContentConstrained"} {
 			e := entry{Live, llm.ClassModel, llm.OperationRealtime, http.MethodGet, "", tokenQuery, webSocket, live}
-			rows = append(rows, e.row(Provider, "/ws/google.ai.generativelanguage."+version+".GenerativeService."+method, "", false))
+			for _, base := range liveBases {
+				rows = append(rows, e.row(Provider, base+"google.ai.generativelanguage."+version+".GenerativeService."+method, "", false))
+			}
 		}
 		rows = append(rows, compatible(Provider, base+"/openai")...)
 	}
@@ -269,7 +274,9 @@ var VertexRows = func() []llm.Row {
 			published.row(VertexProvider, base+"/publishers/google/models", "", false),
 			one.row(VertexProvider, base+"/publishers/google/models/{model}", "", true))
 		session := entry{VertexLive, llm.ClassModel, llm.OperationRealtime, http.MethodGet, "", tokenQuery, webSocket, live}
-		rows = append(rows, session.row(VertexProvider, "/ws/google.cloud.aiplatform."+version+".LlmBidiService/BidiGenerateContent", "", false))
+		for _, base := range liveBases {
+			rows = append(rows, session.row(VertexProvider, base+"google.cloud.aiplatform."+version+".LlmBidiService/BidiGenerateContent", "", false))
+		}
 	}
 	return rows
 }()
