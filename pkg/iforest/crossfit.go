@@ -17,6 +17,10 @@ import (
 // at least folds groups and 2 folds; 5 to 10 are usual. Groups are dealt by
 // opts.Seed, large ones first, always to the fold with the fewest rows.
 //
+// Scores of forests of other sample sizes are on another scale: let SampleSize be
+// one that the folds can have as well, of the rows that the largest fold leaves
+// over, or half of those with LeafDistance.
+//
 // The forests of the folds are a little poorer than one fitted on all rows, so
 // that calibration errs towards fewer alarms.
 func CrossScores[G comparable](rows [][]float32, groups []G, folds int, opts Options) ([]float64, error) {

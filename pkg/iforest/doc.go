@@ -34,16 +34,42 @@
 // apart in an empty leaf. Where the rows hold the anomalies to be found, keep
 // 0, the classic forest.
 //
+// # Which options
+//
+// The zero [Options] are the paper's forest. Beyond them, by what the training
+// rows are (docs/detector.md has the figures, over 22 labelled sets):
+//
+//   - The rows hold the anomalies to be found: Gain: [GainPooled], Columns: 2
+//     finds clusters of them that random cuts miss, at two to three times the
+//     time for a score.
+//   - Ordinary rows only, and scores must take a microsecond: RangeExtension: 1,
+//     SampleSize: 1024.
+//   - Ordinary rows only, and a few microseconds are there to be had: Scoring:
+//     [LeafDistance], MaxDepth: [NoDepthLimit] is the most accurate by far; with
+//     MinDeviation: 0.5 where features are on a scale on which 1 is much.
+//   - Values are missing: Missing: [MissingMedian].
+//
+// # Living with a forest
+//
+// [Forest.Replace] trades the oldest trees for ones grown on a reservoir of
+// recent rows. [Reference] remembers how scores and features were distributed,
+// and a [Window] of new rows tells by PSI and Kolmogorov-Smirnov distance what
+// has moved. [Feedback] takes labels, "this was an attack", "this was not", and
+// bends the forest within stated bounds.
+//
 // # What it is not for
 //
 // Categories coded as numbers (an order that means nothing isolates nothing),
-// missing values (a NaN scores 1), learning row by row (fit again and swap the
-// pointer), and labelled data (use a classifier). A fitted [Forest] and a
-// [Calibration] never change and may be shared by any number of goroutines.
+// learning row by row (Replace trees, or fit again, and swap the pointer), and
+// labelled data in earnest (use a classifier; Feedback is for the few labels an
+// operator gives). A fitted [Forest], a [Calibration] and a [Reference] never
+// change and may be shared by any number of goroutines.
 //
 // # Reproducibility
 //
 // The same rows, options and seed give the same forest, bit for bit, on every
-// machine and with every number of workers. A score is one exp2 away from an
-// exact sum and may differ in its last bit between architectures.
+// machine and with every number of workers: no product is fused with a sum, no
+// logarithm drawn, no map ranged over. A path-length score is one exp2 away from
+// an exact sum and may differ in its last bit between architectures; a distance
+// does not.
 package iforest

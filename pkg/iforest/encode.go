@@ -15,7 +15,8 @@ import (
 //	features, ψ, trees: varints; range extension: float64; seed: uint64
 //	in version 2:
 //	  max depth, columns, gain, candidates, missing, scoring, prototypes asked
-//	    for, trees ever grown: varints; whether there is feedback: varint 0 or 1
+//	    for, trees ever grown: varints; whether there is feedback: varint 0 or
+//	    1; least deviation: float64
 //	  medians: a float32 per feature, with MissingMedian or several columns
 //	  with LeafDistance: the inverse deviations and the base, a float32 per
 //	    feature each; the number of prototypes: varint; the prototypes
@@ -127,6 +128,7 @@ func (f *Forest) MarshalBinary() ([]byte, error) {
 		} {
 			b = binary.AppendUvarint(b, n)
 		}
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(o.MinDeviation))
 		b = appendFloats(b, f.center)
 		if o.Scoring == LeafDistance {
 			b = appendFloats(appendFloats(b, f.inverse), f.base)
@@ -149,7 +151,7 @@ func (f *Forest) MarshalBinary() ([]byte, error) {
 // plain reports whether version 1 can tell all of f.
 func (f *Forest) plain() bool {
 	o := f.opts
-	return o.MaxDepth == 0 && o.Columns == 1 && o.Gain == GainNone && o.Missing == MissingRefused &&
+	return o.MinDeviation == 0 && o.MaxDepth == 0 && o.Columns == 1 && o.Gain == GainNone && o.Missing == MissingRefused &&
 		o.Scoring == PathLength && f.grown == uint64(len(f.trees)) && !f.heard()
 }
 
@@ -223,6 +225,7 @@ func decodeForest(data []byte) (*Forest, error) {
 		o.Prototypes = int(r.varint("prototypes asked for", 0, MaxSampleSize))
 		f.grown = r.varint("trees ever grown", uint64(o.Trees), 1<<62)
 		heard = r.varint("feedback", 0, 1) == 1
+		o.MinDeviation = math.Float64frombits(r.uint64())
 		if r.err == nil && o.Scoring == LeafDistance && o.Prototypes == 0 {
 			r.fail("no prototypes asked for")
 		}
@@ -234,8 +237,8 @@ func decodeForest(data []byte) (*Forest, error) {
 		if _, err := o.complete(); err != nil {
 			r.fail(err.Error())
 		}
-		if math.Signbit(o.RangeExtension) {
-			r.fail("negative range extension")
+		if math.Signbit(o.RangeExtension) || math.Signbit(o.MinDeviation) {
+			r.fail("negative range extension or deviation")
 		}
 	}
 	if o.Missing == MissingMedian || o.Columns > 1 {

@@ -198,7 +198,7 @@ func header2(dims, psi, trees uint64, extension float64, numbers ...uint64) []by
 	for _, n := range numbers {
 		b = binary.AppendUvarint(b, n)
 	}
-	return b
+	return binary.LittleEndian.AppendUint64(b, 0) // least deviation
 }
 
 func TestHostileForestsOfVersion2AreRefused(t *testing.T) {

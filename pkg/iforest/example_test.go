@@ -62,3 +62,71 @@ func Example() {
 	// mostly because feature 2 is 2
 	// iforest: forest of schema "example/1" where "example/2" is wanted
 }
+
+// The forest in use: watch for drift, hear an operator, replace old trees.
+func ExampleForest_Replace() {
+	r := rand.New(rand.NewPCG(3, 4))
+	draw := func(n int, mean float64) (rows [][]float32, each []int) {
+		for i := range n {
+			rows = append(rows, []float32{float32(mean + r.NormFloat64()), float32(r.NormFloat64())})
+			each = append(each, i)
+		}
+		return rows, each
+	}
+	opts := iforest.Options{Scoring: iforest.LeafDistance, MaxDepth: iforest.NoDepthLimit, Seed: 1}
+	rows, each := draw(1000, 0)
+	forest, err := iforest.Fit(rows, opts)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	scores, err := iforest.CrossScores(rows, each, 5, opts)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	reference, err := iforest.NewReference(rows, scores)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	// A month later the first feature has moved.
+	recent, _ := draw(1000, 2)
+	window := reference.NewWindow()
+	for _, row := range recent {
+		window.Add(row, forest.Score(row))
+	}
+	fmt.Println("drifted features:", window.Drift().Top())
+
+	// Half of the trees give way to trees of now.
+	now := []float32{4, 0}
+	before := forest.Score(now)
+	if forest, err = forest.Replace(recent, 50); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("less of a surprise:", forest.Score(now) < before)
+
+	// An operator says that a row was an attack.
+	feedback, err := iforest.NewFeedback(forest, iforest.FeedbackOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	attack := []float32{2, 4}
+	if err := feedback.Label(attack, true); err != nil {
+		fmt.Println(err)
+		return
+	}
+	heard, strength, err := feedback.Apply(recent, 0.01)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("heard:", heard.Score(attack) > forest.Score(attack), strength)
+	// Output:
+	// drifted features: [0]
+	// less of a surprise: true
+	// heard: true 1
+}

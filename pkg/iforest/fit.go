@@ -33,7 +33,7 @@ func Fit(rows [][]float32, opts Options) (*Forest, error) {
 	if opts.Missing == MissingMedian {
 		rows = filled(rows, f.center)
 	}
-	dev := deviations(rows, dims)
+	dev := deviations(rows, dims, opts.MinDeviation)
 	workers := opts.Workers
 	if opts.Scoring == LeafDistance {
 		if len(rows) < 4 {
@@ -141,9 +141,10 @@ func checkRows(rows [][]float32, missing Missing) (dims int, err error) {
 }
 
 // deviations returns each feature's standard deviation over rows, or
-// constantDeviation where all values are equal. The conversions keep every
+// constantDeviation where all values are equal, and least at least. The
+// conversions keep every
 // machine from fusing a product with a sum, which would round differently.
-func deviations(rows [][]float32, dims int) []float64 {
+func deviations(rows [][]float32, dims int, least float64) []float64 {
 	n := float64(len(rows))
 	mean := make([]float64, dims)
 	for _, row := range rows {
@@ -167,6 +168,7 @@ func deviations(rows [][]float32, dims int) []float64 {
 		if dev[f] = math.Sqrt(dev[f] / n); !varies[f] {
 			dev[f] = constantDeviation
 		}
+		dev[f] = max(dev[f], least)
 	}
 	return dev
 }

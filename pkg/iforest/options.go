@@ -115,6 +115,13 @@ type Options struct {
 	// which presumes features on a scale where 1 is much: log1p of counts
 	// and sizes, shares, flags. Below ⌈log₂ ψ⌉ levels nothing is widened.
 	RangeExtension float64
+	// MinDeviation is the least standard deviation a feature is taken to
+	// have, for distances, hyperplanes and widened ranges; a feature that was
+	// constant is taken to have 0.5 at least. It must lie in 0 to 1000. Where
+	// a feature is nearly constant, its deviation says little of how far is
+	// far: with LeafDistance and features on a scale where 1 is much, 0.5
+	// tells more anomalies than 0, at the same rate of false positives.
+	MinDeviation float64
 	// MaxDepth is the number of splits after which a tree ends, 1 to
 	// NoDepthLimit; 0 means ⌈log₂ ψ⌉, the paper's. Deeper trees tell ordinary
 	// rows apart as well and cost about their mean depth in time and memory.
@@ -182,6 +189,9 @@ func (o Options) complete() (Options, error) {
 	if o.Prototypes == 0 && o.Scoring == LeafDistance {
 		o.Prototypes = DefaultPrototypes
 	}
+	if o.MinDeviation == 0 {
+		o.MinDeviation = 0
+	}
 	if o.RangeExtension == 0 {
 		o.RangeExtension = 0 // not −0: equal forests have equal encodings
 	}
@@ -195,6 +205,8 @@ func (o Options) complete() (Options, error) {
 			fmt.Sprintf("at most %d, with SampleSize rounded up to a power of two", maxSlots)}
 	case math.IsNaN(o.RangeExtension) || o.RangeExtension < 0 || o.RangeExtension > maxExtension:
 		return o, &OptionError{"RangeExtension", o.RangeExtension, fmt.Sprintf("0 (classic) to %d", maxExtension)}
+	case math.IsNaN(o.MinDeviation) || o.MinDeviation < 0 || o.MinDeviation > maxExtension:
+		return o, &OptionError{"MinDeviation", o.MinDeviation, fmt.Sprintf("0 to %d", maxExtension)}
 	case o.MaxDepth < 0 || o.MaxDepth > NoDepthLimit:
 		return o, &OptionError{"MaxDepth", o.MaxDepth, fmt.Sprintf("1 to %d, or 0 for ⌈log₂ ψ⌉", NoDepthLimit)}
 	case o.Columns < 1 || o.Columns > MaxColumns:

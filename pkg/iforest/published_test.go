@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"encoding/csv"
 	"errors"
+	"io"
 	"io/fs"
 	"math"
 	"math/rand/v2"
@@ -52,32 +53,22 @@ func reference(t *testing.T, set string) map[string]float64 {
 // labelled returns the rows of a set and which of them are anomalies.
 func labelled(t *testing.T, set string) (rows [][]float32, label []bool) {
 	t.Helper()
-	file, err := os.Open(filepath.Join(anomalyData, set+".csv.gz"))
+	return labelledFile(t, filepath.Join(anomalyData, set+".csv.gz"))
+}
+
+// gunzip returns what a file holds, decompressed.
+func gunzip(t *testing.T, path string) io.Reader {
+	t.Helper()
+	file, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
+	t.Cleanup(func() { _ = file.Close() })
 	plain, err := gzip.NewReader(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	records, err := csv.NewReader(plain).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, record := range records[1:] {
-		row := make([]float32, len(record)-1)
-		for i := range row {
-			v, err := strconv.ParseFloat(record[i], 32)
-			if err != nil {
-				t.Fatal(err)
-			}
-			row[i] = float32(v)
-		}
-		rows = append(rows, row)
-		label = append(label, record[len(record)-1] == "1")
-	}
-	return rows, label
+	return plain
 }
 
 // The classic forest, fitted and scored on all rows without labels, against

@@ -42,7 +42,7 @@ func (f *Forest) Replace(rows [][]float32, n int) (*Forest, error) {
 	if f.opts.Missing == MissingMedian {
 		rows = filled(rows, f.center)
 	}
-	dev := deviations(rows, dims)
+	dev := deviations(rows, dims, f.opts.MinDeviation)
 	if f.opts.Scoring == LeafDistance {
 		rows = pool(rows, max(need, f.opts.Prototypes), f.opts.Seed, f.grown)
 	}
