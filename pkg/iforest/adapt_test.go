@@ -111,7 +111,7 @@ func TestReplaceFollowsWhatIsOrdinary(t *testing.T) {
 	}
 }
 
-// families returns rows of one family of anomalies: its own feature is off.
+// family returns rows of one family of anomalies: its own feature is off.
 func family(n, feature int, by float32, seed uint64) [][]float32 {
 	rows := gaussian(n, 8, seed)
 	for _, row := range rows {

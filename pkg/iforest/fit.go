@@ -264,7 +264,7 @@ type grower struct {
 	nodes    []node
 	terms    []term
 	proto    []int32
-	z, best  []float32 // projections of a node's rows; sorted
+	z        []float32 // what a node's split compares, of its rows
 }
 
 // grow grows tree i. Its random numbers come from a stream of its own, so that

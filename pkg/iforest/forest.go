@@ -78,7 +78,8 @@ func (f *Forest) Schema() string { return f.opts.Schema }
 // forest has MissingMedian, a row of nothing but NaN, and a row of another
 // length than Features, scores 1: what cannot be judged is not ordinary. No
 // other row reaches 1, but for one infinitely far away with LeafDistance.
-// Score does not allocate.
+// Score does not allocate, but for now and then a buffer for rows of more than
+// 128 features with missing values.
 func (f *Forest) Score(x []float32) float64 {
 	if !f.scorable(x) {
 		return f.scoreMissing(x)
@@ -100,7 +101,7 @@ func (f *Forest) sum(x []float32) float64 {
 }
 
 // buffers hold rows whose missing values are filled in.
-var buffers = sync.Pool{New: func() any { return new([]float32) }}
+var buffers sync.Pool
 
 // scoreMissing is Score for rows that are not scorable as they are.
 func (f *Forest) scoreMissing(x []float32) float64 {
@@ -111,7 +112,10 @@ func (f *Forest) scoreMissing(x []float32) float64 {
 	if len(x) <= len(small) {
 		return f.fromSum(f.sum(fill(small[:], x, f.center)))
 	}
-	b := buffers.Get().(*[]float32)
+	b, _ := buffers.Get().(*[]float32)
+	if b == nil {
+		b = new([]float32)
+	}
 	if cap(*b) < len(x) {
 		*b = make([]float32, len(x))
 	}
