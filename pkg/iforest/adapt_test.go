@@ -138,11 +138,11 @@ func TestFeedbackKeepsItsBounds(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		g, strength, err := b.Apply(gaussian(1000, 8, 7), 0.01)
+		_, strength, err := b.Apply(gaussian(1000, 8, 7), 0.01)
 		if err != nil {
 			t.Fatal(err)
 		}
-		g = f.weighted(b.weight, 1) // the bounds hold at any strength
+		g := f.weighted(b.weight, 1) // the bounds hold at any strength, also this
 		for _, x := range asked {
 			was, is := f.Score(x), g.Score(x)
 			down, up := math.Exp2(-0.07), math.Exp2(0.5)

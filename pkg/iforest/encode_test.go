@@ -12,7 +12,7 @@ import (
 
 func TestForestRoundTrip(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 0))
-	for round := range 4 * len(kinds) {
+	for round := range 2 * len(kinds) {
 		dims := 1 + r.IntN(200)
 		rows := awkward(4+r.IntN(300), dims, r)
 		opts := kinds[round%len(kinds)]

@@ -27,7 +27,7 @@ func linkedScore(f *Forest, x []float32) float64 {
 func TestFlatFormScoresAsTheTreesDo(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 0))
 	inf := float32(math.Inf(1))
-	for round := range 20 * len(kinds) {
+	for round := range 10 * len(kinds) {
 		dims := 1 + r.IntN(80)
 		rows := awkward(4+r.IntN(400), dims, r)
 		if r.IntN(2) == 0 {
@@ -154,7 +154,7 @@ func TestHarmonics(t *testing.T) {
 
 func TestExplainAddsUpToTheScore(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 0))
-	for round := range 10 * len(kinds) {
+	for round := range 5 * len(kinds) {
 		dims := 1 + r.IntN(30)
 		opts := kinds[round%len(kinds)]
 		opts.Trees, opts.Seed = 1+r.IntN(40), r.Uint64()
