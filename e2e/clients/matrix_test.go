@@ -285,7 +285,7 @@ func checkRefusal(fail func(string, ...any), o outcome, j job) {
 
 // ownHeaders are not compared. They differ from call to call; or are the credential, which the gate replaces, and what comes with a signature; or
 // belong to one hop.
-var ownHeaders = []string{"Connection", "Keep-Alive", "Te", "Authorization", "X-Api-Key", "X-Goog-Api-Key", "Amz-Sdk-Invocation-Id", "X-Amz-Date", "X-Amz-Content-Sha256", "Idempotency-Key", "Sec-Websocket-Key"}
+var ownHeaders = []string{"Connection", "Keep-Alive", "Te", "Authorization", "X-Api-Key", "X-Goog-Api-Key", "Amz-Sdk-Invocation-Id", "Amz-Sdk-Request", "X-Amz-Date", "X-Amz-Content-Sha256", "Idempotency-Key", "Sec-Websocket-Key"}
 
 // differences are what the provider can see of the gate, in other headers than the caller's own.
 func differences(direct, gated standin.Received, own []string) []string {
