@@ -61,12 +61,9 @@ func Decode(req *llm.Request, lim llm.Limits) *llm.Call {
 	wire.Query(call, req, nil)
 	d := decoder{r, call}
 	defer d.Close()
-	root := d.Root()
-	if root.Kind() != strictjson.Object {
-		return call
+	if root, ok := d.Object(requestFields); ok {
+		d.request(root)
 	}
-	d.TopLevel(root, requestFields)
-	d.request(root)
 	return call
 }
 
@@ -165,6 +162,9 @@ const maxSilent = 128
 
 var messageFields = []string{"role", "parts", "kind", "messageId", "contextId", "taskId", "referenceTaskIds", "extensions", "metadata"}
 
+// roles are the names of roles, of before and since version 1.0.
+var roles = map[string]llm.Role{"ROLE_AGENT": llm.RoleAssistant, "ROLE_USER": llm.RoleUser, "agent": llm.RoleAssistant, "user": llm.RoleUser}
+
 // message reads a message to an agent.
 func (d decoder) message(v strictjson.Value) {
 	d.Begin(llm.Message{Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
@@ -176,16 +176,7 @@ func (d decoder) message(v strictjson.Value) {
 	for k, m := range v.Members() {
 		switch d.Member(k, messageFields) {
 		case 0:
-			switch text := d.Text(m); string(text) {
-			case "":
-			case "user", "ROLE_USER":
-				msg.Role = llm.RoleUser
-			case "agent", "ROLE_AGENT":
-				msg.Role = llm.RoleAssistant
-			default:
-				msg.Role = llm.Role(text)
-				d.Find(llm.FindingUnknownRole, m, "the role is unknown")
-			}
+			d.Role(msg, m, roles)
 		case 1:
 			if !d.Want(m, wire.Array) {
 				d.Unknown(m)

@@ -297,7 +297,7 @@ func (d decoder) message(v strictjson.Value) {
 	for k, v := range v.Members() {
 		switch d.Member(k, messageFields) {
 		case 0:
-			d.role(m, v)
+			d.Role(m, v, roles)
 		case 1:
 			d.content(v, llm.Part{Kind: llm.PartText})
 		case -1:
@@ -310,34 +310,13 @@ func (d decoder) message(v strictjson.Value) {
 		d.Missing(v, "role")
 	}
 	// The results of tools come in a message of the user. One of nothing else is the tool's.
-	if parts := d.Parts(); m.Role == llm.RoleUser && len(parts) > 0 && onlyResults(parts) {
+	if m.Role == llm.RoleUser && d.OnlyResults() {
 		m.Role = llm.RoleTool
 	}
 }
 
-func onlyResults(parts []llm.Part) bool {
-	for _, p := range parts {
-		if p.Kind != llm.PartToolResult && p.ToolCallID == "" {
-			return false
-		}
-	}
-	return true
-}
-
-func (d decoder) role(m *llm.Message, v strictjson.Value) {
-	switch text := d.Text(v); string(text) {
-	case "":
-	case "user":
-		m.Role = llm.RoleUser
-	case "assistant":
-		m.Role = llm.RoleAssistant
-	case "system":
-		m.Role = llm.RoleSystem
-	default:
-		m.Role = llm.Role(text)
-		d.Find(llm.FindingUnknownRole, v, "the role is unknown")
-	}
-}
+// roles are the names of roles.
+var roles = map[string]llm.Role{"assistant": llm.RoleAssistant, "system": llm.RoleSystem, "user": llm.RoleUser}
 
 // content reads content, a string or a list of blocks. The text in it becomes parts like of.
 func (d decoder) content(v strictjson.Value, of llm.Part) {

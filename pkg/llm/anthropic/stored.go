@@ -38,11 +38,10 @@ func DecodeBatch(req *llm.Request, lim llm.Limits) *llm.Call {
 	r := wire.Open(call, req.ContentType, req.Body, lim)
 	defer r.Close()
 	d := decoder{r, call}
-	root := r.Root()
-	if root.Kind() != strictjson.Object {
+	root, ok := r.Object(batchFields)
+	if !ok {
 		return call
 	}
-	r.TopLevel(root, batchFields)
 	requests := root.Get("requests")
 	if requests.Kind() == strictjson.Absent {
 		r.Missing(root, "requests")

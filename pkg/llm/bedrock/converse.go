@@ -45,11 +45,10 @@ func converse(req *llm.Request, lim llm.Limits, surface llm.Surface, stream bool
 	call := &llm.Call{Provider: Provider, Surface: surface, Class: llm.ClassModel, Operation: llm.OperationChat, Stream: stream}
 	d := open(call, req, req.ContentType, lim)
 	defer d.Close()
-	root := d.Root()
-	if root.Kind() != strictjson.Object {
+	root, ok := d.Object(converseFields)
+	if !ok {
 		return call
 	}
-	d.TopLevel(root, converseFields)
 	d.conversation(root)
 	return call
 }
@@ -242,18 +241,7 @@ func (d decoder) message(v strictjson.Value) {
 	for k, v := range v.Members() {
 		switch d.Member(k, messageFields) {
 		case 0:
-			switch text := d.Text(v); string(text) {
-			case "":
-			case "user":
-				m.Role = llm.RoleUser
-			case "assistant":
-				m.Role = llm.RoleAssistant
-			case "system":
-				m.Role = llm.RoleSystem
-			default:
-				m.Role = llm.Role(text)
-				d.Find(llm.FindingUnknownRole, v, "the role is unknown")
-			}
+			d.Role(m, v, roles)
 		case 1:
 			if d.Want(v, wire.Array|wire.Null) {
 				d.content(v, llm.Part{Kind: llm.PartText})
@@ -267,19 +255,13 @@ func (d decoder) message(v strictjson.Value) {
 	if m.Role == "" {
 		d.Missing(v, "role")
 	}
-	if parts := d.Parts(); m.Role == llm.RoleUser && len(parts) > 0 && onlyResults(parts) {
+	if m.Role == llm.RoleUser && d.OnlyResults() {
 		m.Role = llm.RoleTool
 	}
 }
 
-func onlyResults(parts []llm.Part) bool {
-	for _, p := range parts {
-		if p.Kind != llm.PartToolResult && p.ToolCallID == "" {
-			return false
-		}
-	}
-	return true
-}
+// roles are the names of roles.
+var roles = map[string]llm.Role{"assistant": llm.RoleAssistant, "system": llm.RoleSystem, "user": llm.RoleUser}
 
 // content reads a list of blocks. The text in it becomes parts like of.
 func (d decoder) content(v strictjson.Value, of llm.Part) {

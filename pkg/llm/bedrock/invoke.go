@@ -224,11 +224,10 @@ func nova(req *llm.Request, contentType string, lim llm.Limits) *llm.Call {
 	call := &llm.Call{Class: llm.ClassModel, Operation: llm.OperationChat}
 	d := open(call, req, contentType, lim)
 	defer d.Close()
-	root := d.Root()
-	if root.Kind() != strictjson.Object {
+	root, ok := d.Object(novaFields)
+	if !ok {
 		return call
 	}
-	d.TopLevel(root, novaFields)
 	d.conversation(root)
 	return call
 }
@@ -287,11 +286,10 @@ func prompt(f form) func(*llm.Request, string, llm.Limits) *llm.Call {
 		call := &llm.Call{Class: llm.ClassModel, Operation: f.operation}
 		d := open(call, req, contentType, lim)
 		defer d.Close()
-		root := d.Root()
-		if root.Kind() != strictjson.Object {
+		root, ok := d.Object(f.fields)
+		if !ok {
 			return call
 		}
-		d.TopLevel(root, f.fields)
 		d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(root, ""), Bytes: len(root.Raw())})
 		for k, v := range root.Members() {
 			name := string(k.Text())

@@ -43,11 +43,10 @@ func CountTokens(req *llm.Request, lim llm.Limits) *llm.Call {
 func countTokens(call *llm.Call, req *llm.Request, lim llm.Limits) (body []byte) {
 	d := open(call, req, req.ContentType, lim)
 	defer d.Close()
-	root := d.Root()
-	if root.Kind() != strictjson.Object {
+	root, ok := d.Object(countFields)
+	if !ok {
 		return nil
 	}
-	d.TopLevel(root, countFields)
 	input := root.Get("input")
 	if input.Kind() != strictjson.Object {
 		d.Missing(root, "input")
@@ -108,11 +107,10 @@ func StartAsync(req *llm.Request, lim llm.Limits) *llm.Call {
 	call := &llm.Call{Provider: Provider, Surface: AsyncInvokeSurface, Class: llm.ClassDeadDrop, Operation: llm.OperationStore}
 	d := open(call, req, req.ContentType, lim)
 	defer d.Close()
-	root := d.Root()
-	if root.Kind() != strictjson.Object {
+	root, ok := d.Object(asyncFields)
+	if !ok {
 		return call
 	}
-	d.TopLevel(root, asyncFields)
 	var input, output bool
 	for k, v := range root.Members() {
 		switch {
@@ -194,11 +192,10 @@ func ApplyGuardrail(req *llm.Request, lim llm.Limits) *llm.Call {
 	wire.Query(call, req, nil)
 	d := decoder{r, call}
 	defer d.Close()
-	root := d.Root()
-	if root.Kind() != strictjson.Object {
+	root, ok := d.Object(guardrailFields)
+	if !ok {
 		return call
 	}
-	d.TopLevel(root, guardrailFields)
 	content := root.Get("content")
 	if content.Kind() != strictjson.Array {
 		d.Missing(root, "content")
@@ -227,11 +224,10 @@ func GuardrailChecks(req *llm.Request, lim llm.Limits) *llm.Call {
 	wire.Query(call, req, nil)
 	d := decoder{r, call}
 	defer d.Close()
-	root := d.Root()
-	if root.Kind() != strictjson.Object {
+	root, ok := d.Object(checkFields)
+	if !ok {
 		return call
 	}
-	d.TopLevel(root, checkFields)
 	if root.Get("messages").Kind() == strictjson.Absent {
 		d.Missing(root, "messages")
 	}

@@ -62,12 +62,8 @@ func ChatV2(req *llm.Request, lim llm.Limits) *llm.Call {
 func open(call *llm.Call, req *llm.Request, lim llm.Limits, known wire.Fields) (d decoder, root strictjson.Value, ok bool) {
 	r := wire.Open(call, req.ContentType, req.Body, lim)
 	wire.Query(call, req, nil)
-	root = r.Root()
-	if root.Kind() != strictjson.Object {
-		return decoder{r, call}, root, false
-	}
-	r.TopLevel(root, known)
-	return decoder{r, call}, root, true
+	root, ok = r.Object(known)
+	return decoder{r, call}, root, ok
 }
 
 type decoder struct {
@@ -219,7 +215,7 @@ func (d decoder) message(v strictjson.Value) {
 	for k, v := range v.Members() {
 		switch d.Member(k, messageFields) {
 		case 0:
-			d.role(m, v, false)
+			d.Role(m, v, roles)
 		case 1:
 			content = v
 		case 2:
@@ -250,19 +246,11 @@ func (d decoder) message(v strictjson.Value) {
 	}
 }
 
-// role reads a role, which the first version writes in capitals.
-func (d decoder) role(m *llm.Message, v strictjson.Value, first bool) {
-	text := string(d.Text(v))
-	role, ok := map[string]llm.Role{"system": llm.RoleSystem, "developer": llm.RoleSystem, "user": llm.RoleUser, "assistant": llm.RoleAssistant, "tool": llm.RoleTool}[text]
-	if first {
-		role, ok = map[string]llm.Role{"SYSTEM": llm.RoleSystem, "USER": llm.RoleUser, "CHATBOT": llm.RoleAssistant, "TOOL": llm.RoleTool}[text]
-	}
-	if !ok && text != "" {
-		role = llm.Role(text)
-		d.Find(llm.FindingUnknownRole, v, "the role is unknown")
-	}
-	m.Role = role
-}
+// The names of roles. The first version writes them in capitals.
+var (
+	roles   = map[string]llm.Role{"assistant": llm.RoleAssistant, "developer": llm.RoleSystem, "system": llm.RoleSystem, "tool": llm.RoleTool, "user": llm.RoleUser}
+	rolesV1 = map[string]llm.Role{"CHATBOT": llm.RoleAssistant, "SYSTEM": llm.RoleSystem, "TOOL": llm.RoleTool, "USER": llm.RoleUser}
+)
 
 // content reads a message's content, a string or a list of blocks. The text in it becomes parts like of.
 func (d decoder) content(v strictjson.Value, of llm.Part) {
@@ -476,7 +464,7 @@ func (d decoder) turn(v strictjson.Value) {
 	for k, v := range v.Members() {
 		switch d.Member(k, turnFields) {
 		case 0:
-			d.role(m, v, true)
+			d.Role(m, v, rolesV1)
 		case 1:
 			if text := d.Text(v); len(text) > 0 {
 				d.Part(llm.Part{Kind: llm.PartText, Text: text})

@@ -49,11 +49,10 @@ func read(call *llm.Call, r *llm.Request, lim llm.Limits, fields wire.Fields, bo
 	rd := wire.Open(call, r.ContentType, r.Body, lim)
 	defer rd.Close()
 	d := decoder{rd, call, call.Model}
-	root := rd.Root()
-	if root.Kind() != strictjson.Object {
+	root, ok := rd.Object(fields)
+	if !ok {
 		return
 	}
-	d.TopLevel(root, fields)
 	d.spellings(root)
 	body(d, root)
 }

@@ -60,12 +60,8 @@ func Chat(req *llm.Request, lim llm.Limits) *llm.Call {
 func open(call *llm.Call, req *llm.Request, lim llm.Limits, known wire.Fields) (d decoder, root strictjson.Value, ok bool) {
 	r := wire.Open(call, req.ContentType, req.Body, lim)
 	wire.Query(call, req, nil)
-	root = r.Root()
-	if root.Kind() != strictjson.Object {
-		return decoder{r, call}, root, false
-	}
-	r.TopLevel(root, known)
-	return decoder{r, call}, root, true
+	root, ok = r.Object(known)
+	return decoder{r, call}, root, ok
 }
 
 type decoder struct {
@@ -159,7 +155,7 @@ func (d decoder) message(v strictjson.Value) {
 	for k, v := range v.Members() {
 		switch d.Member(k, messageFields) {
 		case 0:
-			d.role(m, v)
+			d.Role(m, v, roles)
 		case 1:
 			content = v
 		case 2:
@@ -198,22 +194,8 @@ func (d decoder) message(v strictjson.Value) {
 	}
 }
 
-func (d decoder) role(m *llm.Message, v strictjson.Value) {
-	switch text := d.Text(v); string(text) {
-	case "":
-	case "system":
-		m.Role = llm.RoleSystem
-	case "user":
-		m.Role = llm.RoleUser
-	case "assistant":
-		m.Role = llm.RoleAssistant
-	case "tool":
-		m.Role = llm.RoleTool
-	default:
-		m.Role = llm.Role(text)
-		d.Find(llm.FindingUnknownRole, v, "the role is unknown")
-	}
-}
+// roles are the names of roles.
+var roles = map[string]llm.Role{"assistant": llm.RoleAssistant, "system": llm.RoleSystem, "tool": llm.RoleTool, "user": llm.RoleUser}
 
 // images reads images, each of which is base64.
 func (d decoder) images(v strictjson.Value) {

@@ -26,12 +26,9 @@ type decoder struct {
 func readObject(call *llm.Call, req *llm.Request, lim llm.Limits, known wire.Fields, read func(d decoder, root strictjson.Value)) {
 	r := wire.Open(call, req.ContentType, req.Body, lim)
 	defer r.Close()
-	root := r.Root()
-	if root.Kind() != strictjson.Object {
-		return
+	if root, ok := r.Object(known); ok {
+		read(decoder{r, call}, root)
 	}
-	r.TopLevel(root, known)
-	read(decoder{r, call}, root)
 }
 
 // The kinds of members. null is as good as absent.
@@ -160,23 +157,14 @@ const maxScheme = 16
 // role reads the role of the message that was begun last.
 func (d decoder) role(message, v strictjson.Value) llm.Role {
 	m := &d.call.Messages[len(d.call.Messages)-1]
-	switch text := d.Text(v); string(text) {
-	case "":
+	if d.Role(m, v, roles); m.Role == "" {
 		d.Missing(message, "role")
-	case "system", "developer":
-		m.Role = llm.RoleSystem
-	case "user":
-		m.Role = llm.RoleUser
-	case "assistant":
-		m.Role = llm.RoleAssistant
-	case "tool", "function":
-		m.Role = llm.RoleTool
-	default:
-		m.Role = llm.Role(text)
-		d.Find(llm.FindingUnknownRole, v, "the role is unknown")
 	}
 	return m.Role
 }
+
+// roles are the names of roles.
+var roles = map[string]llm.Role{"assistant": llm.RoleAssistant, "developer": llm.RoleSystem, "function": llm.RoleTool, "system": llm.RoleSystem, "tool": llm.RoleTool, "user": llm.RoleUser}
 
 // maxName is how much of a name is kept that the caller chooses, in bytes.
 const maxName = 128

@@ -86,6 +86,17 @@ func (r *Reader) Root() strictjson.Value {
 	return v
 }
 
+// Object returns the body's value, its members checked against the known ones as TopLevel does. ok is false where it is no object, which Root
+// says, or is absent: then there is nothing to read.
+func (r *Reader) Object(known Fields) (root strictjson.Value, ok bool) {
+	root = r.Root()
+	if root.Kind() != strictjson.Object {
+		return root, false
+	}
+	r.TopLevel(root, known)
+	return root, true
+}
+
 // find keeps a finding unless there are too many.
 func (r *Reader) find(f llm.Finding) { find(r.call, r.lim, f) }
 
@@ -269,6 +280,33 @@ func (r *Reader) Member(name strictjson.Value, known []string) int {
 func (r *Reader) Begin(m llm.Message) {
 	r.call.Messages = append(r.call.Messages, m)
 	r.starts = append(r.starts, len(r.parts))
+}
+
+// Role reads the role of a message by the names that the wire format has for roles. A role that it has no name for is kept as it is, and is a
+// finding; one that is empty or absent says nothing.
+func (r *Reader) Role(m *llm.Message, v strictjson.Value, names map[string]llm.Role) {
+	text := r.Text(v)
+	if len(text) == 0 {
+		return
+	}
+	role, ok := names[string(text)]
+	if !ok {
+		role = llm.Role(text)
+		r.Find(llm.FindingUnknownRole, v, "the role is unknown")
+	}
+	m.Role = role
+}
+
+// OnlyResults says whether the message that was begun last holds what tools gave back and nothing else: in formats in which that comes in a
+// message of the user, such a one is the tool's.
+func (r *Reader) OnlyResults() bool {
+	parts := r.Parts()
+	for _, p := range parts {
+		if p.Kind != llm.PartToolResult && p.ToolCallID == "" {
+			return false
+		}
+	}
+	return len(parts) > 0
 }
 
 // Part adds a part to the message that was begun last.
