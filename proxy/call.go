@@ -150,15 +150,16 @@ func (c *call) serve() {
 	c.forward(body)
 }
 
-// target is the request's path and query. Google's library for JavaScript begins the path of a Live session with two slashes, which the table of
-// surfaces has a row for; anybody else's empty segment is refused.
+// target is the request's path and query. A path that begins with two slashes has an empty segment, which is refused, unless the table of surfaces
+// has a row for that path as it is written.
 func (c *call) target() (path, query string, err error) {
-	target := c.r.RequestURI
-	if api := c.provider.api; (api == "gemini" || api == "vertex-ai") && strings.HasPrefix(target, "//ws/google.") {
-		path, query, err = canonicalTarget(target[1:], false)
+	target, slashes := c.r.RequestURI, c.provider.api == apiBedrock
+	if written, _, _ := strings.Cut(target, "?"); strings.HasPrefix(written, "//") &&
+		surface.Lookup(c.provider.api, c.r.Method, written).Surface != llm.SurfaceUnknown {
+		path, query, err = canonicalTarget(target[1:], slashes)
 		return "/" + path, query, err
 	}
-	return canonicalTarget(target, c.provider.api == apiBedrock)
+	return canonicalTarget(target, slashes)
 }
 
 // request is what the gate is asked.
