@@ -109,7 +109,9 @@ var clients = []client{
 	{name: "google-genai-go", runtime: inGo, from: "google.golang.org/genai", surfaces: gemini()},
 	{name: "aws-sdk-go-bedrockruntime", runtime: inGo, from: "github.com/aws/aws-sdk-go-v2/service/bedrockruntime", surfaces: bedrock()},
 
-	{name: "aws-sdk-go-base-url", runtime: inGo, from: "github.com/aws/aws-sdk-go-v2/service/bedrockruntime", surfaces: bedrock(), baseURL: []string{"AWS_ENDPOINT_URL_BEDROCK_RUNTIME=http://127.0.0.1:15002/bedrock"}},
+	// No streams: a base URL is HTTP/1.1, and there net/http's writer may close the connection when the answer begins before it has looked for the end of
+	// the request's body, which this SDK takes away at that moment. It is so with any server that answers fast.
+	{name: "aws-sdk-go-base-url", runtime: inGo, from: "github.com/aws/aws-sdk-go-v2/service/bedrockruntime", surfaces: []offered{{"bedrock.converse", bedrocked, unstreamed}, {"bedrock.invoke_model", bedrocked, once}}, baseURL: []string{"AWS_ENDPOINT_URL_BEDROCK_RUNTIME=http://127.0.0.1:15002/bedrock"}},
 
 	{name: "openai-node", runtime: inNode, from: "openai", surfaces: openAIOther()},
 	{name: "openai-node-websocket", runtime: inNode, from: "openai", surfaces: []offered{{"openai.realtime", "gpt-realtime", []string{plain, refusal}}, {"openai.responses.websocket", "gpt-4o", []string{plain, refusal}}},
