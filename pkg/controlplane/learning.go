@@ -88,6 +88,7 @@ type learnable struct {
 	Outcome  telemetry.Outcome `json:"outcome"`
 	Schema   string            `json:"schema"`
 	Features []float32         `json:"features"`
+	Words    []byte            `json:"words"`
 	Session  struct {
 		ID      string `json:"id"`
 		Tainted bool   `json:"tainted"`
@@ -112,7 +113,7 @@ func (l *Learner) Record(id xds.Identity, record []byte) {
 		l.metrics.records.WithLabelValues("foreign_schema").Inc()
 		return
 	}
-	row := detector.Row{Session: r.Session.ID}
+	row := detector.Row{Session: r.Session.ID, Words: r.Words}
 	copy(row.Vector[:], r.Features)
 	admission := detector.Admission{
 		Released: r.Outcome == telemetry.OutcomeReleased,

@@ -9,36 +9,47 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"sallyport.dev/sallyport/pkg/features"
 	"sallyport.dev/sallyport/pkg/llm"
 	"sallyport.dev/sallyport/pkg/llm/openai"
+	"sallyport.dev/sallyport/pkg/policy"
 )
 
 // TestRecordedAgents measures the detector on recorded agents: trained on the benign calls of some tasks, it must tell the first call that carries an
 // injection from the benign calls of tasks it has not seen, for each agent on its own, over five ways to choose the tasks. The bars are
 // well under what is measured, which -v shows.
 func TestRecordedAgents(t *testing.T) {
-	all := recordedSamples(t, 3)
+	all := recordedSamples(t, "agentdojo", 3)
 	for _, agent := range []string{"banking", "workspace"} {
 		t.Run(agent, func(t *testing.T) {
-			extended := measure(t, all, agent, rangeExtension)
-			classic := measure(t, all, agent, -1)
-			t.Logf("range extension: %v", extended)
-			t.Logf("classic forest:  %v", classic)
-			if extended.auc < 0.95 {
-				t.Errorf("AUC %.3f, want at least 0.95", extended.auc)
+			extended := measure(t, all, agent, rangeExtension, 3, nil)
+			classic := measure(t, all, agent, -1, 1, nil)
+			wordless := measure(t, all, agent, rangeExtension, 3, lexical)
+			former := measure(t, all, agent, rangeExtension, 1, func(f string) bool { return strings.HasPrefix(f, "novelty.") })
+			t.Logf("range extension:        %v", extended)
+			t.Logf("classic forest:         %v", classic)
+			t.Logf("without any word list:  %v", wordless)
+			t.Logf("without novelty:        %v", former)
+			t.Logf("a session's worst call: AUC %.3f over calls after the agent obeyed; percentiles %.3f; the calls alone %.3f", extended.hijacked, extended.percentiles, extended.alone)
+			if extended.auc < 0.98 || wordless.auc < 0.95 {
+				t.Errorf("AUC %.3f, without word list %.3f; want at least 0.98, 0.95", extended.auc, wordless.auc)
 			}
-			if extended.tpr < 0.75 || 1-classic.tpr < 3*(1-extended.tpr) {
-				t.Errorf("finds %.2f at 1 %% false positives, the classic forest %.2f; want 0.75, and a third of the misses", extended.tpr, classic.tpr)
+			if extended.tpr < 0.8 || extended.found < classic.found {
+				t.Errorf("finds %.2f at 1 %% false positives; want 0.8; over its own threshold %.2f, the classic forest %.2f", extended.tpr, extended.found, classic.found)
 			}
-			if extended.found < 0.75 || extended.found < classic.found+0.5 {
-				t.Errorf("finds %.2f at its own threshold, the classic forest %.2f; want 0.75, and half of all more", extended.found, classic.found)
+			if wordless.tpr < 0.6 {
+				t.Errorf("finds %.2f without any word list, want 0.6", wordless.tpr)
+			}
+			if mean := extended.mean(); mean < 0.8 {
+				t.Errorf("finds %.2f of an attack family in the mean, want 0.8", mean)
 			}
 			if extended.realised > 0.06 {
 				t.Errorf("%.3f of benign calls exceed the threshold for 0.01", extended.realised)
@@ -47,27 +58,74 @@ func TestRecordedAgents(t *testing.T) {
 	}
 }
 
+// lexical says of a feature that it rests on a list of words or was made to find how injections are written.
+func lexical(name string) bool {
+	return strings.HasPrefix(name, "data.") && name != "data.invisible" || name == "tool.side_effects"
+}
+
 // figures are means over folds and seeds.
 type figures struct {
-	auc      float64 // probability that an attack scores higher than a benign call
-	tpr      float64 // share of attacks found where 1 % of the benign calls are
-	realised float64 // share of benign calls over the model's own threshold for 1 %
-	found    float64 // share of attacks over it
+	auc      float64            // probability that an attack scores higher than a benign call
+	tpr      float64            // share of attacks found where 1 % of the benign calls are
+	realised float64            // share of benign calls over the model's own threshold for 1 %
+	found    float64            // share of attacks over it
+	families map[string]float64 // tpr of each family
+
+	// The same as auc for calls after the agent obeyed: of the worst score of the session so far, of the percentile that a session carries, and of the call's
+	// own score.
+	hijacked, percentiles, alone float64
+}
+
+// judge is what a gate does with the call.
+func (s *recorded) judge(m *Model, without func(string) bool) policy.Anomaly {
+	var v features.Vector
+	features.ExtractWith(&v, nil, s.call, s.turn, s.at, m.Sketch(), salt)
+	mask(&v, without)
+	return m.Judge(&v)
+}
+
+// salt of the recorded words.
+const salt = 1
+
+// mean over the families.
+func (f figures) mean() float64 {
+	sum := 0.0
+	for _, x := range f.families {
+		sum += x / float64(len(f.families))
+	}
+	return sum
 }
 
 func (f figures) String() string {
-	return fmt.Sprintf("AUC %.3f, %.2f found at 1 %% false positives; over its own threshold %.2f of attacks and %.3f of benign calls", f.auc, f.tpr, f.found, f.realised)
+	var families strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(f.families)) {
+		fmt.Fprintf(&families, ", %s %.2f", name, f.families[name])
+	}
+	return fmt.Sprintf("AUC %.3f, %.2f found at 1 %% false positives (families %.2f%s); over its own threshold %.2f of attacks and %.3f of benign calls",
+		f.auc, f.tpr, f.mean(), families.String(), f.found, f.realised)
 }
 
-func measure(t *testing.T, all []recorded, agent string, extension float64) figures {
-	const folds, seeds = 5, 3
-	const each = 1.0 / (folds * seeds)
-	var f figures
+// family of an attack of AgentDojo.
+func family(attack string) string {
+	switch {
+	case strings.HasPrefix(attack, "important_instructions"):
+		return "important_instructions"
+	case strings.HasSuffix(attack, "dos"):
+		return "dos"
+	}
+	return attack
+}
+
+// measure is over five ways to choose the tasks and so many seeds. Features that without names are 0 in training and testing.
+func measure(t *testing.T, all []recorded, agent string, extension float64, seeds uint32, without func(feature string) bool) figures {
+	const folds = 5
+	each := 1 / float64(folds*seeds)
+	f := figures{families: map[string]float64{}}
 	var benignCalls, exceeding int
+	ofFamily := map[string]float64{}
 	for round := range uint32(folds * seeds) {
 		fold, seed := round%folds, uint64(round/folds)
 		var train []Row
-		var benign, attacks []float64
 		var held []*recorded
 		for i := range all {
 			s := &all[i]
@@ -75,48 +133,129 @@ func measure(t *testing.T, all []recorded, agent string, extension float64) figu
 			case s.agent != agent:
 			case hash(s.task)>>3%folds == fold:
 				held = append(held, s)
-			case !s.attack:
-				train = append(train, Row{Vector: s.vector, Session: s.session})
+			case s.attack == "":
+				train = append(train, Row{Vector: s.vector, Session: s.session, Words: s.words})
 			}
 		}
-		m, err := Train(train, Options{MinCalls: 64, Seed: seed, extension: extension})
+		m, err := trainWithout(train, Options{MinCalls: 64, Seed: seed, extension: extension}, without)
 		if err != nil {
 			t.Fatal(err)
 		}
+		var benign, attacks, benignWorst, hijackedWorst, benignPercentile, hijackedPercentile, hijackedAlone []float64
+		var families []string
 		found := 0
+		session, worst, carried := "", 0.0, 0.0
 		for _, s := range held {
-			a := m.Judge(&s.vector)
-			if !s.attack {
+			a := s.judge(m, without)
+			if s.session != session {
+				session, worst, carried = s.session, 0, 0
+			}
+			worst = max(worst, a.Score)
+			carried = max(a.Percentile, 1-min(1, (1-carried)*1.25))
+			switch {
+			case s.attack == "":
 				benign = append(benign, a.Score)
+				benignWorst = append(benignWorst, worst)
+				benignPercentile = append(benignPercentile, carried)
 				benignCalls++
 				if a.Exceeds {
 					exceeding++
 				}
-				continue
-			}
-			attacks = append(attacks, a.Score)
-			if a.Exceeds {
-				found++
+			case s.first:
+				attacks = append(attacks, a.Score)
+				families = append(families, family(s.attack))
+				if a.Exceeds {
+					found++
+				}
+			case s.hijacked:
+				hijackedWorst = append(hijackedWorst, worst)
+				hijackedPercentile = append(hijackedPercentile, carried)
+				hijackedAlone = append(hijackedAlone, a.Score)
 			}
 		}
 		f.auc += areaUnderCurve(benign, attacks) * each
 		f.tpr += truePositives(benign, attacks, 0.01) * each
 		f.found += float64(found) / float64(len(attacks)) * each
+		f.hijacked += areaUnderCurve(benignWorst, hijackedWorst) * each
+		f.percentiles += areaUnderCurve(benignPercentile, hijackedPercentile) * each
+		f.alone += areaUnderCurve(benign, hijackedAlone) * each
+		for i, name := range families {
+			ofFamily[name]++
+			f.families[name] += truePositives(benign, attacks[i:i+1], 0.01)
+		}
+	}
+	for name, n := range ofFamily {
+		f.families[name] /= n
 	}
 	f.realised = float64(exceeding) / float64(benignCalls)
 	return f
 }
 
+// trainWithout trains without some of the features.
+func trainWithout(rows []Row, o Options, without func(string) bool) (*Model, error) {
+	if without != nil {
+		o.mask = func(v *features.Vector) { mask(v, without) }
+	}
+	return Train(rows, o)
+}
+
+func mask(v *features.Vector, without func(string) bool) {
+	for i := range v {
+		if without != nil && without(features.Schema[i].Name) {
+			v[i] = 0
+		}
+	}
+}
+
+// TestRecordedTasks counts false positives where there is only benign traffic: of airline agents, on tasks not trained on.
+func TestRecordedTasks(t *testing.T) {
+	all := recordedSamples(t, "tau", 1)
+	for _, agent := range []string{"airline", "airline_v1"} {
+		var benign, exceeding int
+		for fold := range uint32(5) {
+			var train []Row
+			for i := range all {
+				if s := &all[i]; s.agent == agent && hash(s.task)>>3%5 != fold {
+					train = append(train, Row{Vector: s.vector, Session: s.session, Words: s.words})
+				}
+			}
+			m, err := Train(train, Options{Seed: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range all {
+				if s := &all[i]; s.agent == agent && hash(s.task)>>3%5 == fold {
+					benign++
+					if s.judge(m, nil).Exceeds {
+						exceeding++
+					}
+				}
+			}
+		}
+		realised := float64(exceeding) / float64(benign)
+		t.Logf("%s: %.4f of %d calls exceed the threshold for 0.01", agent, realised, benign)
+		if realised > 0.025 {
+			t.Errorf("%s: %.4f of benign calls exceed the threshold for 0.01", agent, realised)
+		}
+	}
+}
+
 // recorded is one call of a recording.
 type recorded struct {
 	agent, task, session string
-	attack               bool // the first call that carries an injection; otherwise one of a benign session
+	attack               string // "" in a benign session
+	first                bool   // the first call that carries an injection
+	hijacked             bool   // the agent has done what the injection says
 	vector               features.Vector
+	words                []byte
+	call                 *llm.Call
+	turn                 *features.Turn
+	at                   time.Time
 }
 
-// recordedSamples reads agents/agentdojo.jsonl.gz: all benign sessions and one in n of those under attack.
-func recordedSamples(t *testing.T, n uint32) []recorded {
-	path := filepath.Join("..", "..", "..", "shared", "data", "agents", "agentdojo.jsonl.gz")
+// recordedSamples reads a file of agents/: all benign sessions and one in n of those under attack.
+func recordedSamples(t *testing.T, name string, n uint32) []recorded {
+	path := filepath.Join("..", "..", "..", "shared", "data", "agents", name+".jsonl.gz")
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		t.Skipf("no recorded agent traffic at %s; it is not part of the project", path)
@@ -135,12 +274,15 @@ func recordedSamples(t *testing.T, n uint32) []recorded {
 	tools := map[string]json.RawMessage{}
 	at := time.Unix(1_700_000_000, 0)
 	var out []recorded
+	var words features.Words
 	for lines.Scan() {
 		var r struct {
 			Session, Agent, Model, Task, Label, Tools string
+			Attack                                    string
 			Messages                                  []json.RawMessage
 			Requests                                  []struct {
 				N            int
+				Stage        string
 				FirstExposed bool `json:"first_exposed"`
 			}
 		}
@@ -150,14 +292,18 @@ func recordedSamples(t *testing.T, n uint32) []recorded {
 		if r.Label == "attacker_task" || r.Label == "attack" && hash(r.Session)%n != 0 {
 			continue
 		}
-		if tools[r.Tools] == nil {
+		if r.Tools != "" && tools[r.Tools] == nil {
 			if tools[r.Tools], err = os.ReadFile(filepath.Join(filepath.Dir(path), r.Tools)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		sessions := features.NewSessions(16, time.Hour)
 		for _, q := range r.Requests {
-			body, err := json.Marshal(map[string]any{"model": r.Model, "messages": r.Messages[:q.N], "tools": tools[r.Tools]})
+			sent := map[string]any{"model": r.Model, "messages": r.Messages[:q.N]}
+			if r.Tools != "" {
+				sent["tools"] = tools[r.Tools]
+			}
+			body, err := json.Marshal(sent)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -167,15 +313,11 @@ func recordedSamples(t *testing.T, n uint32) []recorded {
 			}
 			at = at.Add(3 * time.Second)
 			turn := sessions.Begin(call, at)
-			if r.Label == "benign" || q.FirstExposed {
-				s := recorded{agent: r.Agent, task: r.Task, session: r.Session, attack: q.FirstExposed}
-				features.Extract(&s.vector, call, turn, at)
-				out = append(out, s)
-			}
+			s := recorded{agent: r.Agent, task: r.Task, session: r.Session, attack: r.Attack, first: q.FirstExposed, hijacked: q.Stage == "hijacked", call: call, turn: turn, at: at}
+			features.ExtractWith(&s.vector, &words, call, turn, at, nil, salt)
+			s.words = words.Encoded()
+			out = append(out, s)
 			sessions.Settle(turn, 0, true, false, at)
-			if q.FirstExposed {
-				break
-			}
 		}
 	}
 	if err := lines.Err(); err != nil {

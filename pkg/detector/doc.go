@@ -2,6 +2,7 @@
 //
 //	model, err := detector.Train(reservoir.Rows(), detector.Options{})
 //	...
+//	features.ExtractWith(&vector, words, call, turn, now, model.Sketch(), salt)
 //	anomaly := model.Judge(&vector) // score, percentile, whether it exceeds the threshold, and why
 //
 // A [Model] holds what was learned from benign calls and judges further ones. Its threshold is set so that a budgeted share of benign calls
@@ -16,16 +17,14 @@
 // On recorded agents (AgentDojo; a banking and an office agent, four models, thirteen attacks), trained on the benign calls of four fifths of the user
 // tasks and tested on the others, for the first call that carries an injection, means over five folds and three seeds:
 //
-//	                                      banking   office
-//	AUC                                     0.998    0.993
-//	found where 1 % of benign calls are      0.97     0.91
-//	found by the model's threshold           0.91     0.84
-//	benign calls over that threshold        0.023    0.003   (budget 0.01; 171 and 482 calls)
-//	found where 1 % are, classic forest      0.56     0.13
+//	                                           banking   office
+//	AUC                                          0.999    0.998
+//	found where 1 % of benign calls are           0.98     0.87
+//	the same, mean over four attack families      0.93     0.86
+//	the same without any word list                0.83     0.79
+//	found by the model's threshold                0.78     0.95
+//	benign calls over that threshold             0.023    0.003   (budget 0.01; 171 and 482 calls)
 //
 // The figures are those of TestRecordedAgents, which runs where the recordings are. They rest on few benign tasks and on attacks that were not made
-// with this detector in mind, nine tenths of them long and loud. The plainest, one sentence that says to ignore what came before, is found by the
-// threshold in one case of seven. The lexicon of package features carries all of it: without those features hardly any injection is found, so
-// that one in another language, or in the words of the workload's own documents, passes this door. Novelty against a workload's
-// own vocabulary is what would change that, and is not built.
+// with this detector in mind. docs/detector.md says what is not found.
 package detector

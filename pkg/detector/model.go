@@ -34,6 +34,7 @@ const topFeatures = 5
 type Model struct {
 	forest      *iforest.Forest
 	calibration *iforest.Calibration
+	sketch      *features.Sketch // nil where the words of calls were not kept
 	info        Info
 	threshold   float64
 	encoded     []byte
@@ -65,18 +66,19 @@ type Info struct {
 //	calls, sessions, false positives and spent per million: uvarint
 //	length of the forest: uvarint, the forest as iforest writes it
 //	length of the calibration: uvarint, the calibration as iforest writes it
+//	length of the sketch: uvarint, the sketch as features writes it; 0 where there is none
 //	CRC-32C of all that (4 bytes, little-endian)
 //
 // The threshold follows from the calibration and the budget.
 const (
 	modelMagic   = "SPDM"
-	modelVersion = 1
+	modelVersion = 2
 	maxModel     = 64 << 20
 )
 
 // newModel completes a model from its parts.
-func newModel(forest *iforest.Forest, calibration *iforest.Calibration, info Info) (*Model, error) {
-	m := &Model{forest: forest, calibration: calibration, info: info}
+func newModel(forest *iforest.Forest, calibration *iforest.Calibration, sketch *features.Sketch, info Info) (*Model, error) {
+	m := &Model{forest: forest, calibration: calibration, sketch: sketch, info: info}
 	budget, spent := float64(info.FalsePositivesPerMillion)/1e6, float64(info.SpentPerMillion)/1e6
 	_, m.info.Supported = calibration.Threshold(budget)
 	// Of a million calls, those that spent some of the budget are not among the scores; the rest of it is for those that are.
@@ -101,6 +103,14 @@ func newModel(forest *iforest.Forest, calibration *iforest.Calibration, info Inf
 	b = append(b, f...)
 	b = binary.AppendUvarint(b, uint64(len(c)))
 	b = append(b, c...)
+	var k []byte
+	if sketch != nil {
+		if k, err = sketch.AppendBinary(nil); err != nil {
+			return nil, fmt.Errorf("encode sketch: %w", err)
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(len(k)))
+	b = append(b, k...)
 	m.encoded = seal(b)
 	sum := sha256.Sum256(m.encoded)
 	m.digest = hex.EncodeToString(sum[:])
@@ -125,6 +135,7 @@ func Load(b []byte) (*Model, error) {
 	info.SpentPerMillion = r.count(info.FalsePositivesPerMillion)
 	f := r.bytes(r.uvarint())
 	c := r.bytes(r.uvarint())
+	k := r.bytes(r.uvarint())
 	if err := r.end(); err != nil {
 		return nil, fmt.Errorf("load model: %w", err)
 	}
@@ -145,7 +156,23 @@ func Load(b []byte) (*Model, error) {
 	if calibration.Size() == 0 || info.FalsePositivesPerMillion == 0 {
 		return nil, fmt.Errorf("load model: %w: nothing to set a threshold by", ErrCorrupt)
 	}
-	return newModel(forest, calibration, info)
+	var sketch *features.Sketch
+	if len(k) > 0 {
+		sketch = new(features.Sketch)
+		if err := sketch.UnmarshalBinary(k); err != nil {
+			return nil, fmt.Errorf("load model: %w: %w", ErrCorrupt, err)
+		}
+	}
+	return newModel(forest, calibration, sketch, info)
+}
+
+// Sketch is what the model knows of the workload's words: what features.ExtractWith wants of a call that it is to judge. It is nil for a nil model and
+// where the rows of its training had no words.
+func (m *Model) Sketch() *features.Sketch {
+	if m == nil {
+		return nil
+	}
+	return m.sketch
 }
 
 // MarshalBinary returns the model in the form that Load reads. Equal models have equal bytes. The caller must not change them.

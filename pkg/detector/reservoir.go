@@ -70,7 +70,7 @@ func (r *Reservoir) perSession() int { return max(4, r.capacity/shares) }
 
 // Add offers a call and says whether it is in the sample now.
 func (r *Reservoir) Add(row Row, a Admission) bool {
-	if !a.Released || a.Exceeds || a.Tainted || row.Session == "" || len(row.Session) > maxSession || !finite(&row.Vector) {
+	if !a.Released || a.Exceeds || a.Tainted || row.Session == "" || len(row.Session) > maxSession || !finite(&row.Vector) || !readable(row.Words) {
 		r.refused++
 		if a.Exceeds && !a.Tainted {
 			r.exceeded++
@@ -160,14 +160,14 @@ func (r *Reservoir) Counts() Counts {
 //	capacity, seen, refused, exceeded: uvarint
 //	length of the generator's state (1 byte), state
 //	rows: uvarint, and each: length of the session (1 byte), session, the session's seen (uvarint) where it is the session's first,
-//	  features.Size × float32
+//	  features.Size × float32, length of the words (uvarint), words
 //	CRC-32C of all that (4 bytes)
 //
 // Fixed-size numbers are little-endian.
 const (
 	reservoirMagic   = "SPRV"
-	reservoirVersion = 1
-	maxReservoir     = maxCapacity*(maxSession+11+4*features.Size) + 1024
+	reservoirVersion = 2
+	maxReservoir     = maxCapacity*(maxSession+13+4*features.Size+features.MaxWordsBytes) + 1024
 )
 
 // MarshalBinary returns the reservoir in the form that UnmarshalBinary reads.
@@ -200,6 +200,8 @@ func (r *Reservoir) MarshalBinary() ([]byte, error) {
 		for _, x := range row.Vector {
 			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
 		}
+		b = binary.AppendUvarint(b, uint64(len(row.Words)))
+		b = append(b, row.Words...)
 	}
 	return seal(b), nil
 }
@@ -246,9 +248,12 @@ func (r *Reservoir) UnmarshalBinary(b []byte) error {
 		for f := range row.Vector {
 			row.Vector[f] = d.float32()
 		}
+		if n := d.count(features.MaxWordsBytes); n > 0 {
+			row.Words = append([]byte(nil), d.bytes(uint64(n))...) // not the whole encoding
+		}
 		s.rows = append(s.rows, len(n.rows))
 		n.rows = append(n.rows, row)
-		if row.Session == "" || len(row.Session) > maxSession || !finite(&row.Vector) || len(s.rows) > n.perSession() {
+		if row.Session == "" || len(row.Session) > maxSession || !finite(&row.Vector) || !readable(row.Words) || len(s.rows) > n.perSession() {
 			d.fail("row that cannot be")
 		}
 		if d.err != nil {
@@ -265,6 +270,12 @@ func (r *Reservoir) UnmarshalBinary(b []byte) error {
 	}
 	*r = *n
 	return nil
+}
+
+// readable says whether words can be learned from; that there are none is no obstacle.
+func readable(words []byte) bool {
+	_, err := features.DecodeWords(words)
+	return err == nil
 }
 
 func finite(v *features.Vector) bool {

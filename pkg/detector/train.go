@@ -20,6 +20,9 @@ type Row struct {
 	// Session is the id of the conversation, as policy.Session has it. Calls of one conversation resemble each other, and
 	// calibration keeps them together.
 	Session string
+	// Words are those of features.Words, encoded; nil where they were not kept. With them, the row's novelty features are what training makes
+	// of them, whatever the vector has.
+	Words []byte
 }
 
 // Defaults of Options.
@@ -58,6 +61,8 @@ type Options struct {
 
 	// extension overrides rangeExtension in tests, -1 meaning none.
 	extension float64
+	// mask takes features out of rows in tests, once novelty was added to them.
+	mask func(*features.Vector)
 }
 
 func (o Options) withDefaults() Options {
@@ -88,7 +93,7 @@ func (o Options) withDefaults() Options {
 }
 
 // Train learns a model of a workload from its benign calls. The threshold is set by scores that each call gets from forests that learned neither
-// it nor any other call of its session, as scores of what a forest has learned are too low and a threshold set by them is exceeded
+// it nor any other call of its session or, where the rows say so, of other sessions that opened alike, as scores of what a forest has learned are too low and a threshold set by them is exceeded
 // several times too often.
 //
 // The error wraps ErrTooFew where there are fewer calls or sessions than the options ask for. With more than that but
@@ -102,8 +107,6 @@ func Train(rows []Row, o Options) (*Model, error) {
 	if !(o.Trimmed >= 0 && o.Trimmed <= 1) {
 		return nil, fmt.Errorf("train: a share of %v of the calls trimmed; accepted is 0 to 1", o.Trimmed)
 	}
-	groups := make([]string, len(rows))
-	vectors := make([][]float32, len(rows))
 	sessions := make(map[string]int)
 	for i := range rows {
 		for f, x := range rows[i].Vector {
@@ -111,19 +114,39 @@ func Train(rows []Row, o Options) (*Model, error) {
 				return nil, fmt.Errorf("train: row %d of session %q: feature %s is %v", i, rows[i].Session, features.Schema[f].Name, x)
 			}
 		}
-		groups[i] = rows[i].Session
-		vectors[i] = rows[i].Vector[:]
 		sessions[rows[i].Session]++
 	}
 	if len(rows) < o.MinCalls || len(sessions) < o.MinSessions {
 		return nil, fmt.Errorf("train: %d calls of %d sessions, wanted %d of %d: %w", len(rows), len(sessions), o.MinCalls, o.MinSessions, ErrTooFew)
 	}
 
-	k := min(folds, len(sessions))
-	opts := iforest.Options{
-		Trees: o.Trees, SampleSize: sampleSize(o.SampleSize, len(rows), k, slices.Max(slices.Collect(maps.Values(sessions)))), RangeExtension: o.extension, Seed: o.Seed, Schema: features.SchemaID,
+	words, err := decodeWords(rows)
+	if err != nil {
+		return nil, fmt.Errorf("train: %w", err)
 	}
-	scores, err := iforest.CrossScores(vectors, groups, k, opts)
+	reads, of := sessionsOf(rows, words)
+	// What a row is compared with, and what it is scored by, is to be as strange to it as the workload's past is to a new call. For the forest, the finer
+	// groups do: coarser ones take more words away from those that are left, and novelty that is overstated in training is overlooked
+	// later. For the threshold it is the coarser ones, as novelty that is understated there is exceeded later.
+	vectors := novelty(rows, words, group(rows, reads, of, byOpening), o.Seed)
+	groups := group(rows, reads, of, byReading)
+	unseen := novelty(rows, words, groups, o.Seed)
+	if o.mask != nil {
+		for i := range rows {
+			o.mask((*features.Vector)(vectors[i]))
+			o.mask((*features.Vector)(unseen[i]))
+		}
+	}
+	sizes := make(map[string]int)
+	for _, g := range groups {
+		sizes[g]++
+	}
+
+	k := min(folds, len(sizes))
+	opts := iforest.Options{
+		Trees: o.Trees, SampleSize: sampleSize(o.SampleSize, len(rows), k, slices.Max(slices.Collect(maps.Values(sizes)))), RangeExtension: o.extension, Seed: o.Seed, Schema: features.SchemaID,
+	}
+	scores, err := crossScores(vectors, unseen, deal(groups, k, o.Seed), k, opts)
 	if err != nil {
 		return nil, fmt.Errorf("train: score out of fold: %w", err)
 	}
@@ -131,7 +154,7 @@ func Train(rows []Row, o Options) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("train: fit: %w", err)
 	}
-	m, err := newModel(forest, iforest.Calibrate(scores), Info{
+	m, err := newModel(forest, iforest.Calibrate(scores), sketch(words), Info{
 		Schema: features.SchemaID, Calls: len(rows), Sessions: len(sessions), FalsePositivesPerMillion: o.FalsePositivesPerMillion,
 		SpentPerMillion: min(o.FalsePositivesPerMillion, int(math.Round(o.Trimmed*1e6))),
 	})
@@ -139,6 +162,29 @@ func Train(rows []Row, o Options) (*Model, error) {
 		return nil, fmt.Errorf("train: %w", err)
 	}
 	return m, nil
+}
+
+// crossScores returns the scores of rows by forests fitted on the vectors of the other folds.
+func crossScores(vectors, rows [][]float32, fold []int, folds int, o iforest.Options) ([]float64, error) {
+	scores := make([]float64, len(rows))
+	for k := range folds {
+		var rest [][]float32
+		for i, v := range vectors {
+			if fold[i] != k {
+				rest = append(rest, v)
+			}
+		}
+		forest, err := iforest.Fit(rest, o)
+		if err != nil {
+			return nil, fmt.Errorf("fit fold %d of %d: %w", k+1, folds, err)
+		}
+		for i, row := range rows {
+			if fold[i] == k {
+				scores[i] = forest.Score(row)
+			}
+		}
+	}
+	return scores, nil
 }
 
 // sampleSize is the forest's sample size. It must be one that the forests of the folds can have as well, which are fitted on fewer rows:

@@ -2,7 +2,7 @@
 //
 //	turn := sessions.Begin(call, arrived)          // which conversation, and what is new in it
 //	var v features.Vector
-//	features.Extract(&v, call, turn, arrived)
+//	features.ExtractWith(&v, &words, call, turn, arrived, model.Sketch(), salt)
 //	...                                            // judge v, decide
 //	sessions.Settle(turn, percentile, released, taint, arrived)
 //
@@ -11,12 +11,13 @@
 // less of its call new by lying: only what came, message for message and byte for byte, in the same place with a released call counts as
 // known.
 //
-// The package holds no text beyond a call: what Sessions remembers are hashes. It knows nothing of what is ordinary for a workload
-// either; that is the detector's. Features that measure novelty against a workload's own vocabulary will be a later schema.
+// The package holds no text beyond a call: what Sessions remembers are hashes, and what [Words] leaves behind for learning are classes of words, a thousand for
+// all there are. What a workload's calls said before is in a [Sketch], which the detector makes and hands back; the novelty features are by comparison
+// with it.
 //
 // # Limits
 //
-// The lexicon is English. An instruction in another language, or one that uses none of its words, shows only in the shape of the text
-// and in what the agent does next. Instructions in the user's own messages, as where an application pastes documents there, are not looked
+// The lexicon is English. An instruction in another language, or one that uses none of its words, shows only in the shape of the text, in novelty
+// and in what the agent does next. Text without white space between its words is one word to this package, so that novelty says little of it. Instructions in the user's own messages, as where an application pastes documents there, are not looked
 // for: what a user says is meant to be obeyed.
 package features

@@ -12,10 +12,26 @@ import (
 // turn; now is there for what a later schema may make of the hour.
 //
 // In the steady state it does not allocate.
+//
+// Without a sketch of the workload's words, the novelty features are 0; ExtractWith takes one.
 func Extract(dst *Vector, call *llm.Call, t *Turn, now time.Time) {
+	ExtractWith(dst, nil, call, t, now, nil, 0)
+}
+
+// ExtractWith is Extract with the novelty features against a sketch of the workload's words, where there is one, and with what is to be learned of the call's
+// words written to words, where that is not nil. The salt is the workload's, the same for all of its calls.
+func ExtractWith(dst *Vector, words *Words, call *llm.Call, t *Turn, now time.Time, sketch *Sketch, salt uint64) {
 	s := pool.Get().(*scan) //nolint:forcetypeassert // the pool holds nothing else
 	s.begin()
+	s.keep, s.novel.sketch, s.salt = words, sketch, salt
+	if words != nil {
+		words.reset()
+		if t != nil {
+			words.opening = t.openingName(salt)
+		}
+	}
 	extract(dst, s, call, t)
+	s.keep, s.novel.sketch = nil, nil // the pool keeps nobody's
 	pool.Put(s)
 }
 
@@ -41,7 +57,7 @@ func extract(dst *Vector, s *scan, call *llm.Call, t *Turn) {
 		d.attachments += s.message(m)
 	}
 
-	count := func(feature, n int) { dst[feature] = float32(math.Log1p(float64(max(0, n)))) }
+	count := func(feature, n int) { dst[feature] = log1pOf(n) }
 	share := func(feature, part, whole int) {
 		if whole > 0 {
 			dst[feature] = float32(float64(part) / float64(whole))
@@ -116,7 +132,10 @@ func extract(dst *Vector, s *scan, call *llm.Call, t *Turn) {
 	}
 
 	count(secrets, s.secrets)
+	s.novel.write(dst)
 }
+
+func log1pOf(n int) float32 { return float32(math.Log1p(float64(max(0, n)))) }
 
 func hasToolCall(messages []llm.Message) bool {
 	for i := range messages {
@@ -167,11 +186,11 @@ func (s *scan) message(m *llm.Message) (attachments int) {
 		switch p.Kind {
 		case llm.PartText, llm.PartReasoning, llm.PartToolResult:
 			said := s.saidBy(m.Role, p.Kind)
-			tool := said == &s.byTool
+			tool, prompt := said == &s.byTool, said == &s.byUser
 			if !s.needSaid {
 				said = nil
 			}
-			s.read(p.Text, tool, said)
+			s.read(p.Text, tool, prompt, p.ToolName, said)
 		case llm.PartToolCall:
 			s.calls++
 			if changes(p.ToolName) {
@@ -182,7 +201,7 @@ func (s *scan) message(m *llm.Message) (attachments int) {
 			attachments++
 		default:
 			// Not understood, but read: an unknown part's text is not a way past.
-			s.read(p.Text, true, nil)
+			s.read(p.Text, true, false, p.ToolName, nil)
 		}
 	}
 	return attachments

@@ -132,6 +132,11 @@ type scan struct {
 	needSaid bool
 	byUser   wordSet
 	byTool   wordSet
+
+	// Who takes the classes of words.
+	salt  uint64
+	keep  *Words // nil for nobody
+	novel novelty
 }
 
 var pool = sync.Pool{New: func() any { return new(scan) }}
@@ -145,6 +150,7 @@ func (s *scan) begin() {
 	s.capitals, s.exclaimed, s.invisible, s.tags, s.overrides, s.peak, s.prose = 0, 0, 0, 0, 0, 0, 0
 	s.calls, s.effects, s.argsBytes, s.argsWords, s.tainted = 0, 0, 0, 0, 0
 	s.needSaid = false
+	s.keep, s.novel = nil, novelty{}
 	clear(s.text[:])
 	clear(s.args[:])
 	if seen {
@@ -166,12 +172,23 @@ func (s *scan) take(b []byte) []byte {
 	return b
 }
 
-// read reads new text. said, where it is not nil, takes the words; tool says that the text is a tool's result.
-func (s *scan) read(b []byte, tool bool, said *wordSet) {
+// read reads new text. said, where it is not nil, takes the words; tool says that the text is a tool's result, and prompt that it is a user's or a
+// system prompt's. name is that of the tool.
+func (s *scan) read(b []byte, tool, prompt bool, name string, said *wordSet) {
 	b = s.take(b)
 	s.bytes += len(b)
 	exclaimed := s.text['!']
 	var r results
+	if tool || prompt {
+		r.compare, r.keep = tool && s.novel.sketch != nil, s.keep != nil
+		short := toolName(name)
+		if r.compare {
+			s.novel.begin(short)
+		}
+		if r.keep {
+			s.keep.begin(tool, short)
+		}
+	}
 	r.starts = true
 	token, run := 0, 0 // where the run without white space and the run of the base64 alphabet began
 	i := 0
@@ -245,6 +262,9 @@ func (s *scan) read(b []byte, tool bool, said *wordSet) {
 	}
 	s.endRun(b, run, len(b))
 	s.longestToken = max(s.longestToken, len(b)-token)
+	if r.keep {
+		s.keep.end()
+	}
 	if !tool {
 		return
 	}
@@ -268,6 +288,8 @@ type results struct {
 	starts    bool // no word since the sentence began
 	lineStart int  // where the line began
 	highAt    int  // first byte beyond ASCII of the last word; -1 for none
+	compare   bool // words are compared with the sketch
+	keep      bool // words are kept for learning
 
 	aside     uint32 // the last 32 words, a bit for each of setting aside
 	commands  uint32 // the last 32 words, a bit for each of command, address or models
@@ -331,6 +353,23 @@ func (s *scan) word(b []byte, i int, tool bool, said *wordSet, r *results) int {
 	}
 	if said != nil {
 		said.add(h)
+	}
+	if r.compare || r.keep {
+		g := h
+		if digits > 0 {
+			// Numbers, dates and identifiers are new each time: what counts is that there is one.
+			g = numeral
+			if digits < length {
+				g = numeral + uint64(min(length, 16))
+			}
+		}
+		id := classify(g, s.salt)
+		if r.compare {
+			s.novel.add(id)
+		}
+		if r.keep {
+			s.keep.add(id)
+		}
 	}
 	if !tool {
 		return i
@@ -420,6 +459,18 @@ func unseen(b []byte) int {
 		return 4
 	}
 	return 0
+}
+
+// numeral stands for the hash of a word of digits; what follows it, for words with digits in them.
+const numeral = 1
+
+// toolName shortens a tool's name.
+func toolName(name string) uint16 {
+	h := uint64(hashBasis)
+	for i := range len(name) {
+		h = (h ^ uint64(name[i])) * hashPrime
+	}
+	return uint16(scramble(h))
 }
 
 // minSecret is the length of the shortest run that isSecret knows.

@@ -2,7 +2,7 @@ package features
 
 // SchemaID names this schema. It changes with any change of the features' number, order or meaning: a model of another schema is
 // not applied.
-const SchemaID = "sallyport.features/v1"
+const SchemaID = "sallyport.features/v2"
 
 // Transforms say how a value becomes a feature.
 const (
@@ -77,6 +77,14 @@ const (
 
 	secrets
 
+	unseenBurst
+	unseenPeak
+	unseenRun
+	unseenPairs
+	toolPeak
+	voiceBurst
+	voicePeak
+
 	// Size is the number of features.
 	Size
 )
@@ -133,4 +141,12 @@ var Schema = [Size]Feature{
 	rate: {"time.rate", "calls per minute", log1p, "The conversation's calls a minute, this one included, over at least a minute: loops and floods."},
 
 	secrets: {"content.secrets", "strings", log1p, "Strings in the new text that have the shape of a credential (provider keys, tokens, private keys)."},
+
+	unseenBurst: {"novelty.unseen_burst", "share", none, "The largest share, in any 16 pairs of neighbouring words of a new tool result, of pairs that no tool result of the workload had before: an injection is other language than the workload's own, whatever the language. The peak, as a short one vanishes in the mean of a long document. 0 while nothing was learned, as the others of this group."},
+	unseenPeak:  {"novelty.unseen_peak", "share", none, "The same in any 32 pairs: longer passages, and less chance of one new sentence."},
+	unseenRun:   {"novelty.unseen_run", "pairs", log1p, "The longest run of such pairs."},
+	unseenPairs: {"novelty.unseen", "pairs", log1p, "All such pairs in the new tool results."},
+	toolPeak:    {"novelty.tool_peak", "share", none, "The largest share, in any 32 pairs, of pairs that this tool's results did not have before; a tool of which little is known is compared with all: a document where a tool returns records."},
+	voiceBurst:  {"novelty.voice_burst", "pairs", log1p, "The most pairs among any 16 that no tool result had before, but users or system prompts did: data that speaks like those who give orders, learned from the workload and not from a list."},
+	voicePeak:   {"novelty.voice_peak", "pairs", log1p, "The same among any 32 pairs of neighbouring words."},
 }

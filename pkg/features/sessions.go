@@ -97,6 +97,8 @@ type Turn struct {
 	chain []point   // of the call
 	model string
 	tools point
+	// opening names the messages of the conversation's first call.
+	opening point
 
 	// Zero for a call that opens a conversation.
 	modelChanged bool
@@ -112,6 +114,14 @@ func (t *Turn) Session() policy.Session { return t.session }
 // the conversation.
 func (t *Turn) NewFrom() int { return t.newFrom }
 
+// openingName names the messages of the conversation's first call; 0 where there are none.
+func (t *Turn) openingName(salt uint64) uint64 {
+	if t.opening == (point{}) {
+		return 0
+	}
+	return scramble(binary.LittleEndian.Uint64(t.opening[:]) ^ salt)
+}
+
 // Begin finds the conversation that the call goes on with. It changes nothing but what is remembered of idle conversations: a call that is
 // not settled leaves no trace.
 func (s *Sessions) Begin(call *llm.Call, now time.Time) *Turn {
@@ -123,11 +133,15 @@ func (s *Sessions) Begin(call *llm.Call, now time.Time) *Turn {
 
 	with, known := s.find(t.chain)
 	if with == nil {
+		if len(t.chain) > 0 {
+			t.opening = t.chain[len(t.chain)-1]
+		}
 		s.counter++
 		t.session.ID = newID(t.chain, now, s.counter)
 		return t
 	}
 	t.with = with
+	t.opening = t.chain[with.opening-1] // a call that goes on with a conversation shares all of its opening
 	t.newFrom = known
 	if known == len(call.Messages) {
 		// A repetition: go back to where the last call before it ended.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"sallyport.dev/sallyport/pkg/detector"
@@ -34,9 +35,15 @@ type Gate struct {
 	Sessions *features.Sessions
 	// Limits bound decoding.
 	Limits llm.Limits
+	// Secret goes into the salt by which the words of calls are told apart in records, see features.Salt. It must be the same for all pods of a
+	// workload, and for as long as what was learned of it is to be of use. Empty is accepted.
+	Secret []byte
 	// Elapsed measures the stages: it returns a monotonic reading. Nil leaves the timings of the record zero.
 	Elapsed func() time.Duration
 }
+
+// wordsPool holds *features.Words, each of which belongs to one call's judgement between Get and Put.
+var wordsPool = sync.Pool{New: func() any { return new(features.Words) }}
 
 // Request is a call as the proxy read it, or a tunnel that somebody asks for.
 type Request struct {
@@ -131,12 +138,15 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 		if len(call.Messages) > 0 {
 			turn = g.Sessions.Begin(call, r.Time)
 			in.Session = turn.Session()
+			model := g.Model()
 			var vector features.Vector
-			features.Extract(&vector, call, turn, r.Time)
-			rec.Schema, rec.Features = features.SchemaID, slices.Clone(vector[:])
+			words := wordsPool.Get().(*features.Words) //nolint:forcetypeassert // the pool holds nothing else
+			features.ExtractWith(&vector, words, call, turn, r.Time, model.Sketch(), features.Salt(g.Secret, r.Workload.Namespace, r.Workload.Kind, r.Workload.Name))
+			rec.Schema, rec.Features, rec.Words = features.SchemaID, slices.Clone(vector[:]), words.Encoded()
+			wordsPool.Put(words)
 			rec.FeaturesMicros = watch.lap()
 
-			in.Anomaly = g.Model().Judge(&vector)
+			in.Anomaly = model.Judge(&vector)
 			rec.ScoreMicros = watch.lap()
 		}
 		in.Call = summarise(call, turn)

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -134,6 +135,12 @@ func (e *encoder) record(r *Record) {
 	if len(r.Features) > 0 {
 		e.key("features")
 		list(e, r.Features, func(f float32) { e.float(float64(f), 32) })
+	}
+	if len(r.Words) > 0 {
+		e.key("words")
+		e.b = append(e.b, '"')
+		e.b = base64.StdEncoding.AppendEncode(e.b, r.Words)
+		e.b = append(e.b, '"')
 	}
 	e.optional("policy_digest", r.PolicyDigest)
 	e.optional("policy_revision", r.PolicyRevision)

@@ -74,6 +74,8 @@ func fill(v reflect.Value, rng *rand.Rand) {
 		v.SetBool(true)
 	case reflect.Int, reflect.Int64:
 		v.SetInt([]int64{-1, 1, 443, 1 << 50, math.MaxInt64}[rng.IntN(5)])
+	case reflect.Uint8:
+		v.SetUint(rng.Uint64N(256))
 	case reflect.Float32:
 		v.SetFloat(float64([]float32{-1, .1, math.MaxFloat32, 1e-30, 3}[rng.IntN(5)]))
 	case reflect.Float64:

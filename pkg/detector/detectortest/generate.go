@@ -44,6 +44,7 @@ func Rows(seed uint64, calls int) []detector.Row {
 	sessions := features.NewSessions(0, 0)
 	at := Epoch
 	var rows []detector.Row
+	var words features.Words
 	for len(rows) < calls {
 		c := g.Benign()
 		at = at.Add(time.Minute)
@@ -51,7 +52,8 @@ func Rows(seed uint64, calls int) []detector.Row {
 			at = at.Add(c.Gaps[i])
 			turn := sessions.Begin(call, at)
 			row := detector.Row{Session: turn.Session().ID}
-			features.Extract(&row.Vector, call, turn, at)
+			features.ExtractWith(&row.Vector, &words, call, turn, at, nil, Salt)
+			row.Words = words.Encoded()
 			sessions.Settle(turn, 0, true, false, at)
 			rows = append(rows, row)
 		}
@@ -63,6 +65,9 @@ func Rows(seed uint64, calls int) []detector.Row {
 func Model(seed uint64) (*detector.Model, error) {
 	return detector.Train(Rows(seed, 1000), detector.Options{Seed: seed})
 }
+
+// Salt is that of the agent's words.
+var Salt = features.Salt(nil, "agents", "Deployment", "support")
 
 // Epoch is when the agent's first conversation began.
 var Epoch = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)

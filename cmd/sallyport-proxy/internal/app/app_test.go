@@ -207,7 +207,7 @@ func TestConvert(t *testing.T) {
 		}
 	}
 	sc := &sidecar{log: zap.NewNop()}
-	for _, m := range []*xdsv1.DetectorModel{{Schema: "other"}, {Schema: "sallyport.features/v1", Model: []byte("x")}} {
+	for _, m := range []*xdsv1.DetectorModel{{Schema: "other"}, {Schema: "sallyport.features/v2", Model: []byte("x")}} {
 		if _, err := sc.loadModel(m); err == nil {
 			t.Errorf("loaded %v", m)
 		}

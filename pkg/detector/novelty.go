@@ -1,0 +1,223 @@
+package detector
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"sallyport.dev/sallyport/pkg/features"
+)
+
+// noveltyFolds is how many parts the groups are dealt to for novelty: the words of each part are compared with a sketch that has learned the others.
+// More parts are nearer to what the model's sketch, which has learned all, will say of new calls, and take longer.
+const noveltyFolds = 10
+
+// decodeWords returns the words of each row, nil where there are none.
+func decodeWords(rows []Row) ([]*features.Words, error) {
+	words := make([]*features.Words, len(rows))
+	for i := range rows {
+		if len(rows[i].Words) == 0 {
+			continue
+		}
+		w, err := features.DecodeWords(rows[i].Words)
+		if err != nil {
+			return nil, fmt.Errorf("row %d of session %q: %w", i, rows[i].Session, err)
+		}
+		words[i] = w
+	}
+	return words, nil
+}
+
+// Bars for groups: which share of what they read two sessions must have in common to be of one. Above 1 there is none.
+const (
+	byOpening = 2.
+	byReading = 1. / 3
+)
+
+// group names the group of each row: calls that resemble each other for a reason that new calls will not share. Those are the calls of a session; of
+// sessions that opened with the same messages, as an agent that is given one task ten times has done one task; and of sessions that read much the same, as
+// where one task was put in different words. Where groups would be too few to learn from, or one of them much of all, as where every conversation begins with
+// the same greeting, the coarser reasons are given up.
+func group(rows []Row, sessions []*read, of []int, alike float64) []string {
+	for _, bar := range []float64{alike, byOpening} {
+		groups := make([]string, len(rows))
+		sizes := make(map[string]int)
+		parent := link(sessions, bar)
+		for i := range rows {
+			groups[i] = sessions[find(parent, of[i])].id
+			sizes[groups[i]]++
+		}
+		if len(sizes) >= 2*folds && slices.Max(slices.Collect(maps.Values(sizes))) <= len(rows)/5 {
+			return groups
+		}
+	}
+	groups := make([]string, len(rows))
+	for i := range rows {
+		groups[i] = rows[i].Session
+	}
+	return groups
+}
+
+// deal deals groups to parts of about equal numbers of rows and returns each row's part.
+func deal(groups []string, parts int, seed uint64) []int {
+	sizes := make(map[string]int)
+	for _, g := range groups {
+		sizes[g]++
+	}
+	names := slices.Sorted(maps.Keys(sizes))
+	rand.New(rand.NewPCG(seed, 0x6e6f76656c)).Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(sizes[b], sizes[a]) })
+	held := make([]int, parts)
+	part := make(map[string]int, len(names))
+	for _, name := range names {
+		least := 0
+		for p := range held {
+			if held[p] < held[least] {
+				least = p
+			}
+		}
+		part[name] = least
+		held[least] += sizes[name]
+	}
+	of := make([]int, len(groups))
+	for i, g := range groups {
+		of[i] = part[g]
+	}
+	return of
+}
+
+// hashes is how many numbers stand for what a session read: the share of them that two sessions have in common is about the share of pairs of words
+// that they do, give or take a tenth.
+const hashes = 32
+
+// read is what is known of a session when it is put in a group.
+type read struct {
+	id      string
+	opening uint64
+	pairs   map[uint32]bool
+	least   [hashes]uint32 // MinHash of the pairs that are not everybody's
+	empty   bool
+}
+
+// sessionsOf returns the sessions in the order of their first row, and which each row is of.
+func sessionsOf(rows []Row, words []*features.Words) (sessions []*read, of []int) {
+	of = make([]int, len(rows))
+	place := make(map[string]int)
+	for i := range rows {
+		at, ok := place[rows[i].Session]
+		if !ok {
+			at = len(sessions)
+			place[rows[i].Session] = at
+			sessions = append(sessions, &read{id: rows[i].Session, pairs: map[uint32]bool{}})
+		}
+		of[i] = at
+		if w := words[i]; w != nil {
+			sessions[at].opening = w.Opening()
+			w.Pairs(func(pair uint32) { sessions[at].pairs[pair] = true })
+		}
+	}
+	common := make(map[uint32]int)
+	for _, s := range sessions {
+		for pair := range s.pairs {
+			common[pair]++
+		}
+	}
+	for _, s := range sessions {
+		s.empty = true
+		for k := range s.least {
+			s.least[k] = math.MaxUint32
+		}
+		for pair := range s.pairs {
+			if common[pair] > len(sessions)/4 {
+				continue
+			}
+			s.empty = false
+			x := uint64(pair) + 1
+			for k := range s.least {
+				x = (x + 0x9e3779b97f4a7c15) * 0xbf58476d1ce4e5b9
+				x ^= x >> 29
+				s.least[k] = min(s.least[k], uint32(x>>32))
+			}
+		}
+		s.pairs = nil
+	}
+	return sessions, of
+}
+
+// link joins sessions that opened alike or of whose pairs at least that share are in common. It returns each one's parent in a tree whose root names the group.
+func link(sessions []*read, alike float64) []int {
+	parent := make([]int, len(sessions))
+	for i := range parent {
+		parent[i] = i
+	}
+	for i, a := range sessions {
+		for j, b := range sessions[:i] {
+			same := 0
+			if !a.empty && !b.empty {
+				for k := range a.least {
+					if a.least[k] == b.least[k] {
+						same++
+					}
+				}
+			}
+			if a.opening != 0 && a.opening == b.opening || float64(same) >= alike*hashes {
+				parent[find(parent, i)] = find(parent, j)
+			}
+		}
+	}
+	return parent
+}
+
+func find(parent []int, i int) int {
+	for parent[i] != i {
+		parent[i] = parent[parent[i]]
+		i = parent[i]
+	}
+	return i
+}
+
+// novelty returns the rows' vectors with novelty features against sketches that know nothing of a row's group. Were a row compared with a sketch that has
+// learned it, nothing in it would be new, and the forest would learn that nothing ever is. Rows without words keep what they have.
+func novelty(rows []Row, words []*features.Words, groups []string, seed uint64) [][]float32 {
+	vectors := make([]features.Vector, len(rows))
+	out := make([][]float32, len(rows))
+	known := make(map[string]bool)
+	for i := range rows {
+		vectors[i] = rows[i].Vector
+		out[i] = vectors[i][:]
+		known[groups[i]] = true
+	}
+	parts := min(noveltyFolds, len(known))
+	part := deal(groups, parts, seed)
+	for p := range parts {
+		others := features.NewSketch()
+		for i, w := range words {
+			if w != nil && part[i] != p {
+				others.Learn(w)
+			}
+		}
+		for i, w := range words {
+			if w != nil && part[i] == p {
+				others.Novelty(&vectors[i], w)
+			}
+		}
+	}
+	return out
+}
+
+// sketch learns the words of all rows; it is nil where there are none.
+func sketch(words []*features.Words) *features.Sketch {
+	var s *features.Sketch
+	for _, w := range words {
+		if w != nil {
+			if s == nil {
+				s = features.NewSketch()
+			}
+			s.Learn(w)
+		}
+	}
+	return s
+}

@@ -1,0 +1,416 @@
+package features
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/bits"
+)
+
+// A word is known by its class only, one of 1,024: so few that many words share one, and enough that two words in a row, one of a million pairs,
+// are still told from others.
+const (
+	classBits = 10
+	classMask = 1<<classBits - 1
+)
+
+// Bounds of Words.
+const (
+	maxWords = 4096 // classes
+	maxRuns  = 512
+	runWords = 64 // classes of one run at most
+
+	// MaxWordsBytes is the longest encoding of Words.
+	MaxWordsBytes = wordsHeader + maxRuns*4 + maxWords*classBits/8
+	wordsHeader   = 1 + 8
+	wordsVersion  = 1
+)
+
+// ErrWords says that bytes are no encoding of Words.
+var ErrWords = errors.New("not a valid encoding of words")
+
+// Words is what a call's new text leaves behind for learning which words follow each other in a workload: the classes of the words of tool results and of what users and
+// system prompts say, in order, and a name for how the conversation began. It holds no text; what it gives away all the same is in docs/detector.md.
+// It is bounded: of a long text, evenly spaced stretches of 64 words are kept.
+//
+// Its memory is reused by each ExtractWith that it is given to. It is not safe for concurrent use.
+type Words struct {
+	opening uint64
+	runs    []run
+	ids     []uint16
+	stride  int // of the runs, one in stride is kept
+	count   int // runs so far, whether kept or not
+	open    run
+}
+
+// run is a stretch of words of one speaker.
+type run struct {
+	n         uint8 // 1 to runWords
+	tool      bool  // of a tool's result; else of a user or a system prompt
+	continues bool  // the run before it, which is held as well, ends where this begins
+	name      uint16
+}
+
+// Salt is what the classes of a workload's words are drawn by, so that those of one workload say nothing of another's. The secret is whatever the
+// installation keeps from those who may read its records; without one, whoever knows the workload's name knows the salt.
+func Salt(secret []byte, namespace, kind, name string) uint64 {
+	h := fnv.New64a()
+	for _, s := range []string{string(secret), namespace, kind, name} {
+		var n [8]byte
+		binary.LittleEndian.PutUint64(n[:], uint64(len(s)))
+		h.Write(n[:])
+		h.Write([]byte(s))
+	}
+	return scramble(h.Sum64())
+}
+
+// scramble is the finaliser of SplitMix64: every bit of x bears on every bit of the result.
+func scramble(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// classify returns the class of a word by its hash.
+func classify(h, salt uint64) uint16 { return uint16(scramble(h^salt) & classMask) }
+
+func (w *Words) reset() {
+	w.opening, w.runs, w.ids = 0, w.runs[:0], w.ids[:0]
+	w.stride, w.count, w.open = 1, 0, run{}
+}
+
+// begin opens a run of a new text.
+func (w *Words) begin(tool bool, name uint16) { w.open = run{tool: tool, name: name} }
+
+func (w *Words) add(id uint16) {
+	if w.count%w.stride == 0 {
+		w.ids = append(w.ids, id)
+	}
+	if w.open.n++; w.open.n == runWords {
+		kept := w.count%w.stride == 0
+		w.end()
+		w.open = run{tool: w.open.tool, name: w.open.name, continues: kept && w.stride == 1}
+	}
+}
+
+// end closes the open run.
+func (w *Words) end() {
+	if w.open.n == 0 {
+		return
+	}
+	if w.count%w.stride == 0 {
+		w.runs = append(w.runs, w.open)
+	}
+	w.count++
+	for len(w.ids) > maxWords-runWords || len(w.runs) >= maxRuns {
+		w.thin()
+	}
+	w.open.n = 0
+}
+
+// thin drops every other run.
+func (w *Words) thin() {
+	w.stride *= 2
+	ids, runs, at := 0, 0, 0
+	for i, r := range w.runs {
+		if i%2 == 0 {
+			copy(w.ids[ids:], w.ids[at:at+int(r.n)])
+			ids += int(r.n)
+			r.continues = false
+			w.runs[runs] = r
+			runs++
+		}
+		at += int(r.n)
+	}
+	w.ids, w.runs = w.ids[:ids], w.runs[:runs]
+}
+
+// Encoded are the words as DecodeWords reads them; nil where there are none.
+//
+//	version (1 byte), opening (8 bytes)
+//	runs, each: length-1 and two flags (1 byte), a hash of the tool's name where it is of a tool (2 bytes), classes of 10 bits each, the last
+//	  byte filled with zeros
+//
+// Numbers are little-endian, and so are the bits within a byte.
+func (w *Words) Encoded() []byte {
+	if len(w.runs) == 0 {
+		return nil
+	}
+	b := make([]byte, 0, wordsHeader+len(w.runs)*4+len(w.ids)*classBits/8)
+	b = append(b, wordsVersion)
+	b = binary.LittleEndian.AppendUint64(b, w.opening)
+	at := 0
+	for _, r := range w.runs {
+		head := r.n - 1
+		if r.tool {
+			head |= 1 << 6
+		}
+		if r.continues {
+			head |= 1 << 7
+		}
+		b = append(b, head)
+		if r.tool {
+			b = binary.LittleEndian.AppendUint16(b, r.name)
+		}
+		var acc uint32
+		var have uint
+		for _, id := range w.ids[at : at+int(r.n)] {
+			acc |= uint32(id) << have
+			for have += classBits; have >= 8; have -= 8 {
+				b = append(b, byte(acc))
+				acc >>= 8
+			}
+		}
+		if have > 0 {
+			b = append(b, byte(acc))
+		}
+		at += int(r.n)
+	}
+	return b
+}
+
+// DecodeWords reads what Encoded wrote. No bytes are no words. The error wraps ErrWords.
+func DecodeWords(b []byte) (*Words, error) {
+	w := &Words{stride: 1}
+	if len(b) == 0 {
+		return w, nil
+	}
+	if len(b) < wordsHeader || len(b) > MaxWordsBytes || b[0] != wordsVersion {
+		return nil, fmt.Errorf("%w: %d bytes", ErrWords, len(b))
+	}
+	w.opening = binary.LittleEndian.Uint64(b[1:])
+	for b = b[wordsHeader:]; len(b) > 0; {
+		r := run{n: b[0]&(runWords-1) + 1, tool: b[0]&(1<<6) != 0, continues: b[0]&(1<<7) != 0}
+		b = b[1:]
+		if r.tool {
+			if len(b) < 2 {
+				return nil, fmt.Errorf("%w: ends too early", ErrWords)
+			}
+			r.name = binary.LittleEndian.Uint16(b)
+			b = b[2:]
+		}
+		if k := len(w.runs) - 1; r.continues && (k < 0 || w.runs[k].tool != r.tool || w.runs[k].name != r.name) {
+			return nil, fmt.Errorf("%w: a run that continues none", ErrWords)
+		}
+		size := (int(r.n)*classBits + 7) / 8
+		if len(b) < size || len(w.runs) == maxRuns || len(w.ids)+int(r.n) > maxWords {
+			return nil, fmt.Errorf("%w: a run of %d words does not fit", ErrWords, r.n)
+		}
+		var acc uint32
+		var have uint
+		for _, c := range b[:size] {
+			acc |= uint32(c) << have
+			if have += 8; have >= classBits {
+				w.ids = append(w.ids, uint16(acc&classMask))
+				acc >>= classBits
+				have -= classBits
+			}
+		}
+		if acc != 0 {
+			return nil, fmt.Errorf("%w: bits after the end of a run", ErrWords)
+		}
+		b = b[size:]
+		w.runs = append(w.runs, r)
+	}
+	if len(w.runs) == 0 {
+		return nil, fmt.Errorf("%w: no runs", ErrWords)
+	}
+	return w, nil
+}
+
+// Opening names how the conversation began: equal for conversations that opened with the same messages, as repetitions of one task do; 0 where it is
+// not known.
+func (w *Words) Opening() uint64 { return w.opening }
+
+// Len is how many words are held.
+func (w *Words) Len() int { return len(w.ids) }
+
+// Pairs calls yield for each pair of neighbouring words that is held, a number under 1<<20 that tells pairs apart.
+func (w *Words) Pairs(yield func(pair uint32)) {
+	at := 0
+	for _, r := range w.runs {
+		for i := at; i < at+int(r.n); i++ {
+			if i > at || r.continues {
+				yield(pairOf(w.ids[i-1], w.ids[i]))
+			}
+		}
+		at += int(r.n)
+	}
+}
+
+// Sizes of a Sketch's sets, in bits.
+const (
+	pairSlots = 1 << (2 * classBits) // one for each pair of classes
+	toolSlots = 1 << 19
+	toolNames = 1 << 16
+
+	// fewPairs is how many pairs of words of a tool must be known before its results are compared with its own: with fewer, all that it
+	// returns would be new.
+	fewPairs = 200
+)
+
+// Sketch knows which words followed each other in a workload's calls: in the results of all tools, in those of each, and in what users and
+// system prompts said. It is a set of bits, 328 KiB, however much it has learned, and full of holes only as long as there is little to learn: of a
+// million pairs of classes, a workload of 50,000 different pairs has one in twenty, which is how often a new pair passes for a known one.
+//
+// Learn is not safe for concurrent use; a Sketch that is no longer taught is.
+type Sketch struct {
+	results [pairSlots / 64]uint64
+	said    [pairSlots / 64]uint64
+	byTool  [toolSlots / 64]uint64
+	tools   [toolNames / 64]uint64 // tools of which enough is known
+	pairs   map[uint16]int         // how many pairs of each tool were learned; nil once it was decoded
+}
+
+// NewSketch returns a sketch that knows nothing.
+func NewSketch() *Sketch { return &Sketch{pairs: map[uint16]int{}} }
+
+func set(bits []uint64, i uint32)      { bits[i>>6] |= 1 << (i & 63) }
+func has(bits []uint64, i uint32) bool { return bits[i>>6]>>(i&63)&1 != 0 }
+
+func pairOf(a, b uint16) uint32 { return uint32(a)<<classBits | uint32(b) }
+
+func toolPair(name uint16, pair uint32) uint32 {
+	return uint32(scramble(uint64(name)<<32|uint64(pair))) % toolSlots
+}
+
+// Learn adds the words of one call.
+func (s *Sketch) Learn(w *Words) {
+	if s.pairs == nil {
+		s.pairs = map[uint16]int{}
+	}
+	at := 0
+	for _, r := range w.runs {
+		for i := at; i < at+int(r.n); i++ {
+			if i == at && !r.continues {
+				continue
+			}
+			pair := pairOf(w.ids[i-1], w.ids[i])
+			if !r.tool {
+				set(s.said[:], pair)
+				continue
+			}
+			set(s.results[:], pair)
+			set(s.byTool[:], toolPair(r.name, pair))
+			if s.pairs[r.name]++; s.pairs[r.name] == fewPairs {
+				set(s.tools[:], uint32(r.name))
+			}
+		}
+		at += int(r.n)
+	}
+}
+
+// sketchBytes is the length of an encoded sketch.
+const sketchBytes = (2*pairSlots + toolSlots + toolNames) / 8
+
+func (s *Sketch) sets() [4][]uint64 {
+	return [4][]uint64{s.results[:], s.said[:], s.byTool[:], s.tools[:]}
+}
+
+// AppendBinary appends the sketch to b: its sets of bits, little-endian.
+func (s *Sketch) AppendBinary(b []byte) ([]byte, error) {
+	for _, words := range s.sets() {
+		for _, x := range words {
+			b = binary.LittleEndian.AppendUint64(b, x)
+		}
+	}
+	return b, nil
+}
+
+// UnmarshalBinary reads what AppendBinary wrote. A sketch that was read is for comparing, not for learning on: how much is known of a tool begins at
+// nothing.
+func (s *Sketch) UnmarshalBinary(b []byte) error {
+	if len(b) != sketchBytes {
+		return fmt.Errorf("decode sketch: %d bytes, not %d", len(b), sketchBytes)
+	}
+	s.pairs = nil
+	for _, words := range s.sets() {
+		for i := range words {
+			words[i] = binary.LittleEndian.Uint64(b)
+			b = b[8:]
+		}
+	}
+	return nil
+}
+
+// novelty counts what of a call's tool results is new to a sketch. Its zero value has counted nothing.
+type novelty struct {
+	sketch *Sketch
+
+	last   uint16
+	pairs  int    // of the text so far
+	fresh  uint64 // the last 64 pairs, a bit for each that no tool's result had
+	voiced uint64 // of those, such as users or system prompts had
+	alien  uint64 // a bit for each that this tool's results did not have
+	run    int
+	own    bool // the tool is compared with itself
+	name   uint16
+
+	peak16, peak32, toolPeak, voice16, voice32, longest, unseen int
+}
+
+func (n *novelty) begin(name uint16) {
+	n.pairs, n.fresh, n.voiced, n.alien, n.run, n.name = -1, 0, 0, 0, 0, name
+	n.own = has(n.sketch.tools[:], uint32(name))
+}
+
+func (n *novelty) add(id uint16) {
+	pair := pairOf(n.last, id)
+	n.last = id
+	if n.pairs++; n.pairs == 0 {
+		return
+	}
+	n.fresh, n.voiced, n.alien = n.fresh<<1, n.voiced<<1, n.alien<<1
+	if n.own && !has(n.sketch.byTool[:], toolPair(n.name, pair)) {
+		n.alien |= 1
+		n.toolPeak = max(n.toolPeak, bits.OnesCount32(uint32(n.alien)))
+	}
+	if has(n.sketch.results[:], pair) {
+		n.run = 0
+		return
+	}
+	n.unseen++
+	n.run++
+	n.longest = max(n.longest, n.run)
+	n.fresh |= 1
+	n.peak16 = max(n.peak16, bits.OnesCount16(uint16(n.fresh)))
+	n.peak32 = max(n.peak32, bits.OnesCount32(uint32(n.fresh)))
+	if !n.own {
+		n.toolPeak = max(n.toolPeak, bits.OnesCount32(uint32(n.fresh)))
+	}
+	if has(n.sketch.said[:], pair) {
+		n.voiced |= 1
+		n.voice16 = max(n.voice16, bits.OnesCount16(uint16(n.voiced)))
+		n.voice32 = max(n.voice32, bits.OnesCount32(uint32(n.voiced)))
+	}
+}
+
+func (n *novelty) write(dst *Vector) {
+	dst[unseenBurst] = float32(n.peak16) / 16
+	dst[unseenPeak] = float32(n.peak32) / 32
+	dst[toolPeak] = float32(n.toolPeak) / 32
+	dst[unseenRun] = log1pOf(n.longest)
+	dst[unseenPairs] = log1pOf(n.unseen)
+	dst[voiceBurst] = log1pOf(n.voice16)
+	dst[voicePeak] = log1pOf(n.voice32)
+}
+
+// Novelty writes the novelty features of a call's words to its vector, as ExtractWith does for a call at hand. Of a long text, it sees what Words
+// has of it.
+func (s *Sketch) Novelty(dst *Vector, w *Words) {
+	n := novelty{sketch: s}
+	at := 0
+	for _, r := range w.runs {
+		if r.tool {
+			if !r.continues {
+				n.begin(r.name)
+			}
+			for _, id := range w.ids[at : at+int(r.n)] {
+				n.add(id)
+			}
+		}
+		at += int(r.n)
+	}
+	n.write(dst)
+}
