@@ -79,11 +79,16 @@ func newExplicitToken(token string) (*explicitToken, error) {
 		return nil, nil
 	}
 	for _, c := range []byte(token) {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
+		if !isTokenByte(c) {
 			return nil, errors.New("the token of the explicit proxy may have letters, digits, hyphens and underscores only")
 		}
 	}
 	return &explicitToken{token, base64.StdEncoding.EncodeToString([]byte(explicitUser + ":" + token))}, nil
+}
+
+// isTokenByte says whether a byte may be in the token of the explicit proxy.
+func isTokenByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_'
 }
 
 // explicitUser is the user that the token is the password of.

@@ -285,7 +285,7 @@ func (s *screened) frames() error {
 		return err
 	}
 	split := framing.New(s.framing, s.c.view.limits.HeldResponse)
-	buf := pieces.Get().(*[32 << 10]byte)
+	buf := pieces.Get().(*[32 << 10]byte) //nolint:forcetypeassert // the pool holds nothing else
 	defer pieces.Put(buf)
 	var out []byte
 	unsplit := 0 // bytes in split that are no whole frame
@@ -324,7 +324,7 @@ func (s *screened) frames() error {
 
 // last passes on what is left when the stream has ended: a frame that lacks its end, which some clients read nevertheless, and what was held.
 func (s *screened) last(out, rest []byte) error {
-	ok := true
+	var ok bool
 	if len(rest) > 0 {
 		text := slices.Clone(rest)
 		switch s.framing {

@@ -89,11 +89,15 @@ func respondWith(t testing.TB, p *Proxy, row *llm.Row, mode policy.ResponseMode,
 	res := &http.Response{StatusCode: 200, ContentLength: -1, Header: http.Header{"Content-Type": {contentType}}, Body: io.NopCloser(body)}
 	broken := func() (broken bool) {
 		defer func() {
-			if e := recover(); e != nil {
-				if e != http.ErrAbortHandler {
+			switch e := recover().(type) {
+			case nil:
+			case error:
+				if !errors.Is(e, http.ErrAbortHandler) {
 					panic(e)
 				}
 				broken = true
+			default:
+				panic(e)
 			}
 		}()
 		ctx, cancel := context.WithCancelCause(t.Context())

@@ -118,7 +118,7 @@ func (c *call) respond(ctx context.Context, cancel context.CancelCauseFunc, res 
 	idle := time.AfterFunc(c.view.timeouts.Idle, func() { cancel(errIdle) })
 	defer idle.Stop()
 	var trailers map[string]bool
-	err := error(nil)
+	var err error
 	if c.screens() && hasBody(c.r.Method, res) {
 		s := newScreened(c, res, idle)
 		defer s.end()
@@ -204,7 +204,7 @@ func (c *call) stream(res *http.Response, idle *time.Timer) error {
 			return err
 		}
 	}
-	buf := pieces.Get().(*[32 << 10]byte)
+	buf := pieces.Get().(*[32 << 10]byte) //nolint:forcetypeassert // the pool holds nothing else
 	defer pieces.Put(buf)
 	for {
 		n, rerr := res.Body.Read(buf[:])

@@ -613,7 +613,7 @@ func (s *socket) providerFailed(err error) error {
 	if errors.As(err, &breach) {
 		s.hangUp(websocket.CloseProtocolError, "The provider broke the protocol.", nil)
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	return err

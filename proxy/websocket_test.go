@@ -375,11 +375,11 @@ func frame(op websocket.Opcode, fin bool, payload string) []byte {
 // No frame of a message arrives before the message was judged; then they arrive as they were sent. What is said between them arrives at once.
 func TestWebSocketFragments(t *testing.T) {
 	r := newRig(t)
-	judging, go_ := make(chan struct{}), make(chan struct{})
+	judging, goOn := make(chan struct{}), make(chan struct{})
 	r.gate.decide = func(q *gate.Request) bool {
 		if q.Message {
 			judging <- struct{}{}
-			<-go_
+			<-goOn
 		}
 		return true
 	}
@@ -413,7 +413,7 @@ func TestWebSocketFragments(t *testing.T) {
 		t.Errorf("%q arrived before the decision", got)
 	default:
 	}
-	go_ <- struct{}{}
+	goOn <- struct{}{}
 	for _, want := range []string{"1 false " + message[:i], "0 false ", "0 true " + message[i:]} {
 		if got := <-arrived; got != want {
 			t.Errorf("%q arrived, want %q", got, want)

@@ -262,17 +262,18 @@ func checkRefusal(fail func(string, ...any), o outcome, j job) {
 	if s.OK || s.Exception == "" {
 		fail("the refusal came as %+v", s)
 	}
-	if j.Surface == "openai.realtime" {
+	switch {
+	case j.Surface == "openai.realtime":
 		// The model is in the handshake, and the library under this client, ws, says of a handshake that fails the status alone.
 		if !strings.Contains(s.Message, "403") {
 			fail("the message lacks the status: %s: %s", s.Exception, s.Message)
 		}
-	} else if j.Surface == "gemini.live" {
+	case j.Surface == "gemini.live":
 		// A close frame has no room for more.
 		if !closed.MatchString(s.Message) {
 			fail("the message lacks rule and decision: %s: %s", s.Exception, s.Message)
 		}
-	} else if !decision.MatchString(s.Message) {
+	case !decision.MatchString(s.Message):
 		fail("the message lacks rule, decision and advice: %s: %s", s.Exception, s.Message)
 	}
 	for _, r := range o.received {

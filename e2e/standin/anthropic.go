@@ -104,7 +104,7 @@ func writeMessages(e *exchange) {
 		return
 	}
 	e.w.Header().Set("Content-Type", "text/event-stream")
-	messageEvents(e, func(event object) { sse(e.w, event["type"].(string), event) })
+	messageEvents(e, e.typed)
 }
 
 func message(e *exchange) object {

@@ -110,6 +110,12 @@ func (e *exchange) usage() (in, out int) {
 	return tokens(string(e.body)), tokens(e.reply.Text + e.reply.Arguments)
 }
 
+// typed sends a server-sent event that is named after its type.
+func (e *exchange) typed(event object) {
+	kind, _ := event["type"].(string)
+	sse(e.w, kind, event)
+}
+
 func (e *exchange) json(v any) { writeJSON(e.w, http.StatusOK, v) }
 
 // bearer asks for an Authorization header; an empty token is not asked for.

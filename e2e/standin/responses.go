@@ -19,7 +19,7 @@ func (s *Server) responses() {
 			return
 		}
 		e.w.Header().Set("Content-Type", "text/event-stream")
-		responseEvents(e, func(event object) { sse(e.w, event["type"].(string), event) })
+		responseEvents(e, e.typed)
 	}}
 	s.handle("POST /v1/responses", d, f)
 	s.mux.HandleFunc("GET /v1/responses", func(w http.ResponseWriter, r *http.Request) {

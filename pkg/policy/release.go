@@ -95,7 +95,7 @@ func newReleases(ctx context.Context, c *ast.Compiler, options []func(*rego.Rego
 	once(&allows)
 	once(&obligations)
 
-	conditions := append(denies, obligationsVar+" := ["+strings.Join(obligations, ", ")+"]")
+	conditions := append(slices.Clone(denies), obligationsVar+" := ["+strings.Join(obligations, ", ")+"]")
 	prepare := func(conditions []string) (rego.PreparedEvalQuery, error) {
 		q, err := rego.New(append(slices.Clone(options), rego.Query(strings.Join(conditions, "; ")))...).PrepareForEval(ctx)
 		if err != nil {

@@ -214,8 +214,8 @@ func build(members []member, in *Input) ast.Value {
 
 // exactly appends what tells an input from every other that differs in one of the fields; false where there is no short form of that.
 func exactly(members []member, in *Input, b []byte) ([]byte, bool) {
-	ok := true
 	for i := range members {
+		var ok bool
 		m := &members[i]
 		if m.members != nil {
 			b, ok = exactly(m.members, in, b)

@@ -21,8 +21,14 @@ type Inflater struct {
 	takeover bool
 	max      int
 	history  []byte // the last window of what came out, where messages refer to those before
-	r        io.ReadCloser
+	r        inflater
 	broken   bool
+}
+
+// inflater is what flate's readers are.
+type inflater interface {
+	io.Reader
+	flate.Resetter
 }
 
 // NewInflater returns an Inflater for messages that come to at most max bytes. takeover says that a message may refer to those before it.
@@ -55,8 +61,8 @@ func (i *Inflater) inflate(dst, payload []byte) ([]byte, error) {
 	// The reader takes byte after byte, so that it shows where the stream ended.
 	in := &joined{a: payload, b: tail}
 	if i.r == nil {
-		i.r = flate.NewReaderDict(in, i.history)
-	} else if err := i.r.(flate.Resetter).Reset(in, i.history); err != nil {
+		i.r = flate.NewReaderDict(in, i.history).(inflater) //nolint:forcetypeassert // documented: its readers are Resetters
+	} else if err := i.r.Reset(in, i.history); err != nil {
 		return dst, &Error{CloseInvalidPayload, "a compressed message cannot be read"}
 	}
 	buf := bytes.NewBuffer(dst)

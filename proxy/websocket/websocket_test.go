@@ -48,7 +48,7 @@ func TestFramesSurviveTheRoundTrip(t *testing.T) {
 				var again []byte
 				for {
 					f, err := in.Next()
-					if err == io.EOF {
+					if errors.Is(err, io.EOF) {
 						break
 					}
 					if err != nil {

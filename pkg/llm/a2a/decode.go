@@ -144,12 +144,12 @@ func (d decoder) send(root, params strictjson.Value) {
 			if len(m.Raw()) > maxSilent {
 				d.whole(m)
 			}
+		case -1:
+			d.whole(m)
 		default:
 			if len(m.Raw()) > maxSilent {
 				d.whole(m)
 			}
-		case -1:
-			d.whole(m)
 		}
 	}
 	if !message {

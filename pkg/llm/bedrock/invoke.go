@@ -1,6 +1,7 @@
 package bedrock
 
 import (
+	"net/http"
 	"strings"
 
 	"sallyport.dev/sallyport/pkg/llm"
@@ -20,7 +21,7 @@ var (
 // rowAt returns the row of a path that is called by POST.
 func rowAt(rows []llm.Row, path string) llm.Row {
 	for _, r := range rows {
-		if r.Path == path && r.Method == "POST" {
+		if r.Path == path && r.Method == http.MethodPost {
 			return r
 		}
 	}

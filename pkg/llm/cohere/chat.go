@@ -293,7 +293,7 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 			members[i] = m
 		}
 	}
-	used := 0
+	var used int
 	switch {
 	case kind.Is("text"):
 		used = 1

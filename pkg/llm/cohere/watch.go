@@ -122,8 +122,8 @@ func (t *taker) Take(id int, v strictjson.Value) {
 
 // End implements wire.Taker.
 func (t *taker) End(id int) {
-	switch {
-	case id == endCall:
+	switch id {
+	case endCall:
 		if t.streamed {
 			// In the first version the calls come whole after their pieces.
 			t.streamed, t.calls = false, wire.Calls{Keep: t.calls.Keep}
@@ -133,7 +133,7 @@ func (t *taker) End(id int) {
 		t.add(call)
 		t.id, t.name, t.hasArgs = "", "", false
 		return
-	case id == endDelta:
+	case endDelta:
 		t.streamed = true
 		call := t.calls.At(t.index)
 		named(call, t.name)

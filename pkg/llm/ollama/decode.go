@@ -13,7 +13,6 @@ const Provider = "ollama"
 
 // The types that members of requests have.
 var (
-	number  = wire.Field{Kinds: wire.Number | wire.Null}
 	integer = wire.Field{Kinds: wire.Number | wire.Null, Integer: true}
 	str     = wire.Field{Kinds: wire.String | wire.Null}
 	boolean = wire.Field{Kinds: wire.Bool | wire.Null}

@@ -42,7 +42,6 @@ var (
 	aStringOrList   = wire.Field{Kinds: wire.String | wire.Array | wire.Null}
 	aStringOrObject = wire.Field{Kinds: wire.String | wire.Object | wire.Null}
 	aStringOrNumber = wire.Field{Kinds: wire.String | wire.Number | wire.Null}
-	anything        = wire.Field{Kinds: wire.Any}
 )
 
 // maxAside is the length of the longest known member that is passed over because nothing is to be read in it, such as an id.

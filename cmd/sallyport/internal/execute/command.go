@@ -235,7 +235,7 @@ func (o *options) under(ctx context.Context, g *theGate, s *show, set *providerS
 		if err := os.WriteFile(resolvConf, []byte("# Names are answered by sallyport.\nnameserver 127.0.0.1\noptions ndots:0\n"), 0o644); err != nil {
 			return fmt.Errorf("write the name server's address: %w", err)
 		}
-		inside, err := seal(plan{Argv: o.argv, Env: environment(environ, set, dir, way{}), ResolvConf: resolvConf}, stdin, stdout, stderr)
+		inside, err := seal(ctx, plan{Argv: o.argv, Env: environment(environ, set, dir, way{}), ResolvConf: resolvConf}, stdin, stdout, stderr)
 		if err == nil {
 			defer inside.close()
 			if err := hide(); err != nil {
@@ -256,13 +256,14 @@ func (o *options) under(ctx context.Context, g *theGate, s *show, set *providerS
 		}
 		s.say("no namespace can be made (%v)", err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("listen for the command: %w", err)
 	}
 	g.serve(func() error { return g.proxy.ServeExplicit(l) })
 	s.say("%s is told of the gate by HTTPS_PROXY and base URLs: a program that heeds neither goes around it", o.argv[0])
-	cmd := exec.Command(o.argv[0], o.argv[1:]...)
+	// wait tells the command of the end of ctx by a signal that it can heed: its end must not be a kill.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), o.argv[0], o.argv[1:]...)
 	cmd.Env = environment(environ, set, dir, way{l.Addr().String(), g.token})
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
 	if err := hide(); err != nil {

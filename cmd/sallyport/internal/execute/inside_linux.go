@@ -137,7 +137,7 @@ func setUp(p plan) ([]int, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve names inside: %w", err)
 	}
-	if err := probe(); err != nil {
+	if err := probe(ctx); err != nil {
 		return nil, err
 	}
 	var fds []int
@@ -154,8 +154,8 @@ func setUp(p plan) ([]int, error) {
 }
 
 // probe checks that the rules are in force: an address that nobody has must be answered, by the listener inside.
-func probe() error {
-	c, err := net.Dial("tcp", capture.Probe4.String())
+func probe(ctx context.Context) error {
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", capture.Probe4.String())
 	if err != nil {
 		return fmt.Errorf("the capture is not in force: %w", err)
 	}

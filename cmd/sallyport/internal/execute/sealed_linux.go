@@ -2,6 +2,7 @@ package execute
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ type sealed struct {
 
 // seal starts a command in namespaces of its own. What it returns must be released or abandoned. An error means that the namespaces
 // could not be made or not be closed off; the command was not run.
-func seal(p plan, stdin io.Reader, stdout, stderr io.Writer) (*sealed, error) {
+func seal(ctx context.Context, p plan, stdin io.Reader, stdout, stderr io.Writer) (*sealed, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make a socket pair: %w", err)
@@ -58,7 +59,8 @@ func seal(p plan, stdin io.Reader, stdout, stderr io.Writer) (*sealed, error) {
 		_ = ours.Close()
 		return nil, err
 	}
-	cmd := exec.Command("/proc/self/exe", insideCommand)
+	// wait tells the command of the end of ctx by a signal that it can heed: its end must not be a kill.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), "/proc/self/exe", insideCommand)
 	cmd.Args[0] = "sallyport"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
 	cmd.ExtraFiles = []*os.File{theirs}

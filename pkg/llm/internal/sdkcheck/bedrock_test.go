@@ -173,7 +173,7 @@ func TestBedrockConverse(t *testing.T) {
 	if want := int64(*usage.InputTokens + *usage.CacheReadInputTokens + *usage.CacheWriteInputTokens); reply.Usage.InputTokens != want || reply.Usage.OutputTokens != int64(*usage.OutputTokens) || reply.FinishReason != string(out.StopReason) {
 		t.Errorf("reply %+v, the SDK has %+v", reply, usage)
 	}
-	message := out.Output.(*types.ConverseOutputMemberMessage).Value //nolint:forcetypeassert // the response has a message
+	message := out.Output.(*types.ConverseOutputMemberMessage).Value
 	var names []string
 	for _, b := range message.Content {
 		if use, ok := b.(*types.ContentBlockMemberToolUse); ok {

@@ -234,9 +234,9 @@ func TestOpenAIResponseItems(t *testing.T) {
 			if name == "type" {
 				continue
 			}
-			if call, ok := clean(row, "POST", `{"model":"m","input":[{"type":"`+kind+`","role":"user","`+name+`":null}]}`); !ok && name != "role" {
+			if _, ok := clean(row, "POST", `{"model":"m","input":[{"type":"`+kind+`","role":"user","`+name+`":null}]}`); !ok && name != "role" {
 				// A role belongs to messages only; it is here so that those need not be told apart.
-				if call, ok = clean(row, "POST", `{"model":"m","input":[{"type":"`+kind+`","`+name+`":null}]}`); !ok {
+				if call, ok := clean(row, "POST", `{"model":"m","input":[{"type":"`+kind+`","`+name+`":null}]}`); !ok {
 					t.Errorf("%s: %s is unknown: %+v", kind, name, call)
 				}
 			}

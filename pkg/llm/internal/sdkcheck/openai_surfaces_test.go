@@ -108,7 +108,7 @@ func TestOpenAISurfaces(t *testing.T) {
 			return err
 		},
 		"images_variation": func(c *sdk.Client) error {
-			_, err := c.Images.NewVariation(ctx, sdk.ImageNewVariationParams{Image: named("a.png", picture, "image/png")})
+			_, err := c.Images.NewVariation(ctx, sdk.ImageNewVariationParams{Image: named("a.png", picture, "image/png")}) //nolint:staticcheck // deprecated, but still sent by applications
 			return err
 		},
 		"speech": func(c *sdk.Client) error {
@@ -124,7 +124,7 @@ func TestOpenAISurfaces(t *testing.T) {
 			return err
 		},
 		"translation": func(c *sdk.Client) error {
-			_, err := c.Audio.Translations.New(ctx, sdk.AudioTranslationNewParams{Model: "whisper-1", File: named("a.wav", sound, "audio/wav")})
+			_, err := c.Audio.Translations.New(ctx, sdk.AudioTranslationNewParams{Model: "whisper-1", File: named("a.wav", sound, "audio/wav")}) //nolint:staticcheck // deprecated, but still sent by applications
 			return err
 		},
 		"files": func(c *sdk.Client) error {

@@ -119,7 +119,7 @@ func eventType(b []byte) (name []byte, ok bool) {
 		}
 		key, kind := string(b[1:1+n]), int(b[1+n])
 		b = b[n+2:]
-		size := 0
+		var size int
 		switch {
 		case kind == headerBytes || kind == headerString:
 			if len(b) < 2 {

@@ -173,10 +173,10 @@ func (f *form) part(b []byte) {
 	if disposition != 1 || mediaType > 1 {
 		f.bad("a part's Content-Disposition is missing, or a header is there twice")
 	}
-	switch {
-	case p.Name == "":
+	switch p.Name {
+	case "":
 		f.bad("a part has no name")
-	case p.Name == "_charset_":
+	case "_charset_":
 		f.bad("a part says the character set of the others")
 	}
 	if first, twice := f.names[strings.ToLower(p.Name)]; twice && (first != p.Name || !strings.HasSuffix(p.Name, "[]")) {
