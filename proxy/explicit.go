@@ -33,6 +33,9 @@ import (
 //	GET http://host/path         as HTTP_PROXY has it; a plaintext provider is judged in full, others as a tunnel is
 //	GET /<provider>/path         as a base URL has it: http://listener/<provider> stands for the first host of the provider, with its scheme and port
 //
+// HTTP/2 is spoken here too, without TLS, by callers that begin with it: by base URLs, and to plaintext providers, whose host is then the request's
+// authority. It does not say a request's scheme to a server as absolute form does, and so leads nowhere else; nor is there CONNECT in it.
+//
 // With Options.ExplicitToken a caller must show the token: in Proxy-Authorization, as http://sallyport:<token>@listener in HTTPS_PROXY and HTTP_PROXY
 // has it, or in the path, as http://listener/<token>/<provider> has it. Without one nobody is asked who they are, and the listener must be one
 // that only those can reach whose calls these are.
@@ -44,7 +47,7 @@ func (p *Proxy) handleExplicit(c net.Conn) {
 	p.mu.Lock()
 	delete(p.open, c)
 	p.mu.Unlock()
-	if !p.ended.give(rc) {
+	if !p.explicit.conns.give(rc) {
 		p.leave(c)
 	}
 }
@@ -57,10 +60,16 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	p.begin()
 	defer p.end()
+	if r.ProtoMajor == 2 && r.Method != http.MethodConnect && strings.HasPrefix(r.RequestURI, "/") && !named(r) {
+		// HTTP/2 has one form of target: whether it is meant for this proxy, the authority says.
+		r.RequestURI = "http://" + r.Host + r.RequestURI
+	}
 	if !p.authorize(w, r) {
 		return
 	}
 	switch {
+	case r.ProtoMajor == 2 && r.Method == http.MethodConnect:
+		decline(w, http.StatusNotImplemented, "CONNECT is served over HTTP/1.1 only. "+accepted)
 	case r.Method == http.MethodConnect:
 		p.serveConnect(w, r)
 	case strings.HasPrefix(r.RequestURI, "/"):
@@ -176,7 +185,7 @@ func parseAuthority(s string, defaultPort uint16) (string, netip.AddrPort, error
 // serveRoute takes a base URL's path: the first segment names the provider, the rest is the call's own target.
 func (p *Proxy) serveRoute(w http.ResponseWriter, r *http.Request) {
 	// A page in a browser on the same machine can reach the listener, too, under a name of its own or across sites: it must not get at the credentials.
-	if !ours(r) {
+	if !named(r) || crossSite(r) {
 		decline(w, http.StatusForbidden, "The request names another host than this proxy, or comes from a page of another site. "+accepted)
 		return
 	}
@@ -193,11 +202,14 @@ func (p *Proxy) serveRoute(w http.ResponseWriter, r *http.Request) {
 	p.serveAs(w, r, d, "/"+rest)
 }
 
-// ours says whether a request in origin form means this proxy: by the address it came in at, or as the local host.
-func ours(r *http.Request) bool {
-	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "none" && site != "same-origin" {
-		return false
-	}
+// crossSite says whether a browser made a request for a page of another site.
+func crossSite(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	return site != "" && site != "none" && site != "same-origin"
+}
+
+// named says whether a request names this proxy: by the address it came in at, or as the local host.
+func named(r *http.Request) bool {
 	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
@@ -248,6 +260,11 @@ func (p *Proxy) serveAbsolute(w http.ResponseWriter, r *http.Request) {
 	d.settle(v, protocolHTTP)
 	if d.model {
 		p.serveAs(w, r, d, target)
+		return
+	}
+	if r.ProtoMajor == 2 {
+		// Were https asked for, it could not be seen, and what the caller takes for encrypted would go out in the clear.
+		decline(w, http.StatusBadRequest, "Over HTTP/2, only plaintext providers and base URLs are served. "+accepted)
 		return
 	}
 	p.forwardPlain(w, r, d, v, target)

@@ -342,6 +342,7 @@ func TestExplicitMismatch(t *testing.T) {
 		"a provider in the clear":               {modelHost + ":443", "GET / HTTP/1.1\r\nHost: " + modelHost + ":443\r\n\r\n", "HTTP/1.1 403", decidedRule},
 		"a provider, no HTTP":                   {modelHost + ":443", "SSH-2.0-x\r\n\r\n", "", decidedRule},
 		"a plaintext provider by TLS":           {plainHost + ":8000", hello(plainHost), string(alertAccessDenied), decidedRule},
+		"a plaintext provider by HTTP/2":        {plainHost + ":8000", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "", decidedRule},
 		"a plaintext provider, another's":       {plainHost + ":8000", "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", "HTTP/1.1 403", decidedRule},
 		"passthrough, a provider's name":        {tunnelHost + ":443", hello(modelHost), string(alertAccessDenied), "PROXY-HOST-MISMATCH"},
 		"passthrough, another name":             {tunnelHost + ":443", hello("evil.example"), string(alertAccessDenied), "PROXY-HOST-MISMATCH"},
@@ -534,6 +535,7 @@ func TestExplicitCurl(t *testing.T) {
 		"tunnel": {"-p", "-x", "http://" + addr, "http://" + plainHost + ":8000/base/v1/chat/completions"},
 		"plain":  {"-x", "http://" + addr, "http://" + plainHost + ":8000/base/v1/chat/completions"},
 		"route":  {"http://" + addr + "/model/v1/chat/completions"},
+		"h2c":    {"--http2-prior-knowledge", "http://" + addr + "/model/v1/chat/completions"},
 	} {
 		out, err := exec.CommandContext(t.Context(), "curl", append([]string{"-sS", "--noproxy", "", "--cacert", ca, "-H", "Content-Type: application/json", "-d", `{"model":"m"}`, "-m", "20"}, args...)...).CombinedOutput()
 		if err != nil || string(out) != `{"model":"m"}` {

@@ -285,12 +285,14 @@ func (s *screened) frames() error {
 		return err
 	}
 	split := framing.New(s.framing, s.c.view.limits.HeldResponse)
-	buf := pieces.Get().(*[32 << 10]byte) //nolint:forcetypeassert // the pool holds nothing else
-	defer pieces.Put(buf)
+	p, n := newPiece(), 0
+	defer p.end()
 	var out []byte
 	unsplit := 0 // bytes in split that are no whole frame
 	for {
-		n, rerr := s.res.Body.Read(buf[:])
+		buf := p.next(n)
+		var rerr error
+		n, rerr = s.res.Body.Read(buf)
 		s.idle.Reset(s.c.view.timeouts.Idle)
 		split.Write(buf[:n])
 		unsplit += n

@@ -139,9 +139,9 @@ type Proxy struct {
 	view     atomic.Pointer[view]
 	updating sync.Mutex
 
-	tls    *tls.Config
-	server *http.Server
-	ended  *handoff // connections that are read here, on their way to server
+	tls      *tls.Config
+	captured *front // reads the connections to providers
+	explicit *front // reads what callers ask of the explicit proxy
 
 	probed4, probed6 chan struct{} // closed when a probe has come back
 	probeOnce4       sync.Once
@@ -151,8 +151,8 @@ type Proxy struct {
 	idle      *sync.Cond // told when working comes to 0
 	working   int        // connections before they are handed to server, tunnels, and calls
 	listeners []net.Listener
-	open      map[net.Conn]struct{} // connections that server does not know of
-	served    chan struct{}         // closed when server has ended; nil before it began
+	open      map[net.Conn]struct{} // connections that no front knows of
+	serving   bool                  // the fronts have begun
 	draining  bool
 
 	// What tests replace.
@@ -178,7 +178,7 @@ func New(o Options) (*Proxy, error) {
 	p := &Proxy{
 		gate: o.Gate, recorder: o.Recorder, minter: o.Minter, log: cmp.Or(o.Log, zap.NewNop()), timeouts: t, metrics: m,
 		slots:  make(chan struct{}, cmp.Or(max(o.MaxConnections, 0), 8192)),
-		limits: o.Limits.withDefaults(), token: token, ended: newHandoff(), open: map[net.Conn]struct{}{},
+		limits: o.Limits.withDefaults(), token: token, open: map[net.Conn]struct{}{},
 		probed4: make(chan struct{}), probed6: make(chan struct{}),
 		originalDst: originalDst, now: time.Now,
 		connector: &connector{
@@ -202,12 +202,30 @@ func New(o Options) (*Proxy, error) {
 			return p.minter.Leaf(hello.Context(), host)
 		},
 	}
-	p.server = &http.Server{
+	p.captured, p.explicit = p.newFront(o), p.newFront(o)
+	// Only here may HTTP/2 come without TLS: a captured connection shows by its first request where it goes, and HTTP/2 says that too late.
+	p.explicit.server.Protocols.SetUnencryptedHTTP2(true)
+	return p, nil
+}
+
+// front is an HTTP server for connections that come from this process.
+type front struct {
+	server *http.Server
+	conns  *handoff      // on their way to server
+	served chan struct{} // closed when server has ended
+}
+
+func (p *Proxy) newFront(o Options) *front {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	return &front{conns: newHandoff(), served: make(chan struct{}), server: &http.Server{
+		Protocols:         protocols,
 		Handler:           http.HandlerFunc(p.serve),
 		ReadHeaderTimeout: 30 * time.Second,
 		// An answer to "OPTIONS *" is not ours to give.
 		DisableGeneralOptionsHandler: true,
-		IdleTimeout:                  t.KeepAlive,
+		IdleTimeout:                  p.timeouts.KeepAlive,
 		MaxHeaderBytes:               256 << 10,
 		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: cmp.Or(o.MaxConcurrentStreams, 250)},
 		ErrorLog:                     log.New(logWriter{p.log}, "", 0),
@@ -220,8 +238,23 @@ func New(o Options) (*Proxy, error) {
 			}
 			return ctx
 		},
+	}}
+}
+
+// serve serves until stop.
+func (f *front) serve() {
+	defer close(f.served)
+	_ = f.server.Serve(f.conns) // nothing but stop ends it
+}
+
+// stop takes no more connections and waits for the calls of those it has, until ctx is done.
+func (f *front) stop(ctx context.Context, began bool) error {
+	_ = f.conns.Close()
+	err := f.server.Shutdown(ctx)
+	if began {
+		<-f.served
 	}
-	return p, nil
+	return err
 }
 
 // logWriter takes net/http's complaints, which are about callers and so no news.
@@ -278,12 +311,10 @@ func (p *Proxy) accept(l net.Listener, handle func(net.Conn)) error {
 		return l.Close()
 	}
 	p.listeners = append(p.listeners, l)
-	if p.served == nil {
-		p.served = make(chan struct{})
-		go func() {
-			defer close(p.served)
-			_ = p.server.Serve(p.ended) // until Drain: nothing else closes ended
-		}()
+	if !p.serving {
+		p.serving = true
+		go p.captured.serve()
+		go p.explicit.serve()
 	}
 	p.mu.Unlock()
 
@@ -420,7 +451,7 @@ func (p *Proxy) readHere(ctx context.Context, rc *replay, closed func()) bool {
 	delete(p.open, rc.Conn) // from here on it is the server's to close
 	p.mu.Unlock()
 	rc.closed = closed
-	if !p.ended.give(c) {
+	if !p.captured.conns.give(c) {
 		rc.closed = nil
 		return false
 	}
@@ -626,16 +657,16 @@ func selfTest(ctx context.Context, probe netip.AddrPort, back <-chan struct{}) e
 func (p *Proxy) Drain(ctx context.Context) error {
 	p.mu.Lock()
 	p.draining = true
-	listeners, served := p.listeners, p.served
+	listeners, serving := p.listeners, p.serving
 	p.mu.Unlock()
 	for _, l := range listeners {
 		_ = l.Close()
 	}
-	_ = p.ended.Close()
-	err := p.server.Shutdown(ctx)
-	if served != nil {
-		<-served
+	stopped := make(chan error)
+	for _, f := range []*front{p.captured, p.explicit} {
+		go func() { stopped <- f.stop(ctx, serving) }()
 	}
+	err := cmp.Or(<-stopped, <-stopped)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -649,7 +680,8 @@ func (p *Proxy) Drain(ctx context.Context) error {
 	case <-done:
 	case <-ctx.Done():
 		err = context.Cause(ctx)
-		_ = p.server.Close()
+		_ = p.explicit.server.Close()
+		_ = p.captured.server.Close()
 		p.mu.Lock()
 		for c := range p.open {
 			reset(c)

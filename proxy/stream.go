@@ -191,9 +191,6 @@ func (c *call) head(h http.Header, res *http.Response) {
 	}
 }
 
-// pieces are the buffers that responses go through: one for each that is under way. They are given back when it ends.
-var pieces = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-
 // stream copies the response's body as it arrives. A response whose length is not known is flushed at each piece.
 func (c *call) stream(res *http.Response, idle *time.Timer) error {
 	flush := func() error { return nil }
@@ -204,10 +201,12 @@ func (c *call) stream(res *http.Response, idle *time.Timer) error {
 			return err
 		}
 	}
-	buf := pieces.Get().(*[32 << 10]byte) //nolint:forcetypeassert // the pool holds nothing else
-	defer pieces.Put(buf)
+	p, n := newPiece(), 0
+	defer p.end()
 	for {
-		n, rerr := res.Body.Read(buf[:])
+		buf := p.next(n)
+		var rerr error
+		n, rerr = res.Body.Read(buf)
 		idle.Reset(c.view.timeouts.Idle)
 		if n > 0 {
 			if _, err := c.w.Write(buf[:n]); err != nil {

@@ -170,7 +170,7 @@ func parseDeflate(s string, offer bool) (*Deflate, error) {
 		switch key {
 		case "client_max_window_bits", "server_max_window_bits":
 			n, err := strconv.Atoi(value)
-			if hasValue && (err != nil || n < 8 || n > 15) || !hasValue && !(offer && key == "client_max_window_bits") {
+			if hasValue && (err != nil || n < 8 || n > 15) || !hasValue && (!offer || key != "client_max_window_bits") {
 				return nil, errors.New("websocket: a window of the extension is malformed")
 			}
 			bits = n
