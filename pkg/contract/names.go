@@ -19,6 +19,14 @@ const (
 	ProxyMemoryRequestAnnotation = "sallyport.dev/proxy-memory-request"
 	ProxyMemoryLimitAnnotation   = "sallyport.dev/proxy-memory-limit"
 
+	// FeedbackAnnotation on a Baseline labels calls of its workload: ID=LabelFalsePositive or ID=LabelAttack, several separated by commas. The
+	// controller applies it, tells in an Event what became of it, and removes it.
+	FeedbackAnnotation = "sallyport.dev/feedback"
+	// LabelFalsePositive says that a call that exceeded the threshold was none to object to.
+	LabelFalsePositive = "false-positive"
+	// LabelAttack says that a call was an attack, whether it exceeded or not.
+	LabelAttack = "attack"
+
 	// InitContainerName is the init container that installs the capture rules.
 	InitContainerName = "sallyport-init"
 	// ProxyContainerName is the native sidecar.

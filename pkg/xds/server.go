@@ -55,6 +55,9 @@ type ServerConfig struct {
 	// Sign returns the chain for a sidecar's certificate request. An error that carries a gRPC status is passed on; any other
 	// becomes Internal without its text.
 	Sign func(ctx context.Context, id Identity, csrDER []byte) (chainPEM []byte, err error)
+	// Salt is the feature salt of a workload; all are 0 if it is nil. It is asked whenever a sidecar's configuration is made, and must give one
+	// workload the same answer always.
+	Salt func(Workload) uint64
 	// OnChange is called when a sidecar came, went, acknowledged or refused something. It must not block.
 	OnChange func()
 	// Now is the clock; time.Now if nil.
@@ -87,6 +90,9 @@ func NewServer(config ServerConfig) (*Server, error) {
 	if config.OnChange == nil {
 		config.OnChange = func() {}
 	}
+	if config.Salt == nil {
+		config.Salt = func(Workload) uint64 { return 0 }
+	}
 	if config.OnRecord == nil {
 		config.OnRecord = func(Identity, []byte) {}
 	}
@@ -101,7 +107,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 
 // NamespaceResources is what the sidecars of one namespace are sent.
 type NamespaceResources struct {
-	// Config is the behaviour. Namespace, kind, name, pod and service account are filled in for each sidecar from its identity.
+	// Config is the behaviour. Namespace, kind, name, pod, service account and feature salt are filled in for each sidecar from its identity.
 	Config *xdsv1.WorkloadConfig
 	// Providers are the providers that the namespace knows.
 	Providers []*xdsv1.ModelProvider
@@ -179,6 +185,7 @@ func (s *Server) configure(session *session) error {
 	config.Name = session.identity.Name
 	config.Pod = session.identity.Pod
 	config.ServiceAccount = session.identity.ServiceAccount
+	config.FeatureSalt = s.config.Salt(session.identity.Workload())
 	return s.caches.set(session.scopes[TypeConfig], map[string]types.Resource{Self: config})
 }
 

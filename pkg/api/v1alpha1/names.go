@@ -12,6 +12,9 @@ const (
 	ProxyCPULimitAnnotation      = contract.ProxyCPULimitAnnotation
 	ProxyMemoryRequestAnnotation = contract.ProxyMemoryRequestAnnotation
 	ProxyMemoryLimitAnnotation   = contract.ProxyMemoryLimitAnnotation
+	FeedbackAnnotation           = contract.FeedbackAnnotation
+	LabelFalsePositive           = contract.LabelFalsePositive
+	LabelAttack                  = contract.LabelAttack
 	InitContainerName            = contract.InitContainerName
 	ProxyContainerName           = contract.ProxyContainerName
 	ProxyUID                     = contract.ProxyUID

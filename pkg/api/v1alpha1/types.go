@@ -1,6 +1,9 @@
 package v1alpha1
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -380,17 +383,111 @@ type ProxySpec struct {
 	Explicit bool `json:"explicit,omitempty"`
 }
 
+// Cold says what becomes of the calls of a workload that has no model yet.
+// +kubebuilder:validation:Enum=Abstain;Deny
+type Cold string
+
+// The values of Cold.
+const (
+	// ColdAbstain lets policy decide, which sees that the detector is not ready.
+	ColdAbstain Cold = "Abstain"
+	// ColdDeny refuses every call that the detector would have judged.
+	ColdDeny Cold = "Deny"
+)
+
+// PriorScope says whose calls a shared prior is made of.
+// +kubebuilder:validation:Enum=Cluster;Namespace
+type PriorScope string
+
+// The scopes of a shared prior.
+const (
+	PriorCluster   PriorScope = "Cluster"
+	PriorNamespace PriorScope = "Namespace"
+)
+
+// Defaults of DetectorSpec.
+const (
+	DefaultFalsePositivesPerMillion = 10_000
+	DefaultMinCalls                 = 1_000
+	DefaultMinSessions              = 50
+	DefaultRetrainCalls             = 8_192
+	DefaultRetrainInterval          = 24 * time.Hour
+)
+
+// Bounds of DetectorSpec.
+const (
+	// ShortestRetrainInterval is how often a model may be trained because of its age.
+	ShortestRetrainInterval = time.Minute
+	// LongestRetrainInterval is ninety days.
+	LongestRetrainInterval = 90 * 24 * time.Hour
+	MinCanaryBytes         = 8
+	MaxCanaryBytes         = 256
+	MaxCanaries            = 64
+)
+
 // DetectorSpec sets how baselines are learned and used.
 type DetectorSpec struct {
 	// FalsePositivesPerMillion is the budget: how many of a million benign calls may exceed the threshold. Default 10000 (1 %).
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=999999
 	// +optional
 	FalsePositivesPerMillion int32 `json:"falsePositivesPerMillion,omitempty"`
-	// MinCalls is the number of released calls before the first model is trained. Default 256.
+	// MinCalls is the number of released calls before the first model is trained of a workload's own. Default 1000.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2048
 	// +optional
 	MinCalls int32 `json:"minCalls,omitempty"`
-	// MinSessions is the number of sessions that these must come from. Default 8.
+	// MinSessions is the number of sessions that these must come from. Default 50.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2048
 	// +optional
 	MinSessions int32 `json:"minSessions,omitempty"`
+	// Cold says what becomes of calls while the workload has no model: with Abstain (the default) policy decides, with anomaly.ready false; with Deny the
+	// calls that the detector would have judged are refused, which also means that nothing is learned of them: it is for workloads that start from
+	// a shared prior, or that have learned already.
+	// +kubebuilder:default=Abstain
+	// +optional
+	Cold Cold `json:"cold,omitempty"`
+	// RetrainCalls is after how many further admitted calls a model is trained anew; a young model is sooner, each time that the number has doubled. Default 8192.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10000000
+	// +optional
+	RetrainCalls int32 `json:"retrainCalls,omitempty"`
+	// RetrainInterval is how old a model may become before it is trained anew, if calls were admitted since. From 1m to 2160h; default 24h.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h)){1,4}$') && duration(self) >= duration('1m') && duration(self) <= duration('2160h')",message="must be a duration such as 90m or 24h: 1m at least, and 2160h at most"
+	// +optional
+	RetrainInterval *metav1.Duration `json:"retrainInterval,omitempty"`
+	// SharedPrior gives a workload that has too few calls yet a model of other workloads' calls, in which its own take their place one by one. What is
+	// shared are numbers, never words. A workload that is unlike the others has calls over the threshold until somebody says that they are not attacks.
+	// +optional
+	SharedPrior bool `json:"sharedPrior,omitempty"`
+	// PriorScope says of whose calls: those of all workloads of the cluster that have a model of their own (Cluster, the default) or of those in the workload's
+	// namespace (Namespace).
+	// +kubebuilder:default=Cluster
+	// +optional
+	PriorScope PriorScope `json:"priorScope,omitempty"`
+	// Canaries are strings that no call may hold, in any coding: decoys that were put where no agent has business. A call that holds one is refused.
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Canaries []Canary `json:"canaries,omitempty"`
+}
+
+// Canary is a string that no call may hold. It is a decoy and not kept secret from those who may read profiles.
+type Canary struct {
+	// Name is what records and policies call it.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="must be lower-case letters, digits and hyphens, and begin and end with a letter or digit"
+	Name string `json:"name"`
+	// Value is the string, 8 to 256 bytes. A short or common one will be found where it means nothing.
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="bytes(self).size() >= 8 && bytes(self).size() <= 256",message="must be 8 to 256 bytes long"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^[[:space:]]|[[:space:]]$')",message="must not begin or end with white space"
+	Value string `json:"value"`
 }
 
 // EgressProfileStatus is what became of the spec.
@@ -413,6 +510,10 @@ type EgressProfileStatus struct {
 // +kubebuilder:printcolumn:name="Calls",type=integer,JSONPath=`.status.calls`
 // +kubebuilder:printcolumn:name="Sessions",type=integer,JSONPath=`.status.sessions`
 // +kubebuilder:printcolumn:name="Model",type=string,JSONPath=`.status.modelDigest`
+// +kubebuilder:printcolumn:name="Source",type=string,JSONPath=`.status.modelSource`
+// +kubebuilder:printcolumn:name="Over",type=string,JSONPath=`.status.falsePositives.share`
+// +kubebuilder:printcolumn:name="Drift",type=string,JSONPath=`.status.drift.features[0].name`,priority=1
+// +kubebuilder:printcolumn:name="Trained",type=date,JSONPath=`.status.trainedAt`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type Baseline struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -443,29 +544,116 @@ type BaselinePhase string
 
 // The phases.
 const (
+	// BaselineLearning is the phase until there is a model of the workload's own; it may have one of a shared prior.
 	BaselineLearning BaselinePhase = "Learning"
 	BaselineReady    BaselinePhase = "Ready"
+	// BaselineDrifting is Ready, but the calls of late are not distributed as those that the model learned from.
+	BaselineDrifting BaselinePhase = "Drifting"
 	BaselineFrozen   BaselinePhase = "Frozen"
+)
+
+// ModelSource says whose calls a model was trained on.
+type ModelSource string
+
+// The sources of models.
+const (
+	ModelPrior ModelSource = "Prior" // other workloads' calls, and those that there are of its own
+	ModelOwn   ModelSource = "Own"   // the workload's calls alone
 )
 
 // BaselineStatus is where learning stands.
 type BaselineStatus struct {
-	// Phase is Learning, Ready or Frozen.
+	// Phase is Learning, Ready, Drifting or Frozen.
 	Phase BaselinePhase `json:"phase,omitempty"`
 	// Calls is how many feature vectors were received and admitted to the reservoir.
 	Calls int64 `json:"calls,omitempty"`
-	// Sessions is how many sessions they came from.
+	// Sessions is how many sessions those come from that are in the reservoir now.
 	Sessions int64 `json:"sessions,omitempty"`
 	// Rejected is how many vectors were kept out of the reservoir because their call was refused, over the threshold or in a tainted session.
 	Rejected int64 `json:"rejected,omitempty"`
 	// ModelDigest is the sha256 of the model in use, shortened to 12 hex digits.
 	ModelDigest string `json:"modelDigest,omitempty"`
-	// TrainedOn is how many vectors the model was trained on.
+	// ModelSource is Own, or Prior while the model was trained on other workloads' calls.
+	ModelSource ModelSource `json:"modelSource,omitempty"`
+	// TrainedOn is how many of the workload's vectors the model was trained on, PriorRows how many of others'.
 	TrainedOn int64 `json:"trainedOn,omitempty"`
+	PriorRows int64 `json:"priorRows,omitempty"`
 	// TrainedAt is when the model was trained.
 	TrainedAt *metav1.Time `json:"trainedAt,omitempty"`
+	// FalsePositives is how the model keeps to its budget.
+	// +optional
+	FalsePositives *FalsePositives `json:"falsePositives,omitempty"`
+	// Drift is how the calls of late differ from those that the model learned from; absent while there are too few.
+	// +optional
+	Drift *DriftStatus `json:"drift,omitempty"`
+	// Feedback counts the labels that the next model is trained with.
+	// +optional
+	Feedback *FeedbackStatus `json:"feedback,omitempty"`
+	// Exceeded are the calls that exceeded the threshold last, the latest first: those that feedback is asked for.
+	// +listType=atomic
+	// +optional
+	Exceeded []ExceededCall `json:"exceeded,omitempty"`
 	// Conditions has Ready.
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// FalsePositives is the realised false-positive rate of the model in use: of the calls that it judged and that were released, or would have been but for their score, how
+// many exceeded the threshold. Calls that were labelled as attacks are not among them; attacks that nobody labelled are, so that it is an upper bound.
+type FalsePositives struct {
+	Calls    int64 `json:"calls"`
+	Exceeded int64 `json:"exceeded"`
+	// Share is exceeded of calls, such as "0.81% of 1560".
+	Share string `json:"share"`
+}
+
+// DriftStatus compares the calls of late with those that the model learned from.
+type DriftStatus struct {
+	// Calls is how many were compared.
+	Calls int64 `json:"calls"`
+	// ScorePSI is the population stability index of the scores, such as "0.12".
+	ScorePSI string `json:"scorePSI"`
+	// Features are those that have moved beyond chance, most first, at most 5.
+	// +listType=atomic
+	// +optional
+	Features []FeatureDrift `json:"features,omitempty"`
+}
+
+// FeatureDrift is how far a feature has moved.
+type FeatureDrift struct {
+	Name string `json:"name"`
+	// PSI is its population stability index, such as "0.31".
+	PSI string `json:"psi"`
+}
+
+// FeedbackStatus counts labelled calls.
+type FeedbackStatus struct {
+	FalsePositives int64 `json:"falsePositives,omitempty"`
+	Attacks        int64 `json:"attacks,omitempty"`
+	// Last is what became of the last annotation.
+	Last string `json:"last,omitempty"`
+}
+
+// ExceededCall is a call that exceeded the threshold.
+type ExceededCall struct {
+	// ID is the decision's id.
+	ID string `json:"id"`
+	// Label is what somebody said of it: false-positive, attack or nothing.
+	Label string `json:"label,omitempty"`
+}
+
+// BaselineName is the name of a workload's Baseline.
+func BaselineName(kind, name string) string {
+	return BoundedName(strings.ToLower(kind) + "-" + name)
+}
+
+// BoundedName is a name that Kubernetes accepts: what is too long ends in a digest of the whole.
+func BoundedName(name string) string {
+	const most = 253
+	if len(name) <= most {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return name[:most-17] + "-" + hex.EncodeToString(sum[:8])
 }

@@ -170,8 +170,14 @@ type WorkloadConfig struct {
 	MaxRequestBytes int64     `protobuf:"varint,9,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
 	Timeouts        *Timeouts `protobuf:"bytes,10,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
 	Limits          *Limits   `protobuf:"bytes,11,opt,name=limits,proto3" json:"limits,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// By which the words of calls are told apart in what is learned of the workload. 0 has nothing learned of words.
+	FeatureSalt uint64 `protobuf:"fixed64,12,opt,name=feature_salt,json=featureSalt,proto3" json:"feature_salt,omitempty"`
+	// Strings that no call may hold.
+	Canaries []*Canary `protobuf:"bytes,13,rep,name=canaries,proto3" json:"canaries,omitempty"`
+	// Refuse the calls that a detector would judge while there is none.
+	RefuseCold    bool `protobuf:"varint,14,opt,name=refuse_cold,json=refuseCold,proto3" json:"refuse_cold,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkloadConfig) Reset() {
@@ -281,6 +287,80 @@ func (x *WorkloadConfig) GetLimits() *Limits {
 	return nil
 }
 
+func (x *WorkloadConfig) GetFeatureSalt() uint64 {
+	if x != nil {
+		return x.FeatureSalt
+	}
+	return 0
+}
+
+func (x *WorkloadConfig) GetCanaries() []*Canary {
+	if x != nil {
+		return x.Canaries
+	}
+	return nil
+}
+
+func (x *WorkloadConfig) GetRefuseCold() bool {
+	if x != nil {
+		return x.RefuseCold
+	}
+	return false
+}
+
+// Canary is a string that no call may hold, in any coding.
+type Canary struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Canary) Reset() {
+	*x = Canary{}
+	mi := &file_sallyport_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Canary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Canary) ProtoMessage() {}
+
+func (x *Canary) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Canary.ProtoReflect.Descriptor instead.
+func (*Canary) Descriptor() ([]byte, []int) {
+	return file_sallyport_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Canary) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Canary) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 // Timeouts are how long a sidecar waits in a call. What is absent or 0 means the default; what is negative is refused.
 type Timeouts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -295,7 +375,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_sallyport_proto_msgTypes[2]
+	mi := &file_sallyport_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -307,7 +387,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[2]
+	mi := &file_sallyport_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -320,7 +400,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{2}
+	return file_sallyport_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Timeouts) GetRequestBody() *durationpb.Duration {
@@ -370,7 +450,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_sallyport_proto_msgTypes[3]
+	mi := &file_sallyport_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -382,7 +462,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[3]
+	mi := &file_sallyport_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -395,7 +475,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{3}
+	return file_sallyport_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Limits) GetMemoryBytes() int64 {
@@ -432,7 +512,7 @@ type Passthrough struct {
 
 func (x *Passthrough) Reset() {
 	*x = Passthrough{}
-	mi := &file_sallyport_proto_msgTypes[4]
+	mi := &file_sallyport_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -444,7 +524,7 @@ func (x *Passthrough) String() string {
 func (*Passthrough) ProtoMessage() {}
 
 func (x *Passthrough) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[4]
+	mi := &file_sallyport_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -457,7 +537,7 @@ func (x *Passthrough) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Passthrough.ProtoReflect.Descriptor instead.
 func (*Passthrough) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{4}
+	return file_sallyport_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Passthrough) GetHost() string {
@@ -496,7 +576,7 @@ type DetectorModel struct {
 
 func (x *DetectorModel) Reset() {
 	*x = DetectorModel{}
-	mi := &file_sallyport_proto_msgTypes[5]
+	mi := &file_sallyport_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +588,7 @@ func (x *DetectorModel) String() string {
 func (*DetectorModel) ProtoMessage() {}
 
 func (x *DetectorModel) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[5]
+	mi := &file_sallyport_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +601,7 @@ func (x *DetectorModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetectorModel.ProtoReflect.Descriptor instead.
 func (*DetectorModel) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{5}
+	return file_sallyport_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DetectorModel) GetModel() []byte {
@@ -556,7 +636,7 @@ type DecisionRecord struct {
 
 func (x *DecisionRecord) Reset() {
 	*x = DecisionRecord{}
-	mi := &file_sallyport_proto_msgTypes[6]
+	mi := &file_sallyport_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +648,7 @@ func (x *DecisionRecord) String() string {
 func (*DecisionRecord) ProtoMessage() {}
 
 func (x *DecisionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[6]
+	mi := &file_sallyport_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +661,7 @@ func (x *DecisionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecisionRecord.ProtoReflect.Descriptor instead.
 func (*DecisionRecord) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{6}
+	return file_sallyport_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DecisionRecord) GetJson() []byte {
@@ -601,7 +681,7 @@ type SignIntermediateRequest struct {
 
 func (x *SignIntermediateRequest) Reset() {
 	*x = SignIntermediateRequest{}
-	mi := &file_sallyport_proto_msgTypes[7]
+	mi := &file_sallyport_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +693,7 @@ func (x *SignIntermediateRequest) String() string {
 func (*SignIntermediateRequest) ProtoMessage() {}
 
 func (x *SignIntermediateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[7]
+	mi := &file_sallyport_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +706,7 @@ func (x *SignIntermediateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignIntermediateRequest.ProtoReflect.Descriptor instead.
 func (*SignIntermediateRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{7}
+	return file_sallyport_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SignIntermediateRequest) GetCsr() []byte {
@@ -646,7 +726,7 @@ type SignIntermediateResponse struct {
 
 func (x *SignIntermediateResponse) Reset() {
 	*x = SignIntermediateResponse{}
-	mi := &file_sallyport_proto_msgTypes[8]
+	mi := &file_sallyport_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +738,7 @@ func (x *SignIntermediateResponse) String() string {
 func (*SignIntermediateResponse) ProtoMessage() {}
 
 func (x *SignIntermediateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[8]
+	mi := &file_sallyport_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +751,7 @@ func (x *SignIntermediateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignIntermediateResponse.ProtoReflect.Descriptor instead.
 func (*SignIntermediateResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{8}
+	return file_sallyport_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SignIntermediateResponse) GetChain() []byte {
@@ -701,7 +781,7 @@ const file_sallyport_proto_rawDesc = "" +
 	"\tbase_path\x18\b \x01(\tR\bbasePath\x12\x1c\n" +
 	"\tplaintext\x18\t \x01(\bR\tplaintext\x12\x1c\n" +
 	"\taddresses\x18\n" +
-	" \x03(\tR\taddresses\"\x91\x03\n" +
+	" \x03(\tR\taddresses\"\x87\x04\n" +
 	"\x0eWorkloadConfig\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -715,7 +795,14 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x11max_request_bytes\x18\t \x01(\x03R\x0fmaxRequestBytes\x122\n" +
 	"\btimeouts\x18\n" +
 	" \x01(\v2\x16.sallyport.v1.TimeoutsR\btimeouts\x12,\n" +
-	"\x06limits\x18\v \x01(\v2\x14.sallyport.v1.LimitsR\x06limits\"\x95\x02\n" +
+	"\x06limits\x18\v \x01(\v2\x14.sallyport.v1.LimitsR\x06limits\x12!\n" +
+	"\ffeature_salt\x18\f \x01(\x06R\vfeatureSalt\x120\n" +
+	"\bcanaries\x18\r \x03(\v2\x14.sallyport.v1.CanaryR\bcanaries\x12\x1f\n" +
+	"\vrefuse_cold\x18\x0e \x01(\bR\n" +
+	"refuseCold\"2\n" +
+	"\x06Canary\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"\x95\x02\n" +
 	"\bTimeouts\x12<\n" +
 	"\frequest_body\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\vrequestBody\x123\n" +
 	"\aconnect\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\aconnect\x128\n" +
@@ -756,35 +843,37 @@ func file_sallyport_proto_rawDescGZIP() []byte {
 	return file_sallyport_proto_rawDescData
 }
 
-var file_sallyport_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_sallyport_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_sallyport_proto_goTypes = []any{
 	(*ModelProvider)(nil),            // 0: sallyport.v1.ModelProvider
 	(*WorkloadConfig)(nil),           // 1: sallyport.v1.WorkloadConfig
-	(*Timeouts)(nil),                 // 2: sallyport.v1.Timeouts
-	(*Limits)(nil),                   // 3: sallyport.v1.Limits
-	(*Passthrough)(nil),              // 4: sallyport.v1.Passthrough
-	(*DetectorModel)(nil),            // 5: sallyport.v1.DetectorModel
-	(*DecisionRecord)(nil),           // 6: sallyport.v1.DecisionRecord
-	(*SignIntermediateRequest)(nil),  // 7: sallyport.v1.SignIntermediateRequest
-	(*SignIntermediateResponse)(nil), // 8: sallyport.v1.SignIntermediateResponse
-	(*durationpb.Duration)(nil),      // 9: google.protobuf.Duration
+	(*Canary)(nil),                   // 2: sallyport.v1.Canary
+	(*Timeouts)(nil),                 // 3: sallyport.v1.Timeouts
+	(*Limits)(nil),                   // 4: sallyport.v1.Limits
+	(*Passthrough)(nil),              // 5: sallyport.v1.Passthrough
+	(*DetectorModel)(nil),            // 6: sallyport.v1.DetectorModel
+	(*DecisionRecord)(nil),           // 7: sallyport.v1.DecisionRecord
+	(*SignIntermediateRequest)(nil),  // 8: sallyport.v1.SignIntermediateRequest
+	(*SignIntermediateResponse)(nil), // 9: sallyport.v1.SignIntermediateResponse
+	(*durationpb.Duration)(nil),      // 10: google.protobuf.Duration
 }
 var file_sallyport_proto_depIdxs = []int32{
-	4, // 0: sallyport.v1.WorkloadConfig.passthrough:type_name -> sallyport.v1.Passthrough
-	2, // 1: sallyport.v1.WorkloadConfig.timeouts:type_name -> sallyport.v1.Timeouts
-	3, // 2: sallyport.v1.WorkloadConfig.limits:type_name -> sallyport.v1.Limits
-	9, // 3: sallyport.v1.Timeouts.request_body:type_name -> google.protobuf.Duration
-	9, // 4: sallyport.v1.Timeouts.connect:type_name -> google.protobuf.Duration
-	9, // 5: sallyport.v1.Timeouts.first_byte:type_name -> google.protobuf.Duration
-	9, // 6: sallyport.v1.Timeouts.idle:type_name -> google.protobuf.Duration
-	9, // 7: sallyport.v1.Timeouts.hold:type_name -> google.protobuf.Duration
-	7, // 8: sallyport.v1.CertificateService.SignIntermediate:input_type -> sallyport.v1.SignIntermediateRequest
-	8, // 9: sallyport.v1.CertificateService.SignIntermediate:output_type -> sallyport.v1.SignIntermediateResponse
-	9, // [9:10] is the sub-list for method output_type
-	8, // [8:9] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	5,  // 0: sallyport.v1.WorkloadConfig.passthrough:type_name -> sallyport.v1.Passthrough
+	3,  // 1: sallyport.v1.WorkloadConfig.timeouts:type_name -> sallyport.v1.Timeouts
+	4,  // 2: sallyport.v1.WorkloadConfig.limits:type_name -> sallyport.v1.Limits
+	2,  // 3: sallyport.v1.WorkloadConfig.canaries:type_name -> sallyport.v1.Canary
+	10, // 4: sallyport.v1.Timeouts.request_body:type_name -> google.protobuf.Duration
+	10, // 5: sallyport.v1.Timeouts.connect:type_name -> google.protobuf.Duration
+	10, // 6: sallyport.v1.Timeouts.first_byte:type_name -> google.protobuf.Duration
+	10, // 7: sallyport.v1.Timeouts.idle:type_name -> google.protobuf.Duration
+	10, // 8: sallyport.v1.Timeouts.hold:type_name -> google.protobuf.Duration
+	8,  // 9: sallyport.v1.CertificateService.SignIntermediate:input_type -> sallyport.v1.SignIntermediateRequest
+	9,  // 10: sallyport.v1.CertificateService.SignIntermediate:output_type -> sallyport.v1.SignIntermediateResponse
+	10, // [10:11] is the sub-list for method output_type
+	9,  // [9:10] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_proto_init() }
@@ -798,7 +887,7 @@ func file_sallyport_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_proto_rawDesc), len(file_sallyport_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
