@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"sallyport.dev/sallyport/cmd/sallyport-proxy/internal/app"
+	"sallyport.dev/sallyport/proxy/collector"
 )
 
 func main() {
@@ -29,10 +30,6 @@ func main() {
 	}
 }
 
-// collectorPercent is how much garbage there may be, in percent of what lives, before it is collected. What lives is small, some 10 MB, and a call leaves
-// 100 KB behind: at Go's own 100 a busy sidecar collects for a tenth of its time. Set by e2e/bench, 1 KB, 16 connections.
-const collectorPercent = 200
-
 // tuneCollector gives the garbage collector the container's memory to work in. The webhook sets GOMEMLIMIT to the container's limit; an eighth of that
 // is left to what Go does not count: stacks of the kernel, the page cache, the memory-backed volume. Without a limit everything stays as Go has it.
 func tuneCollector(percentIsSet bool) {
@@ -42,6 +39,6 @@ func tuneCollector(percentIsSet bool) {
 	}
 	debug.SetMemoryLimit(limit - limit/8)
 	if !percentIsSet {
-		debug.SetGCPercent(collectorPercent)
+		collector.Tune()
 	}
 }

@@ -53,9 +53,10 @@ func main() {
 	seconds := flag.Int("seconds", 6, "length of each measurement")
 	only := flag.String("only", "", "measure only loads whose name has this in it")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the gate to this file")
+	memory := flag.String("memprofile", "", "write heap profiles of the gate and the floor, taken amid many streams, to this file with .gate and .floor after its name")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	err := bench(ctx, time.Duration(*seconds)*time.Second, *only, *profile)
+	err := bench(ctx, time.Duration(*seconds)*time.Second, *only, *profile, *memory)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -133,7 +134,7 @@ func measurements(each time.Duration) []measurement {
 	)
 }
 
-func bench(ctx context.Context, each time.Duration, only, profile string) error {
+func bench(ctx context.Context, each time.Duration, only, profile, memory string) error {
 	if os.Getuid() != 0 {
 		return errors.New("run as root: the benchmark makes network namespaces")
 	}
@@ -173,11 +174,11 @@ func bench(ctx context.Context, each time.Duration, only, profile string) error 
 	if _, err := start(webNS, "provider"); err != nil {
 		return err
 	}
-	floor, err := start(podNS, "floor")
+	floor, err := start(podNS, "floor", memory)
 	if err != nil {
 		return err
 	}
-	gate, err := start(podNS, "gate", profile)
+	gate, err := start(podNS, "gate", profile, memory)
 	if err != nil {
 		return err
 	}
@@ -211,7 +212,7 @@ func bench(ctx context.Context, each time.Duration, only, profile string) error 
 		results := make([]result, len(subjects))
 		for i, s := range subjects {
 			fmt.Fprintf(os.Stderr, "%s: %s\n", m.name, s.name)
-			watch := observe(s.process)
+			watch := observe(s.process, memory != "" && m.load.Connections == manyStreams)
 			results[i], err = runLoad(ctx, dir, s, m.load)
 			watch.into(&results[i])
 			if err != nil {
@@ -334,6 +335,9 @@ func until(ctx context.Context, limit time.Duration, check func() error) error {
 	}
 }
 
+// profileAt is how many tenths of a second into a measurement memory is profiled.
+const profileAt = 30
+
 // observation watches a process during a measurement. A nil one sees nothing.
 type observation struct {
 	pid    int
@@ -344,7 +348,8 @@ type observation struct {
 	ticker *time.Ticker
 }
 
-func observe(c *child) *observation {
+// observe watches a process; profile asks it for a memory profile once its streams are under way.
+func observe(c *child, profile bool) *observation {
 	if c == nil {
 		return nil
 	}
@@ -354,12 +359,16 @@ func observe(c *child) *observation {
 	}
 	go func() {
 		defer close(o.ended)
+		ticks := 0
 		for {
 			select {
 			case <-o.stop:
 				return
 			case <-o.ticker.C:
 				o.most = max(o.most, rss(o.pid))
+				if ticks++; profile && ticks == profileAt {
+					_ = syscall.Kill(o.pid, syscall.SIGUSR1) // one that has ended shows elsewhere
+				}
 			}
 		}
 	}()

@@ -44,6 +44,7 @@ import (
 	"sallyport.dev/sallyport/pkg/telemetry"
 	"sallyport.dev/sallyport/proxy"
 	"sallyport.dev/sallyport/proxy/capture"
+	"sallyport.dev/sallyport/proxy/collector"
 )
 
 // role is one process of the benchmark.
@@ -54,8 +55,14 @@ func role(name string, args []string) error {
 	case "provider":
 		return provider(ctx, args[0])
 	case "floor":
+		if err := profileMemory(ctx, name, args[1]); err != nil {
+			return err
+		}
 		return floor(ctx, args[0])
 	case "gate":
+		if err := profileMemory(ctx, name, args[2]); err != nil {
+			return err
+		}
 		return gateRole(ctx, args[0], args[1])
 	case "load":
 		var l load
@@ -66,6 +73,40 @@ func role(name string, args []string) error {
 	default:
 		return fmt.Errorf("no such role %q", name)
 	}
+}
+
+// profileMemory writes a heap profile of this process to FILE.<role> on SIGUSR1, and what the heap and the stacks take to standard error. No file, no
+// profile. The file is opened while the process may.
+func profileMemory(ctx context.Context, role, file string) error {
+	if file == "" {
+		return nil
+	}
+	f, err := os.Create(file + "." + role)
+	if err != nil {
+		return err
+	}
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGUSR1)
+	go func() {
+		defer f.Close()
+		select {
+		case <-ctx.Done():
+			return
+		case <-asked:
+		}
+		var m, live runtime.MemStats
+		runtime.ReadMemStats(&m)
+		runtime.GC() // the profile is of what lives
+		runtime.ReadMemStats(&live)
+		const mb = 1 << 20
+		fmt.Fprintf(os.Stderr, "%s: heap in use %.1f MB (%.1f of objects, of which %.1f live), kept free %.1f, stacks %.1f, the runtime's own %.1f; %d goroutines\n", role,
+			float64(m.HeapInuse)/mb, float64(m.HeapAlloc)/mb, float64(live.HeapAlloc)/mb, float64(m.HeapIdle-m.HeapReleased)/mb, float64(m.StackInuse)/mb,
+			float64(m.MSpanSys+m.MCacheSys+m.GCSys+m.OtherSys+m.BuckHashSys)/mb, runtime.NumGoroutine())
+		if err := pprof.Lookup("heap").WriteTo(f, 0); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: heap profile: %v\n", role, err)
+		}
+	}()
+	return nil
 }
 
 // pin keeps this process on one core.
@@ -357,8 +398,8 @@ func gateRole(ctx context.Context, dir, profile string) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	debug.SetGCPercent(200) // as cmd/sallyport-proxy has it in a container with a limit
-	debug.FreeOSMemory()    // what learning left behind is not the sidecar's
+	collector.Tune()     // as cmd/sallyport-proxy does in a container with a limit
+	debug.FreeOSMemory() // what learning left behind is not the sidecar's
 	l, err := capture.Listen(capturePort)
 	if err != nil {
 		return err
