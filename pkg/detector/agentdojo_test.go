@@ -79,7 +79,7 @@ type figures struct {
 // judge is what a gate does with the call.
 func (s *recorded) judge(m *Model, without func(string) bool) policy.Anomaly {
 	var v features.Vector
-	features.ExtractWith(&v, nil, s.call, s.turn, s.at, m.Sketch(), salt)
+	features.Extract(&v, nil, s.call, s.turn, &features.Context{Salt: salt, Baseline: m.Baseline(), Now: s.at})
 	mask(&v, without)
 	return m.Judge(&v)
 }
@@ -134,7 +134,7 @@ func measure(t *testing.T, all []recorded, agent string, extension float64, seed
 			case hash(s.task)>>3%folds == fold:
 				held = append(held, s)
 			case s.attack == "":
-				train = append(train, Row{Vector: s.vector, Session: s.session, Words: s.words})
+				train = append(train, Row{Vector: s.vector, Session: s.session, Evidence: s.words})
 			}
 		}
 		m, err := trainWithout(train, Options{MinCalls: 64, Seed: seed, extension: extension}, without)
@@ -216,7 +216,7 @@ func TestRecordedTasks(t *testing.T) {
 			var train []Row
 			for i := range all {
 				if s := &all[i]; s.agent == agent && hash(s.task)>>3%5 != fold {
-					train = append(train, Row{Vector: s.vector, Session: s.session, Words: s.words})
+					train = append(train, Row{Vector: s.vector, Session: s.session, Evidence: s.words})
 				}
 			}
 			m, err := Train(train, Options{Seed: 1})
@@ -274,7 +274,7 @@ func recordedSamples(t *testing.T, name string, n uint32) []recorded {
 	tools := map[string]json.RawMessage{}
 	at := time.Unix(1_700_000_000, 0)
 	var out []recorded
-	var words features.Words
+	var words features.Evidence
 	for lines.Scan() {
 		var r struct {
 			Session, Agent, Model, Task, Label, Tools string
@@ -314,7 +314,7 @@ func recordedSamples(t *testing.T, name string, n uint32) []recorded {
 			at = at.Add(3 * time.Second)
 			turn := sessions.Begin(call, at)
 			s := recorded{agent: r.Agent, task: r.Task, session: r.Session, attack: r.Attack, first: q.FirstExposed, hijacked: q.Stage == "hijacked", call: call, turn: turn, at: at}
-			features.ExtractWith(&s.vector, &words, call, turn, at, nil, salt)
+			features.Extract(&s.vector, &words, call, turn, &features.Context{Salt: salt, Now: at})
 			s.words = words.Encoded()
 			out = append(out, s)
 			sessions.Settle(turn, 0, true, false, at)

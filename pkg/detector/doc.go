@@ -2,7 +2,7 @@
 //
 //	model, err := detector.Train(reservoir.Rows(), detector.Options{})
 //	...
-//	features.ExtractWith(&vector, words, call, turn, now, model.Sketch(), salt)
+//	features.Extract(&vector, evidence, call, turn, &features.Context{Salt: salt, Baseline: model.Baseline(), Now: now})
 //	anomaly := model.Judge(&vector) // score, percentile, whether it exceeds the threshold, and why
 //
 // A [Model] holds what was learned from benign calls and judges further ones. Its threshold is set so that a budgeted share of benign calls

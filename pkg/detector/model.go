@@ -34,7 +34,7 @@ const topFeatures = 5
 type Model struct {
 	forest      *iforest.Forest
 	calibration *iforest.Calibration
-	sketch      *features.Sketch // nil where the words of calls were not kept
+	baseline    *features.Baseline // nil where the words of calls were not kept
 	info        Info
 	threshold   float64
 	encoded     []byte
@@ -66,7 +66,7 @@ type Info struct {
 //	calls, sessions, false positives and spent per million: uvarint
 //	length of the forest: uvarint, the forest as iforest writes it
 //	length of the calibration: uvarint, the calibration as iforest writes it
-//	length of the sketch: uvarint, the sketch as features writes it; 0 where there is none
+//	length of the baseline: uvarint, the baseline as features writes it; 0 where there is none
 //	CRC-32C of all that (4 bytes, little-endian)
 //
 // The threshold follows from the calibration and the budget.
@@ -77,8 +77,8 @@ const (
 )
 
 // newModel completes a model from its parts.
-func newModel(forest *iforest.Forest, calibration *iforest.Calibration, sketch *features.Sketch, info Info) (*Model, error) {
-	m := &Model{forest: forest, calibration: calibration, sketch: sketch, info: info}
+func newModel(forest *iforest.Forest, calibration *iforest.Calibration, baseline *features.Baseline, info Info) (*Model, error) {
+	m := &Model{forest: forest, calibration: calibration, baseline: baseline, info: info}
 	budget, spent := float64(info.FalsePositivesPerMillion)/1e6, float64(info.SpentPerMillion)/1e6
 	_, m.info.Supported = calibration.Threshold(budget)
 	// Of a million calls, those that spent some of the budget are not among the scores; the rest of it is for those that are.
@@ -104,9 +104,9 @@ func newModel(forest *iforest.Forest, calibration *iforest.Calibration, sketch *
 	b = binary.AppendUvarint(b, uint64(len(c)))
 	b = append(b, c...)
 	var k []byte
-	if sketch != nil {
-		if k, err = sketch.AppendBinary(nil); err != nil {
-			return nil, fmt.Errorf("encode sketch: %w", err)
+	if baseline != nil {
+		if k, err = baseline.AppendBinary(nil); err != nil {
+			return nil, fmt.Errorf("encode baseline: %w", err)
 		}
 	}
 	b = binary.AppendUvarint(b, uint64(len(k)))
@@ -156,23 +156,23 @@ func Load(b []byte) (*Model, error) {
 	if calibration.Size() == 0 || info.FalsePositivesPerMillion == 0 {
 		return nil, fmt.Errorf("load model: %w: nothing to set a threshold by", ErrCorrupt)
 	}
-	var sketch *features.Sketch
+	var baseline *features.Baseline
 	if len(k) > 0 {
-		sketch = new(features.Sketch)
-		if err := sketch.UnmarshalBinary(k); err != nil {
+		baseline = new(features.Baseline)
+		if err := baseline.UnmarshalBinary(k); err != nil {
 			return nil, fmt.Errorf("load model: %w: %w", ErrCorrupt, err)
 		}
 	}
-	return newModel(forest, calibration, sketch, info)
+	return newModel(forest, calibration, baseline, info)
 }
 
-// Sketch is what the model knows of the workload's words: what features.ExtractWith wants of a call that it is to judge. It is nil for a nil model and
-// where the rows of its training had no words.
-func (m *Model) Sketch() *features.Sketch {
+// Baseline is what the model knows of the workload: what features.Extract wants of a call that it is to judge. It is nil for a nil model and
+// where the rows of its training had no evidence.
+func (m *Model) Baseline() *features.Baseline {
 	if m == nil {
 		return nil
 	}
-	return m.sketch
+	return m.baseline
 }
 
 // MarshalBinary returns the model in the form that Load reads. Equal models have equal bytes. The caller must not change them.

@@ -55,7 +55,7 @@ func TestJudge(t *testing.T) {
 			at = at.Add(c.Gaps[i])
 			turn := sessions.Begin(call, at)
 			var v features.Vector
-			features.Extract(&v, call, turn, at)
+			features.Extract(&v, nil, call, turn, &features.Context{Now: at})
 			a := m.Judge(&v)
 			check(t, m, a)
 			each(i, a)

@@ -16,13 +16,13 @@ import (
 const noveltyFolds = 10
 
 // decodeWords returns the words of each row, nil where there are none.
-func decodeWords(rows []Row) ([]*features.Words, error) {
-	words := make([]*features.Words, len(rows))
+func decodeWords(rows []Row) ([]*features.Evidence, error) {
+	words := make([]*features.Evidence, len(rows))
 	for i := range rows {
-		if len(rows[i].Words) == 0 {
+		if len(rows[i].Evidence) == 0 {
 			continue
 		}
-		w, err := features.DecodeWords(rows[i].Words)
+		w, err := features.DecodeEvidence(rows[i].Evidence)
 		if err != nil {
 			return nil, fmt.Errorf("row %d of session %q: %w", i, rows[i].Session, err)
 		}
@@ -103,7 +103,7 @@ type read struct {
 }
 
 // sessionsOf returns the sessions in the order of their first row, and which each row is of.
-func sessionsOf(rows []Row, words []*features.Words) (sessions []*read, of []int) {
+func sessionsOf(rows []Row, words []*features.Evidence) (sessions []*read, of []int) {
 	of = make([]int, len(rows))
 	place := make(map[string]int)
 	for i := range rows {
@@ -181,7 +181,7 @@ func find(parent []int, i int) int {
 
 // novelty returns the rows' vectors with novelty features against sketches that know nothing of a row's group. Were a row compared with a sketch that has
 // learned it, nothing in it would be new, and the forest would learn that nothing ever is. Rows without words keep what they have.
-func novelty(rows []Row, words []*features.Words, groups []string, seed uint64) [][]float32 {
+func novelty(rows []Row, words []*features.Evidence, groups []string, seed uint64) [][]float32 {
 	vectors := make([]features.Vector, len(rows))
 	out := make([][]float32, len(rows))
 	known := make(map[string]bool)
@@ -193,7 +193,7 @@ func novelty(rows []Row, words []*features.Words, groups []string, seed uint64) 
 	parts := min(noveltyFolds, len(known))
 	part := deal(groups, parts, seed)
 	for p := range parts {
-		others := features.NewSketch()
+		others := features.NewBaseline()
 		for i, w := range words {
 			if w != nil && part[i] != p {
 				others.Learn(w)
@@ -201,20 +201,20 @@ func novelty(rows []Row, words []*features.Words, groups []string, seed uint64) 
 		}
 		for i, w := range words {
 			if w != nil && part[i] == p {
-				others.Novelty(&vectors[i], w)
+				others.Features(&vectors[i], w)
 			}
 		}
 	}
 	return out
 }
 
-// sketch learns the words of all rows; it is nil where there are none.
-func sketch(words []*features.Words) *features.Sketch {
-	var s *features.Sketch
+// baseline learns the evidence of all rows; it is nil where there are none.
+func baseline(words []*features.Evidence) *features.Baseline {
+	var s *features.Baseline
 	for _, w := range words {
 		if w != nil {
 			if s == nil {
-				s = features.NewSketch()
+				s = features.NewBaseline()
 			}
 			s.Learn(w)
 		}

@@ -23,10 +23,10 @@ func TestNovelty(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Sketch() == nil || m.Digest() != trained.Digest() {
+	if m.Baseline() == nil || m.Digest() != trained.Digest() {
 		t.Fatal("the sketch was lost")
 	}
-	if (*detector.Model)(nil).Sketch() != nil {
+	if (*detector.Model)(nil).Baseline() != nil {
 		t.Error("no model has a sketch")
 	}
 	at := func(c detectortest.Conversation, n int) float32 {
@@ -35,7 +35,7 @@ func TestNovelty(t *testing.T) {
 		for i, call := range c.Calls[:n+1] {
 			now := detectortest.Epoch.Add(time.Duration(i) * time.Second)
 			turn := sessions.Begin(call, now)
-			features.ExtractWith(&v, nil, call, turn, now, m.Sketch(), detectortest.Salt)
+			features.Extract(&v, nil, call, turn, &features.Context{Salt: detectortest.Salt, Baseline: m.Baseline(), Now: now})
 			sessions.Settle(turn, 0, true, false, now)
 		}
 		for i, f := range features.Schema {
@@ -58,7 +58,7 @@ func TestNovelty(t *testing.T) {
 
 func TestWordsThatCannotBeRead(t *testing.T) {
 	rows := detectortest.Rows(1, 300)
-	rows[7].Words = []byte("words")
+	rows[7].Evidence = []byte("words")
 	if _, err := detector.Train(rows, detector.Options{}); err == nil {
 		t.Error("trained on words that cannot be read")
 	}
@@ -71,7 +71,7 @@ func TestWordsThatCannotBeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	var again detector.Reservoir
-	if err := again.UnmarshalBinary(b); err != nil || len(again.Rows()) != 1 || string(again.Rows()[0].Words) != string(rows[8].Words) {
+	if err := again.UnmarshalBinary(b); err != nil || len(again.Rows()) != 1 || string(again.Rows()[0].Evidence) != string(rows[8].Evidence) {
 		t.Errorf("words were lost: %v", err)
 	}
 }

@@ -15,7 +15,7 @@ var ErrNoFeatures = errors.New("record without features")
 // FromRecord returns what a decision record has to teach, and whether it may. The error wraps ErrNoFeatures where there is nothing and
 // ErrSchema where the features are of another schema.
 func FromRecord(r *telemetry.Record) (Row, Admission, error) {
-	row := Row{Session: r.Session.ID, Words: r.Words}
+	row := Row{Session: r.Session.ID, Evidence: r.Evidence}
 	switch {
 	case len(r.Features) == 0:
 		return row, Admission{}, fmt.Errorf("record %.64q: %w", r.ID, ErrNoFeatures)
@@ -24,7 +24,7 @@ func FromRecord(r *telemetry.Record) (Row, Admission, error) {
 	case len(r.Features) != features.Size:
 		return row, Admission{}, fmt.Errorf("record %.64q: %w: %d features, not %d", r.ID, ErrSchema, len(r.Features), features.Size)
 	}
-	if _, err := features.DecodeWords(r.Words); err != nil {
+	if _, err := features.DecodeEvidence(r.Evidence); err != nil {
 		return row, Admission{}, fmt.Errorf("record %.64q: %w", r.ID, err)
 	}
 	copy(row.Vector[:], r.Features)

@@ -70,7 +70,7 @@ func (r *Reservoir) perSession() int { return max(4, r.capacity/shares) }
 
 // Add offers a call and says whether it is in the sample now.
 func (r *Reservoir) Add(row Row, a Admission) bool {
-	if !a.Released || a.Exceeds || a.Tainted || row.Session == "" || len(row.Session) > maxSession || !finite(&row.Vector) || !readable(row.Words) {
+	if !a.Released || a.Exceeds || a.Tainted || row.Session == "" || len(row.Session) > maxSession || !finite(&row.Vector) || !readable(row.Evidence) {
 		r.refused++
 		if a.Exceeds && !a.Tainted {
 			r.exceeded++
@@ -167,7 +167,7 @@ func (r *Reservoir) Counts() Counts {
 const (
 	reservoirMagic   = "SPRV"
 	reservoirVersion = 2
-	maxReservoir     = maxCapacity*(maxSession+13+4*features.Size+features.MaxWordsBytes) + 1024
+	maxReservoir     = maxCapacity*(maxSession+13+4*features.Size+features.MaxEvidenceBytes) + 1024
 )
 
 // MarshalBinary returns the reservoir in the form that UnmarshalBinary reads.
@@ -200,8 +200,8 @@ func (r *Reservoir) MarshalBinary() ([]byte, error) {
 		for _, x := range row.Vector {
 			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
 		}
-		b = binary.AppendUvarint(b, uint64(len(row.Words)))
-		b = append(b, row.Words...)
+		b = binary.AppendUvarint(b, uint64(len(row.Evidence)))
+		b = append(b, row.Evidence...)
 	}
 	return seal(b), nil
 }
@@ -248,12 +248,12 @@ func (r *Reservoir) UnmarshalBinary(b []byte) error {
 		for f := range row.Vector {
 			row.Vector[f] = d.float32()
 		}
-		if n := d.count(features.MaxWordsBytes); n > 0 {
-			row.Words = append([]byte(nil), d.bytes(uint64(n))...) // not the whole encoding
+		if n := d.count(features.MaxEvidenceBytes); n > 0 {
+			row.Evidence = append([]byte(nil), d.bytes(uint64(n))...) // not the whole encoding
 		}
 		s.rows = append(s.rows, len(n.rows))
 		n.rows = append(n.rows, row)
-		if row.Session == "" || len(row.Session) > maxSession || !finite(&row.Vector) || !readable(row.Words) || len(s.rows) > n.perSession() {
+		if row.Session == "" || len(row.Session) > maxSession || !finite(&row.Vector) || !readable(row.Evidence) || len(s.rows) > n.perSession() {
 			d.fail("row that cannot be")
 		}
 		if d.err != nil {
@@ -274,7 +274,7 @@ func (r *Reservoir) UnmarshalBinary(b []byte) error {
 
 // readable says whether words can be learned from; that there are none is no obstacle.
 func readable(words []byte) bool {
-	_, err := features.DecodeWords(words)
+	_, err := features.DecodeEvidence(words)
 	return err == nil
 }
 

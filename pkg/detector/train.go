@@ -20,9 +20,9 @@ type Row struct {
 	// Session is the id of the conversation, as policy.Session has it. Calls of one conversation resemble each other, and
 	// calibration keeps them together.
 	Session string
-	// Words are those of features.Words, encoded; nil where they were not kept. With them, the row's novelty features are what training makes
-	// of them, whatever the vector has.
-	Words []byte
+	// Evidence is features.Evidence, encoded; nil where it was not kept. With it, the features that come of a comparison with the baseline are what training
+	// makes of them, whatever the vector has.
+	Evidence []byte
 }
 
 // Defaults of Options.
@@ -154,7 +154,7 @@ func Train(rows []Row, o Options) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("train: fit: %w", err)
 	}
-	m, err := newModel(forest, iforest.Calibrate(scores), sketch(words), Info{
+	m, err := newModel(forest, iforest.Calibrate(scores), baseline(words), Info{
 		Schema: features.SchemaID, Calls: len(rows), Sessions: len(sessions), FalsePositivesPerMillion: o.FalsePositivesPerMillion,
 		SpentPerMillion: min(o.FalsePositivesPerMillion, int(math.Round(o.Trimmed*1e6))),
 	})

@@ -2,46 +2,49 @@ package features
 
 import (
 	"math"
-	"time"
 
 	"sallyport.dev/sallyport/pkg/llm"
 )
 
-// Extract writes the call's features to dst, given its turn in the conversation; without one, nil, the call is taken to open a
-// conversation. It reads the new messages' text once, up to a limit, keeps nothing of it and changes nothing but dst. The time of arrival is that of the
-// turn; now is there for what a later schema may make of the hour.
+// Extract writes the call's features to dst, and what it leaves behind for learning to ev, where that is not nil; it returns what is new to the workload. t is the
+// call's turn in the conversation; without one, nil, the call is taken to open a conversation. It reads the new messages' text once, up to a limit, keeps nothing of it
+// and changes nothing but dst and ev.
 //
 // In the steady state it does not allocate.
-//
-// Without a sketch of the workload's words, the novelty features are 0; ExtractWith takes one.
-func Extract(dst *Vector, call *llm.Call, t *Turn, now time.Time) {
-	ExtractWith(dst, nil, call, t, now, nil, 0)
-}
-
-// ExtractWith is Extract with the novelty features against a sketch of the workload's words, where there is one, and with what is to be learned of the call's
-// words written to words, where that is not nil. The salt is the workload's, the same for all of its calls.
-func ExtractWith(dst *Vector, words *Words, call *llm.Call, t *Turn, now time.Time, sketch *Sketch, salt uint64) {
+func Extract(dst *Vector, ev *Evidence, call *llm.Call, t *Turn, cx *Context) Facts {
 	s := pool.Get().(*scan) //nolint:forcetypeassert // the pool holds nothing else
 	s.begin()
-	s.keep, s.novel.sketch, s.salt = words, sketch, salt
-	if words != nil {
-		words.reset()
-		if t != nil {
-			words.opening = t.openingName(salt)
-		}
-	}
-	extract(dst, s, call, t)
-	s.keep, s.novel.sketch = nil, nil // the pool keeps nobody's
+	facts := extract(dst, s, ev, call, t, cx)
+	s.keep, s.marks, s.novel.sketch = nil, nil, nil // the pool keeps nobody's
 	pool.Put(s)
+	return facts
 }
 
-func extract(dst *Vector, s *scan, call *llm.Call, t *Turn) {
+func extract(dst *Vector, s *scan, ev *Evidence, call *llm.Call, t *Turn, cx *Context) (facts Facts) {
 	*dst = Vector{}
 	from := 0
 	if t != nil {
 		from = min(max(0, t.newFrom), len(call.Messages))
 	}
 	fresh := call.Messages[from:]
+
+	if ev != nil {
+		ev.reset()
+	}
+	if s.salt = cx.Salt; s.salt != 0 {
+		if cx.Baseline != nil {
+			s.novel.sketch = &cx.Baseline.words
+		}
+		if ev != nil {
+			ev.present = true
+			if t != nil {
+				ev.opening = t.openingName(s.salt)
+			}
+			s.keep, s.marks = &ev.words, &ev.marks
+		}
+		s.marks.reset()
+		s.marks.note(call, t, from, cx)
+	}
 
 	s.needSaid = hasToolCall(fresh)
 	if s.needSaid {
@@ -127,12 +130,17 @@ func extract(dst *Vector, s *scan, call *llm.Call, t *Turn) {
 		}
 		dst[gap] = float32(math.Log1p(t.gap.Seconds()))
 		dst[rate] = float32(math.Log1p(t.rate()))
+		count(rewritten, t.lacks)
 	} else {
 		dst[rate] = float32(math.Log1p(1))
 	}
 
 	count(secrets, s.secrets)
 	s.novel.write(dst)
+	if s.salt != 0 && cx.Baseline != nil {
+		facts = cx.Baseline.compare(dst, s.marks)
+	}
+	return facts
 }
 
 func log1pOf(n int) float32 { return float32(math.Log1p(float64(max(0, n)))) }
@@ -197,6 +205,9 @@ func (s *scan) message(m *llm.Message) (attachments int) {
 				s.effects++
 			}
 			s.arguments(p.Text)
+			if s.salt != 0 {
+				s.marks.called(p, &s.byUser, s.salt)
+			}
 		case llm.PartImage, llm.PartAudio, llm.PartFile:
 			attachments++
 		default:

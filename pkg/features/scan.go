@@ -135,8 +135,12 @@ type scan struct {
 
 	// Who takes the classes of words.
 	salt  uint64
-	keep  *Words // nil for nobody
+	keep  *words // nil for nobody
 	novel novelty
+
+	// What is compared with the baseline besides words.
+	marks *marks
+	spare marks // where nobody asked for evidence
 }
 
 var pool = sync.Pool{New: func() any { return new(scan) }}
@@ -150,7 +154,7 @@ func (s *scan) begin() {
 	s.capitals, s.exclaimed, s.invisible, s.tags, s.overrides, s.peak, s.prose = 0, 0, 0, 0, 0, 0, 0
 	s.calls, s.effects, s.argsBytes, s.argsWords, s.tainted = 0, 0, 0, 0, 0
 	s.needSaid = false
-	s.keep, s.novel = nil, novelty{}
+	s.keep, s.novel, s.marks = nil, novelty{}, &s.spare
 	clear(s.text[:])
 	clear(s.args[:])
 	if seen {

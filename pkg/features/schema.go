@@ -85,6 +85,21 @@ const (
 	voiceBurst
 	voicePeak
 
+	newModel
+	newTools
+	newSystem
+	newDestination
+	newCredential
+	rewritten
+
+	toolSurprise
+	pairSurprise
+	newDestinations
+
+	workloadRate
+	costRate
+	hourSurprise
+
 	// Size is the number of features.
 	Size
 )
@@ -149,4 +164,19 @@ var Schema = [Size]Feature{
 	toolPeak:    {"novelty.tool_peak", "share", none, "The largest share, in any 32 pairs, of pairs that this tool's results did not have before; a tool of which little is known is compared with all: a document where a tool returns records."},
 	voiceBurst:  {"novelty.voice_burst", "pairs", log1p, "The most pairs among any 16 that no tool result had before, but users or system prompts did: data that speaks like those who give orders, learned from the workload and not from a list."},
 	voicePeak:   {"novelty.voice_peak", "pairs", log1p, "The same among any 32 pairs of neighbouring words."},
+
+	newModel:       {"envelope.new_model", "", bit, "A model that no call of the workload asked for before: a hijacked agent or a stolen key asks for what it likes. 0 while nothing was learned, as the others of this group. Tested on constructed calls only: no data has it."},
+	newTools:       {"envelope.new_tools", "", bit, "A tool is offered whose definition is not known: tool poisoning, an agent that was given more than it had."},
+	newSystem:      {"envelope.new_system", "", bit, "A system prompt that is not known, words with digits in them set aside: another program, or one whose orders were changed."},
+	newDestination: {"envelope.new_destination", "", bit, "A host and port that the workload did not call before: another provider or region. Tested on constructed calls only."},
+	newCredential:  {"envelope.new_credential", "", bit, "A credential of the caller's own that it did not use before: a stolen key, or one for another account, to which data goes. Tested on constructed calls only."},
+	rewritten:      {"envelope.rewritten", "messages", log1p, "Messages of the conversation's previous call that this one lacks: history that was altered or taken back, and a conversation gone on with in two ways."},
+
+	toolSurprise:    {"tool.surprise", "bits", none, "Minus the binary logarithm of how often the workload calls the tool, the least usual of those called: a hijack uses what the task does not."},
+	pairSurprise:    {"tool.pair_surprise", "bits", none, "The same given the tool called before it: usual tools in an unusual order."},
+	newDestinations: {"tool.new_destinations", "destinations", log1p, "Hosts of URLs, domains of e-mail addresses and numbers like those of bank accounts in the arguments of new tool calls that no arguments in the workload had before and no user named: where a hijack sends things."},
+
+	workloadRate: {"time.workload_rate", "doublings", none, "How often the workload's calls per minute in this pod, over about a minute, have doubled over what they are in the busiest twentieth of its calls; 0 below that, as a quiet pod is no attack: floods over many conversations. Tested on constructed calls only, as recordings have no clock."},
+	costRate:     {"cost.rate", "doublings", none, "The same of the bytes per minute of the workload's calls and four for each token of output that they ask for: what a theft of service costs. Tested on constructed calls only."},
+	hourSurprise: {"time.hour_surprise", "bits", none, "Minus the binary logarithm of how often the workload calls at this hour of the week, UTC, the hours beside it and those of other days taken in; 0 until five days of the week are known. Tested on constructed calls only."},
 }

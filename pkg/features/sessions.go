@@ -51,6 +51,7 @@ type Sessions struct {
 	points  map[point][]*session // which conversations have this prefix; the latest last
 	held    int                  // points over all conversations
 	counter uint64               // makes ids unique
+	pace    pace
 }
 
 // point names a prefix of a conversation: a hash over the roles and digests of its messages.
@@ -100,9 +101,14 @@ type Turn struct {
 	// opening names the messages of the conversation's first call.
 	opening point
 
+	system uint64 // names the system prompt
+	pace   pace   // of the workload, this call included
+	cost   float64
+
 	// Zero for a call that opens a conversation.
 	modelChanged bool
 	toolsChanged bool
+	lacks        int           // messages of the conversation's previous call that this one does not have
 	gap          time.Duration // since the conversation's previous call
 	age          time.Duration // since its first call
 }
@@ -125,11 +131,12 @@ func (t *Turn) openingName(salt uint64) uint64 {
 // Begin finds the conversation that the call goes on with. It changes nothing but what is remembered of idle conversations: a call that is
 // not settled leaves no trace.
 func (s *Sessions) Begin(call *llm.Call, now time.Time) *Turn {
-	t := &Turn{at: now, chain: chainOf(call.Messages), model: call.Model, tools: toolsOf(call.Tools)}
+	t := &Turn{at: now, chain: chainOf(call.Messages), model: call.Model, tools: toolsOf(call.Tools), system: systemOf(call.Messages), cost: costOf(call)}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire(now)
+	t.pace = s.pace.with(t.cost, now)
 
 	with, known := s.find(t.chain)
 	if with == nil {
@@ -155,6 +162,7 @@ func (s *Sessions) Begin(call *llm.Call, now time.Time) *Turn {
 	t.session = policy.Session{ID: with.id, Calls: with.calls, MaxPercentile: with.worst, Tainted: with.tainted}
 	t.modelChanged = t.model != with.model
 	t.toolsChanged = t.tools != with.tools
+	t.lacks = max(0, len(with.chain)-known)
 	t.gap = max(0, now.Sub(with.last))
 	t.age = max(0, now.Sub(with.started))
 	return t
@@ -206,6 +214,7 @@ func (s *Sessions) Settle(t *Turn, percentile float64, released, taint bool, now
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire(now)
+	s.pace = s.pace.with(t.cost, t.at)
 
 	c := t.with
 	if c == nil {

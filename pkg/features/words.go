@@ -2,7 +2,6 @@ package features
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"math/bits"
@@ -15,33 +14,23 @@ const (
 	classMask = 1<<classBits - 1
 )
 
-// Bounds of Words.
+// Bounds of words.
 const (
 	maxWords = 4096 // classes
 	maxRuns  = 512
 	runWords = 64 // classes of one run at most
 
-	// MaxWordsBytes is the longest encoding of Words.
-	MaxWordsBytes = wordsHeader + maxRuns*4 + maxWords*classBits/8
-	wordsHeader   = 1 + 8
-	wordsVersion  = 1
+	maxWordsBytes = maxRuns*4 + maxWords*classBits/8
 )
 
-// ErrWords says that bytes are no encoding of Words.
-var ErrWords = errors.New("not a valid encoding of words")
-
-// Words is what a call's new text leaves behind for learning which words follow each other in a workload: the classes of the words of tool results and of what users and
-// system prompts say, in order, and a name for how the conversation began. It holds no text; what it gives away all the same is in docs/detector.md.
-// It is bounded: of a long text, evenly spaced stretches of 64 words are kept.
-//
-// Its memory is reused by each ExtractWith that it is given to. It is not safe for concurrent use.
-type Words struct {
-	opening uint64
-	runs    []run
-	ids     []uint16
-	stride  int // of the runs, one in stride is kept
-	count   int // runs so far, whether kept or not
-	open    run
+// words are the classes of the words of a call's tool results and of what users and system prompts say in it, in order. They are bounded: of a long
+// text, evenly spaced stretches of 64 words are kept.
+type words struct {
+	runs   []run
+	ids    []uint16
+	stride int // of the runs, one in stride is kept
+	count  int // runs so far, whether kept or not
+	open   run
 }
 
 // run is a stretch of words of one speaker.
@@ -75,15 +64,15 @@ func scramble(x uint64) uint64 {
 // classify returns the class of a word by its hash.
 func classify(h, salt uint64) uint16 { return uint16(scramble(h^salt) & classMask) }
 
-func (w *Words) reset() {
-	w.opening, w.runs, w.ids = 0, w.runs[:0], w.ids[:0]
+func (w *words) reset() {
+	w.runs, w.ids = w.runs[:0], w.ids[:0]
 	w.stride, w.count, w.open = 1, 0, run{}
 }
 
 // begin opens a run of a new text.
-func (w *Words) begin(tool bool, name uint16) { w.open = run{tool: tool, name: name} }
+func (w *words) begin(tool bool, name uint16) { w.open = run{tool: tool, name: name} }
 
-func (w *Words) add(id uint16) {
+func (w *words) add(id uint16) {
 	if w.count%w.stride == 0 {
 		w.ids = append(w.ids, id)
 	}
@@ -95,7 +84,7 @@ func (w *Words) add(id uint16) {
 }
 
 // end closes the open run.
-func (w *Words) end() {
+func (w *words) end() {
 	if w.open.n == 0 {
 		return
 	}
@@ -110,7 +99,7 @@ func (w *Words) end() {
 }
 
 // thin drops every other run.
-func (w *Words) thin() {
+func (w *words) thin() {
 	w.stride *= 2
 	ids, runs, at := 0, 0, 0
 	for i, r := range w.runs {
@@ -126,20 +115,9 @@ func (w *Words) thin() {
 	w.ids, w.runs = w.ids[:ids], w.runs[:runs]
 }
 
-// Encoded are the words as DecodeWords reads them; nil where there are none.
-//
-//	version (1 byte), opening (8 bytes)
-//	runs, each: length-1 and two flags (1 byte), a hash of the tool's name where it is of a tool (2 bytes), classes of 10 bits each, the last
-//	  byte filled with zeros
-//
-// Numbers are little-endian, and so are the bits within a byte.
-func (w *Words) Encoded() []byte {
-	if len(w.runs) == 0 {
-		return nil
-	}
-	b := make([]byte, 0, wordsHeader+len(w.runs)*4+len(w.ids)*classBits/8)
-	b = append(b, wordsVersion)
-	b = binary.LittleEndian.AppendUint64(b, w.opening)
+// append appends the runs, each: length-1 and two flags (1 byte), a hash of the tool's name where it is of a tool (2 bytes), classes of 10 bits each,
+// the last byte filled with zeros. Numbers are little-endian, and so are the bits within a byte.
+func (w *words) append(b []byte) []byte {
 	at := 0
 	for _, r := range w.runs {
 		head := r.n - 1
@@ -170,32 +148,24 @@ func (w *Words) Encoded() []byte {
 	return b
 }
 
-// DecodeWords reads what Encoded wrote. No bytes are no words. The error wraps ErrWords.
-func DecodeWords(b []byte) (*Words, error) {
-	w := &Words{stride: 1}
-	if len(b) == 0 {
-		return w, nil
-	}
-	if len(b) < wordsHeader || len(b) > MaxWordsBytes || b[0] != wordsVersion {
-		return nil, fmt.Errorf("%w: %d bytes", ErrWords, len(b))
-	}
-	w.opening = binary.LittleEndian.Uint64(b[1:])
-	for b = b[wordsHeader:]; len(b) > 0; {
+// decode reads what append wrote.
+func (w *words) decode(b []byte) error {
+	for len(b) > 0 {
 		r := run{n: b[0]&(runWords-1) + 1, tool: b[0]&(1<<6) != 0, continues: b[0]&(1<<7) != 0}
 		b = b[1:]
 		if r.tool {
 			if len(b) < 2 {
-				return nil, fmt.Errorf("%w: ends too early", ErrWords)
+				return fmt.Errorf("%w: ends too early", ErrEvidence)
 			}
 			r.name = binary.LittleEndian.Uint16(b)
 			b = b[2:]
 		}
 		if k := len(w.runs) - 1; r.continues && (k < 0 || w.runs[k].tool != r.tool || w.runs[k].name != r.name) {
-			return nil, fmt.Errorf("%w: a run that continues none", ErrWords)
+			return fmt.Errorf("%w: a run that continues none", ErrEvidence)
 		}
 		size := (int(r.n)*classBits + 7) / 8
 		if len(b) < size || len(w.runs) == maxRuns || len(w.ids)+int(r.n) > maxWords {
-			return nil, fmt.Errorf("%w: a run of %d words does not fit", ErrWords, r.n)
+			return fmt.Errorf("%w: a run of %d words does not fit", ErrEvidence, r.n)
 		}
 		var acc uint32
 		var have uint
@@ -208,26 +178,16 @@ func DecodeWords(b []byte) (*Words, error) {
 			}
 		}
 		if acc != 0 {
-			return nil, fmt.Errorf("%w: bits after the end of a run", ErrWords)
+			return fmt.Errorf("%w: bits after the end of a run", ErrEvidence)
 		}
 		b = b[size:]
 		w.runs = append(w.runs, r)
 	}
-	if len(w.runs) == 0 {
-		return nil, fmt.Errorf("%w: no runs", ErrWords)
-	}
-	return w, nil
+	return nil
 }
 
-// Opening names how the conversation began: equal for conversations that opened with the same messages, as repetitions of one task do; 0 where it is
-// not known.
-func (w *Words) Opening() uint64 { return w.opening }
-
-// Len is how many words are held.
-func (w *Words) Len() int { return len(w.ids) }
-
-// Pairs calls yield for each pair of neighbouring words that is held, a number under 1<<20 that tells pairs apart.
-func (w *Words) Pairs(yield func(pair uint32)) {
+// pairs calls yield for each pair of neighbouring words that is held, a number under 1<<20 that tells pairs apart.
+func (w *words) pairs(yield func(pair uint32)) {
 	at := 0
 	for _, r := range w.runs {
 		for i := at; i < at+int(r.n); i++ {
@@ -239,7 +199,7 @@ func (w *Words) Pairs(yield func(pair uint32)) {
 	}
 }
 
-// Sizes of a Sketch's sets, in bits.
+// Sizes of a sketch's sets, in bits.
 const (
 	pairSlots = 1 << (2 * classBits) // one for each pair of classes
 	toolSlots = 1 << 19
@@ -250,21 +210,18 @@ const (
 	fewPairs = 200
 )
 
-// Sketch knows which words followed each other in a workload's calls: in the results of all tools, in those of each, and in what users and
+// sketch knows which words followed each other in a workload's calls: in the results of all tools, in those of each, and in what users and
 // system prompts said. It is a set of bits, 328 KiB, however much it has learned, and full of holes only as long as there is little to learn: of a
 // million pairs of classes, a workload of 50,000 different pairs has one in twenty, which is how often a new pair passes for a known one.
 //
-// Learn is not safe for concurrent use; a Sketch that is no longer taught is.
-type Sketch struct {
+// learn is not safe for concurrent use; a sketch that is no longer taught is.
+type sketch struct {
 	results [pairSlots / 64]uint64
 	said    [pairSlots / 64]uint64
 	byTool  [toolSlots / 64]uint64
 	tools   [toolNames / 64]uint64 // tools of which enough is known
 	pairs   map[uint16]int         // how many pairs of each tool were learned; nil once it was decoded
 }
-
-// NewSketch returns a sketch that knows nothing.
-func NewSketch() *Sketch { return &Sketch{pairs: map[uint16]int{}} }
 
 func set(bits []uint64, i uint32)      { bits[i>>6] |= 1 << (i & 63) }
 func has(bits []uint64, i uint32) bool { return bits[i>>6]>>(i&63)&1 != 0 }
@@ -275,8 +232,8 @@ func toolPair(name uint16, pair uint32) uint32 {
 	return uint32(scramble(uint64(name)<<32|uint64(pair))) % toolSlots
 }
 
-// Learn adds the words of one call.
-func (s *Sketch) Learn(w *Words) {
+// learn adds the words of one call.
+func (s *sketch) learn(w *words) {
 	if s.pairs == nil {
 		s.pairs = map[uint16]int{}
 	}
@@ -304,26 +261,23 @@ func (s *Sketch) Learn(w *Words) {
 // sketchBytes is the length of an encoded sketch.
 const sketchBytes = (2*pairSlots + toolSlots + toolNames) / 8
 
-func (s *Sketch) sets() [4][]uint64 {
+func (s *sketch) sets() [4][]uint64 {
 	return [4][]uint64{s.results[:], s.said[:], s.byTool[:], s.tools[:]}
 }
 
-// AppendBinary appends the sketch to b: its sets of bits, little-endian.
-func (s *Sketch) AppendBinary(b []byte) ([]byte, error) {
+// append appends the sketch to b: its sets of bits, little-endian.
+func (s *sketch) append(b []byte) []byte {
 	for _, words := range s.sets() {
 		for _, x := range words {
 			b = binary.LittleEndian.AppendUint64(b, x)
 		}
 	}
-	return b, nil
+	return b
 }
 
-// UnmarshalBinary reads what AppendBinary wrote. A sketch that was read is for comparing, not for learning on: how much is known of a tool begins at
+// decode reads what append wrote, sketchBytes of it. A sketch that was read is for comparing, not for learning on: how much is known of a tool begins at
 // nothing.
-func (s *Sketch) UnmarshalBinary(b []byte) error {
-	if len(b) != sketchBytes {
-		return fmt.Errorf("decode sketch: %d bytes, not %d", len(b), sketchBytes)
-	}
+func (s *sketch) decode(b []byte) {
 	s.pairs = nil
 	for _, words := range s.sets() {
 		for i := range words {
@@ -331,12 +285,11 @@ func (s *Sketch) UnmarshalBinary(b []byte) error {
 			b = b[8:]
 		}
 	}
-	return nil
 }
 
 // novelty counts what of a call's tool results is new to a sketch. Its zero value has counted nothing.
 type novelty struct {
-	sketch *Sketch
+	sketch *sketch
 
 	last   uint16
 	pairs  int    // of the text so far
@@ -396,9 +349,9 @@ func (n *novelty) write(dst *Vector) {
 	dst[voicePeak] = log1pOf(n.voice32)
 }
 
-// Novelty writes the novelty features of a call's words to its vector, as ExtractWith does for a call at hand. Of a long text, it sees what Words
+// novelty writes the novelty features of a call's words to its vector, as Extract does for a call at hand. Of a long text, it sees what words
 // has of it.
-func (s *Sketch) Novelty(dst *Vector, w *Words) {
+func (s *sketch) novelty(dst *Vector, w *words) {
 	n := novelty{sketch: s}
 	at := 0
 	for _, r := range w.runs {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"sallyport.dev/sallyport/pkg/canary"
 	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/features"
 	"sallyport.dev/sallyport/pkg/llm"
@@ -35,15 +36,12 @@ type Gate struct {
 	Sessions *features.Sessions
 	// Limits bound decoding.
 	Limits llm.Limits
-	// Secret goes into the salt by which the words of calls are told apart in records, see features.Salt. It must be the same for all pods of a
-	// workload, and for as long as what was learned of it is to be of use. Empty is accepted.
-	Secret []byte
 	// Elapsed measures the stages: it returns a monotonic reading. Nil leaves the timings of the record zero.
 	Elapsed func() time.Duration
 }
 
-// wordsPool holds *features.Words, each of which belongs to one call's judgement between Get and Put.
-var wordsPool = sync.Pool{New: func() any { return new(features.Words) }}
+// evidencePool holds *features.Evidence, each of which belongs to one call's judgement between Get and Put.
+var evidencePool = sync.Pool{New: func() any { return new(features.Evidence) }}
 
 // Request is a call as the proxy read it, or a tunnel that somebody asks for.
 type Request struct {
@@ -72,6 +70,11 @@ type Request struct {
 	Session *Session
 	// MaxBytes is how large the body may be, its content coding taken off, in place of the gate's own limit; 0 leaves that.
 	MaxBytes int64
+	// Salt is the workload's, by which what is learned of its calls is told apart; see features.Context. It must be the same for all pods of a
+	// workload, and for as long as what was learned of it is to be of use. With 0, nothing is learned and nothing is novel.
+	Salt uint64
+	// Canaries are strings that must not be in a call; nil where there are none.
+	Canaries *canary.Set
 	// Findings are what the reader of the request already objected to, such as a body over the limit.
 	Findings        []llm.Finding
 	TraceID, SpanID string
@@ -140,10 +143,12 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 			in.Session = turn.Session()
 			model := g.Model()
 			var vector features.Vector
-			words := wordsPool.Get().(*features.Words) //nolint:forcetypeassert // the pool holds nothing else
-			features.ExtractWith(&vector, words, call, turn, r.Time, model.Sketch(), features.Salt(g.Secret, r.Workload.Namespace, r.Workload.Kind, r.Workload.Name))
-			rec.Schema, rec.Features, rec.Words = features.SchemaID, slices.Clone(vector[:]), words.Encoded()
-			wordsPool.Put(words)
+			evidence := evidencePool.Get().(*features.Evidence) //nolint:forcetypeassert // the pool holds nothing else
+			features.Extract(&vector, evidence, call, turn, &features.Context{
+				Salt: r.Salt, Baseline: model.Baseline(), Destination: authority(&r.Destination), Credential: credentialOf(r), Now: r.Time,
+			})
+			rec.Schema, rec.Features, rec.Evidence = features.SchemaID, slices.Clone(vector[:]), evidence.Encoded()
+			evidencePool.Put(evidence)
 			rec.FeaturesMicros = watch.lap()
 
 			in.Anomaly = model.Judge(&vector)

@@ -136,10 +136,10 @@ func (e *encoder) record(r *Record) {
 		e.key("features")
 		list(e, r.Features, func(f float32) { e.float(float64(f), 32) })
 	}
-	if len(r.Words) > 0 {
-		e.key("words")
+	if len(r.Evidence) > 0 {
+		e.key("evidence")
 		e.b = append(e.b, '"')
-		e.b = base64.StdEncoding.AppendEncode(e.b, r.Words)
+		e.b = base64.StdEncoding.AppendEncode(e.b, r.Evidence)
 		e.b = append(e.b, '"')
 	}
 	e.optional("policy_digest", r.PolicyDigest)

@@ -51,9 +51,9 @@ type Record struct {
 	// Schema is the feature schema's id and Features the vector; both empty where there is none.
 	Schema   string    `json:"schema,omitempty"`
 	Features []float32 `json:"features,omitempty"`
-	// Words are the classes of the new text's words, as features.Words encodes them: what novelty is learned from. They are no text, but they tell of one;
-	// see docs/detector.md.
-	Words []byte `json:"words,omitempty"`
+	// Evidence is what the call leaves behind for learning, as features.Evidence encodes it. It is no text, but it tells of one, so that it is not in the log
+	// line; see docs/detector.md.
+	Evidence []byte `json:"evidence,omitempty"`
 
 	PolicyDigest   string `json:"policy_digest,omitempty"`
 	PolicyRevision string `json:"policy_revision,omitempty"`

@@ -44,7 +44,7 @@ func Rows(seed uint64, calls int) []detector.Row {
 	sessions := features.NewSessions(0, 0)
 	at := Epoch
 	var rows []detector.Row
-	var words features.Words
+	var evidence features.Evidence
 	for len(rows) < calls {
 		c := g.Benign()
 		at = at.Add(time.Minute)
@@ -52,8 +52,8 @@ func Rows(seed uint64, calls int) []detector.Row {
 			at = at.Add(c.Gaps[i])
 			turn := sessions.Begin(call, at)
 			row := detector.Row{Session: turn.Session().ID}
-			features.ExtractWith(&row.Vector, &words, call, turn, at, nil, Salt)
-			row.Words = words.Encoded()
+			features.Extract(&row.Vector, &evidence, call, turn, &features.Context{Salt: Salt, Now: at})
+			row.Evidence = evidence.Encoded()
 			sessions.Settle(turn, 0, true, false, at)
 			rows = append(rows, row)
 		}

@@ -222,7 +222,7 @@ func explained(t *testing.T) (model string, r *telemetry.Record) {
 		at := detectortest.Epoch.Add(time.Duration(i) * time.Second)
 		turn := sessions.Begin(call, at)
 		row.Session = turn.Session().ID
-		features.Extract(&row.Vector, call, turn, at)
+		features.Extract(&row.Vector, nil, call, turn, &features.Context{Now: at})
 		sessions.Settle(turn, 0, true, false, at)
 	}
 	r = released(7, row)

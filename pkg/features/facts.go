@@ -1,0 +1,294 @@
+package features
+
+import (
+	"bytes"
+	"time"
+
+	"sallyport.dev/sallyport/pkg/llm"
+)
+
+// Context is what a call is seen in.
+type Context struct {
+	// Salt is the workload's, the same for all of its calls; see the function Salt. With 0, no evidence is written and nothing compared with a baseline.
+	Salt uint64
+	// Baseline is what is usual in the workload; nil while nothing was learned.
+	Baseline *Baseline
+	// Destination is where the call goes: host:port.
+	Destination string
+	// Credential is the caller's own, or whatever of it stays the same from call to call; empty where there is none. Only a salted hash of it is made.
+	Credential []byte
+	// Now is when the call arrived; zero where that is not known.
+	Now time.Time
+}
+
+// Facts are what a call has that no other call of its workload had before, as policy sees it.
+type Facts struct {
+	// Ready says that there is a baseline to compare with. Without, nothing is new.
+	Ready bool
+	// NewTools says that a tool is offered whose definition is not known: a new one, or another form of an old one.
+	NewModel, NewTools, NewSystem, NewDestination, NewCredential bool
+}
+
+// mark is the mark of something by its hash: never 0.
+func mark(kind int, h, salt uint64) uint32 {
+	return max(1, uint32(scramble(scramble(h+uint64(kind)+1)^salt)))
+}
+
+func hashOf[T []byte | string](b T) uint64 {
+	h := uint64(hashBasis)
+	for i := range len(b) {
+		h = (h ^ uint64(b[i])) * hashPrime
+	}
+	return h
+}
+
+// note writes the marks of a call but for those that are found while its messages are read. from is where the new messages begin.
+func (m *marks) note(call *llm.Call, t *Turn, from int, cx *Context) {
+	if !cx.Now.IsZero() {
+		now := cx.Now.UTC()
+		m.hour = uint8((int(now.Weekday())+6)%7*24 + now.Hour())
+	}
+	m.model = mark(kindModel, hashOf(call.Model), cx.Salt)
+	if t != nil {
+		m.system = mark(kindSystem, t.system, cx.Salt)
+	} else {
+		m.system = mark(kindSystem, systemOf(call.Messages), cx.Salt)
+	}
+	if cx.Destination != "" {
+		m.destination = mark(kindDestination, hashOf(cx.Destination), cx.Salt)
+	}
+	if len(cx.Credential) > 0 {
+		m.credential = mark(kindCredential, hashOf(cx.Credential), cx.Salt)
+	}
+	for i := range call.Tools {
+		h := hashOf(call.Tools[i].Digest[:])
+		if i+1 == maxToolMarks { // all that are left share one mark
+			for _, tool := range call.Tools[i+1:] {
+				h = (h ^ hashOf(tool.Digest[:])) * hashPrime
+			}
+		}
+		m.tools = append(m.tools, mark(kindTool, h, cx.Salt))
+		if len(m.tools) == maxToolMarks {
+			break
+		}
+	}
+	p := pace{calls: 1}
+	if t != nil {
+		p = t.pace
+	} else {
+		p.cost = costOf(call)
+	}
+	m.calling, m.costing = step(p.calls), step(p.cost)
+	m.previous = lastTool(call.Messages[:from])
+}
+
+// calledTool is the hash by which evidence has a tool that was called: never 0.
+func calledTool(name string) uint16 { return max(1, toolName(name)) }
+
+// lastTool is the last tool called in messages; startOfTools where there is none.
+func lastTool(messages []llm.Message) uint16 {
+	for i := len(messages) - 1; i >= 0; i-- {
+		parts := messages[i].Parts
+		for j := len(parts) - 1; j >= 0; j-- {
+			if parts[j].Kind == llm.PartToolCall {
+				return calledTool(parts[j].ToolName)
+			}
+		}
+	}
+	return startOfTools
+}
+
+// maxSystem is how many bytes of a system prompt are read; of what is longer, any change makes another.
+const maxSystem = 256 << 10
+
+// systemOf names the system prompt: the messages before the first of another role. Words with digits in them count by their length only, as prompts have dates and
+// identifiers in them.
+func systemOf(messages []llm.Message) uint64 {
+	h := uint64(hashBasis)
+	budget := maxSystem
+	for i := range messages {
+		if messages[i].Role != llm.RoleSystem {
+			break
+		}
+		for j := range messages[i].Parts {
+			text := messages[i].Parts[j].Text
+			if len(text) > budget {
+				return (h ^ hashOf(messages[i].Digest[:])) * hashPrime
+			}
+			budget -= len(text)
+			h = systemText(h, text)
+		}
+	}
+	return h
+}
+
+func systemText(h uint64, b []byte) uint64 {
+	for i := 0; i < len(b); {
+		begin, w, digits := i, uint64(hashBasis), false
+		for ; i < len(b); i++ {
+			c := b[i]
+			k := classOf[c]
+			if k != word && k != high {
+				break
+			}
+			digits = digits || c >= '0' && c <= '9'
+			w = (w ^ uint64(c)) * hashPrime
+		}
+		if i == begin {
+			if k := classOf[b[i]]; k != space && k != newline {
+				h = (h ^ uint64(b[i])) * hashPrime
+			}
+			i++
+			continue
+		}
+		if digits {
+			w = numeral + uint64(min(i-begin, 16))
+		}
+		h = (h ^ w) * hashPrime
+	}
+	return h
+}
+
+// called notes a tool call of the new messages.
+func (m *marks) called(p *llm.Part, said *wordSet, salt uint64) {
+	if len(m.calls) < maxCalledTools {
+		m.calls = append(m.calls, calledTool(p.ToolName))
+	}
+	m.destinationsIn(p.Text[:min(len(p.Text), maxArguments)], said, salt)
+}
+
+// maxArguments is how many bytes of one tool call's arguments are looked through for destinations.
+const maxArguments = 256 << 10
+
+// destinationsIn marks the destinations that a tool call's arguments, JSON as sent, name: hosts of URLs, domains of e-mail addresses, and what looks like the number of a bank account.
+// said has the words of users.
+func (m *marks) destinationsIn(b []byte, said *wordSet, salt uint64) {
+	for i := 0; i < len(b) && len(m.destinations) < maxDestinations; {
+		switch c := b[i]; {
+		case c == ':' && slashes(b[i+1:]) > 0:
+			i += 1 + slashes(b[i+1:])
+			host, n := hostOf(b[i:])
+			m.addDestination(host, said, salt)
+			i += n
+		case c == '@':
+			i++
+			if host, n := hostOf(b[i:]); n > 0 && bytes.IndexByte(host, '.') > 0 {
+				m.addDestination(host, said, salt)
+				i += n
+			}
+		case classOf[c] == word && (i == 0 || classOf[b[i-1]] != word && b[i-1] != '\\'):
+			if n := account(b[i:]); n > 0 {
+				m.addDestination(b[i:i+n], said, salt)
+				i += n
+				continue
+			}
+			if len(b)-i > 4 && b[i]|0x20 == 'w' && b[i+1]|0x20 == 'w' && b[i+2]|0x20 == 'w' && b[i+3] == '.' {
+				host, n := hostOf(b[i:])
+				m.addDestination(host, said, salt)
+				i += n
+				continue
+			}
+			for i < len(b) && classOf[b[i]] == word {
+				i++
+			}
+		default:
+			i++
+		}
+	}
+}
+
+// slashes is the length of the two slashes that b begins with, which JSON may escape; 0 where it does not.
+func slashes(b []byte) int {
+	switch {
+	case hasPrefix(b, "//"):
+		return 2
+	case hasPrefix(b, `\/\/`):
+		return 4
+	}
+	return 0
+}
+
+// hostOf returns the host of an authority that b begins with, without user and port, and the authority's length.
+func hostOf(b []byte) (host []byte, n int) {
+	for n < len(b) && n < 512 {
+		if c := b[n]; classOf[c] != word && classOf[c] != high && c != '.' && c != '-' && c != '_' && c != ':' && c != '@' && c != '%' {
+			break
+		}
+		n++
+	}
+	host = b[:n]
+	if i := bytes.LastIndexByte(host, '@'); i >= 0 {
+		host = host[i+1:]
+	}
+	if i := bytes.IndexByte(host, ':'); i >= 0 {
+		host = host[:i]
+	}
+	return bytes.Trim(host, ".-_%"), n
+}
+
+// account returns the length of what looks like an IBAN that b begins with, in one piece or in groups of four; 0 where there is none. Its check digits are not
+// looked at: money also goes where a number only looks right.
+func account(b []byte) int {
+	if len(b) < 15 || classOf[b[0]] != word || b[0] <= '9' || classOf[b[1]] != word || b[1] <= '9' || !isDigit(b[2]) || !isDigit(b[3]) {
+		return 0
+	}
+	n, signs, digits, group := 0, 0, 0, 0
+	for n < len(b) && signs <= 34 {
+		switch c := b[n]; {
+		case classOf[c] == word:
+			signs++
+			group++
+			if isDigit(c) {
+				digits++
+			}
+			n++
+			continue
+		case c == ' ' && group == 4 && n+1 < len(b) && classOf[b[n+1]] == word:
+			group = 0
+			n++
+			continue
+		}
+		break
+	}
+	if signs < 15 || signs > 34 || digits < 8 {
+		return 0
+	}
+	return n
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+// addDestination adds a destination, in small letters and without spaces, once.
+func (m *marks) addDestination(name []byte, said *wordSet, salt uint64) {
+	if len(name) == 0 || len(m.destinations) >= maxDestinations {
+		return
+	}
+	h, w := uint64(hashBasis), uint64(hashBasis)
+	length, known := 0, true
+	for _, c := range name {
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != ' ' {
+			h = (h ^ uint64(c)) * hashPrime
+		}
+		if k := classOf[c]; k == word || k == high {
+			w = (w ^ uint64(c)) * hashPrime
+			length++
+			continue
+		}
+		known = known && (length == 0 || said.has(w))
+		w, length = hashBasis, 0
+	}
+	known = known && (length == 0 || said.has(w))
+	x := mark(kindArgument, h, salt) | destinationSaid
+	for _, y := range m.destinations {
+		if y|destinationSaid == x {
+			return
+		}
+	}
+	if !known {
+		x &^= destinationSaid
+	}
+	m.destinations = append(m.destinations, x)
+}
