@@ -1,0 +1,296 @@
+package evaluation
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"sallyport.dev/sallyport/pkg/detector"
+	"sallyport.dev/sallyport/pkg/features"
+	"sallyport.dev/sallyport/pkg/telemetry"
+)
+
+// Accepted says which files are read, in the words of an error or a help text.
+const Accepted = `decision records (JSON lines, as sidecars log them and "sallyport exec" keeps them), recorded sessions (JSON lines with messages and requests), either of them gzipped, and Parquet files of "sallyport features"`
+
+// ErrSchema is wrapped by the error about features of another schema than this program's.
+var ErrSchema = detector.ErrSchema
+
+// Kind is what a file holds.
+type Kind string
+
+// The kinds.
+const (
+	Records  Kind = "records"
+	Sessions Kind = "sessions"
+	Parquet  Kind = "parquet"
+)
+
+// Files are recordings to read, as often as needed and in order. They are not read into memory.
+type Files struct {
+	files []source
+	spool string // what standard input was copied to
+}
+
+type source struct {
+	name string // as it was given
+	path string // where it is
+	kind Kind
+}
+
+// Open finds out what each of the named files holds, "-" being stdin, which is copied to a temporary file. Close removes it.
+func Open(stdin io.Reader, names ...string) (*Files, error) {
+	f := &Files{}
+	for _, name := range names {
+		s := source{name: name, path: name}
+		if name == "-" {
+			if f.spool != "" {
+				continue // it has been read
+			}
+			path, err := spool(stdin)
+			if err != nil {
+				return nil, errors.Join(err, f.Close())
+			}
+			f.spool = path
+			s = source{name: "standard input", path: path}
+		}
+		kind, err := kindOf(s)
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		s.kind = kind
+		f.files = append(f.files, s)
+	}
+	return f, nil
+}
+
+// Close removes what Open wrote.
+func (f *Files) Close() error {
+	if f.spool == "" {
+		return nil
+	}
+	spool := f.spool
+	f.spool = ""
+	return os.Remove(spool)
+}
+
+// Kinds returns what the files hold, in their order.
+func (f *Files) Kinds() []Kind {
+	var out []Kind
+	for _, s := range f.files {
+		out = append(out, s.kind)
+	}
+	return out
+}
+
+func spool(stdin io.Reader) (path string, err error) {
+	if stdin == nil {
+		return "", errors.New("there is no standard input")
+	}
+	t, err := os.CreateTemp("", "sallyport-input-*")
+	if err != nil {
+		return "", fmt.Errorf("copy standard input: %w", err)
+	}
+	_, err = io.Copy(t, stdin)
+	if err = errors.Join(err, t.Close()); err != nil {
+		return "", fmt.Errorf("copy standard input: %w", errors.Join(err, os.Remove(t.Name())))
+	}
+	return t.Name(), nil
+}
+
+// Each calls want for every call, with what is known of it but its features, and each with those that are wanted, features and all. A nil want wants all.
+// A *Sample is the callee's to keep. It ends with the first error, each's being given its place.
+func (f *Files) Each(ctx context.Context, want func(*Sample) bool, each func(*Sample) error) error {
+	if want == nil {
+		want = func(*Sample) bool { return true }
+	}
+	for _, s := range f.files {
+		var err error
+		switch s.kind {
+		case Parquet:
+			err = s.parquet(ctx, want, each)
+		default:
+			err = s.lines(ctx, want, each)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kindOf looks at the beginning of a file.
+func kindOf(s source) (Kind, error) {
+	f, err := os.Open(s.path)
+	if err != nil {
+		return "", err // names the file
+	}
+	defer func() { _ = f.Close() }()
+	magic := make([]byte, 4)
+	n, err := io.ReadFull(f, magic)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return "", fmt.Errorf("read %s: %w", s.name, err)
+	}
+	if n == 4 && string(magic) == "PAR1" {
+		return Parquet, nil
+	}
+	kind := Records
+	err = s.scan(func(_ int, line []byte) error {
+		var l struct {
+			Messages, Requests json.RawMessage
+		}
+		if json.Unmarshal(line, &l) == nil && l.Messages != nil && l.Requests != nil {
+			kind = Sessions
+		}
+		return errFound
+	})
+	if err != nil && !errors.Is(err, errFound) {
+		return "", err
+	}
+	return kind, nil
+}
+
+// errFound ends a scan.
+var errFound = errors.New("found")
+
+// maxSession bounds the line of a recorded session, which holds its whole text.
+const maxSession = 64 << 20
+
+// scan calls each with every line that is not empty, and its number. Errors of each are returned as they are.
+func (s source) scan(each func(number int, line []byte) error) error {
+	f, err := os.Open(s.path)
+	if err != nil {
+		return err // names the file
+	}
+	defer func() { _ = f.Close() }()
+	in := io.Reader(bufio.NewReaderSize(f, 1<<16))
+	if magic, _ := in.(*bufio.Reader).Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) { //nolint:forcetypeassert // it was made a line ago
+		z, err := gzip.NewReader(in)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", s.name, err)
+		}
+		in = z
+	}
+	limit := telemetry.MaxLine
+	if s.kind != Records {
+		limit = maxSession
+	}
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, limit)
+	number := 0
+	for lines.Scan() {
+		number++
+		line := bytes.TrimSpace(lines.Bytes())
+		if len(line) == 0 {
+			continue
+		}
+		if err := each(number, line); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return fmt.Errorf("%s:%d: line of more than %d bytes", s.name, number+1, limit)
+	} else if err != nil {
+		return fmt.Errorf("%s:%d: %w", s.name, number+1, err)
+	}
+	return nil
+}
+
+func (s source) lines(ctx context.Context, want func(*Sample) bool, each func(*Sample) error) error {
+	read := s.record
+	if s.kind == Sessions {
+		read = s.sessions()
+	}
+	return s.scan(func(number int, line []byte) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		at := fmt.Sprintf("%s:%d", s.name, number)
+		if err := read(at, line, want, each); err != nil {
+			return fmt.Errorf("%s: %w", at, err)
+		}
+		return nil
+	})
+}
+
+// annotation is what "sallyport features" adds to a decision record: what is known of the call beside it.
+type annotation struct {
+	Agent  string `json:"agent,omitempty"`
+	Task   string `json:"task,omitempty"`
+	Attack string `json:"attack,omitempty"`
+	Stage  Stage  `json:"stage,omitempty"`
+	Label  Label  `json:"label,omitempty"`
+}
+
+// record reads a line of decision records.
+func (s source) record(at string, line []byte, want func(*Sample) bool, each func(*Sample) error) error {
+	r, b, err := telemetry.ParseLine(line)
+	if err != nil {
+		var session struct{ Requests json.RawMessage }
+		if json.Unmarshal(line, &session) == nil && session.Requests != nil {
+			return errors.New("a recorded session in a file that began with decision records; put them in files of their own")
+		}
+		return fmt.Errorf("%w; accepted are %s", err, Accepted)
+	}
+	if r == nil {
+		return nil
+	}
+	var a struct {
+		Sample annotation `json:"sample"`
+	}
+	if err := json.Unmarshal(b, &a); err != nil {
+		return fmt.Errorf("what is said of the sample: %w", err)
+	}
+	sample := &Sample{
+		At: at, ID: r.ID, Time: r.Time, Workload: workloadOf(r),
+		Session: r.Session.ID, Agent: a.Sample.Agent, Task: a.Sample.Task, Model: r.Call.Model, Attack: a.Sample.Attack, Stage: a.Sample.Stage, Label: a.Sample.Label,
+	}
+	if err := sample.check(); err != nil {
+		return err
+	}
+	row, admission, err := detector.FromRecord(r)
+	switch {
+	case errors.Is(err, detector.ErrNoFeatures):
+	case err != nil:
+		return err
+	default:
+		sample.Schema, sample.Vector, sample.Evidence = features.SchemaID, row.Vector, row.Evidence
+	}
+	sample.Exceeds, sample.Tainted, sample.Outcome = admission.Exceeds, admission.Tainted, r.Outcome
+	if r.Outcome == telemetry.OutcomeReleased && !admission.Released && sample.HasFeatures() {
+		sample.Outcome = telemetry.OutcomeRelaxed
+	}
+	if !want(sample) {
+		return nil
+	}
+	return each(sample)
+}
+
+// workloadOf is namespace/kind/name; "" where none is given.
+func workloadOf(r *telemetry.Record) string {
+	if r.Workload.Namespace == "" && r.Workload.Kind == "" && r.Workload.Name == "" {
+		return ""
+	}
+	return r.Workload.Namespace + "/" + r.Workload.Kind + "/" + r.Workload.Name
+}
+
+// check refuses labels and stages that are not known: a word that is misspelt would make an attack benign.
+func (s *Sample) check() error {
+	switch s.Label {
+	case Unlabelled, Benign, Attack, AttackerTask:
+	default:
+		return fmt.Errorf("label %.64q; accepted are %q, %q and %q", s.Label, Benign, Attack, AttackerTask)
+	}
+	switch s.Stage {
+	case NoStage, Clean, FirstExposed, Exposed, Hijacked:
+	default:
+		return fmt.Errorf("stage %.64q; accepted are %q, %q, %q and %q", s.Stage, Clean, FirstExposed, Exposed, Hijacked)
+	}
+	return nil
+}
