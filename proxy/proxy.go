@@ -547,7 +547,10 @@ func (d *destination) defaultPort() uint16 {
 
 // request begins a request to the gate.
 func (p *Proxy) request(v *view, start time.Time) *gate.Request {
-	return &gate.Request{ID: newID(), Time: start, Mode: v.mode, KillSwitch: v.killSwitch, Workload: v.workload, MaxBytes: v.maxBytes}
+	return &gate.Request{
+		ID: newID(), Time: start, Mode: v.mode, KillSwitch: v.killSwitch, Workload: v.workload, MaxBytes: v.maxBytes,
+		Salt: v.salt, Canaries: v.canaries, RefuseCold: v.refuseCold,
+	}
 }
 
 // newID makes a decision id: it sorts by time.

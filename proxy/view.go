@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"sallyport.dev/sallyport/pkg/canary"
 	"sallyport.dev/sallyport/pkg/gate"
 	"sallyport.dev/sallyport/pkg/policy"
 )
@@ -42,6 +43,12 @@ type Snapshot struct {
 	Providers []Provider
 	// Credentials are the providers' API keys by the name that Provider.Credential has.
 	Credentials map[string][]byte
+	// Salt is the workload's feature salt; see gate.Request.
+	Salt uint64
+	// Canaries are strings that no call may hold; nil where there are none.
+	Canaries *canary.Set
+	// RefuseCold refuses the calls that the detector would judge, while there is none.
+	RefuseCold bool
 }
 
 // Passthrough is a destination by name or by address; exactly one of the two is set.
@@ -119,6 +126,9 @@ type view struct {
 	passthrough []passthrough
 	upstreams   map[[sha256.Size]byte]*upstream
 	credentials map[[sha256.Size]byte]*credential
+	salt        uint64
+	canaries    *canary.Set
+	refuseCold  bool
 }
 
 type passthrough struct {
@@ -148,6 +158,7 @@ func (p *Proxy) compile(s *Snapshot, before *view) (*view, error) {
 		workload: s.Workload, mode: modeEnforce, killSwitch: s.KillSwitch, maxBytes: cmp.Or(s.MaxRequestBytes, DefaultMaxRequestBytes),
 		providers: map[endpoint]*provider{}, byProvider: map[string]*provider{},
 		upstreams: map[[sha256.Size]byte]*upstream{}, credentials: map[[sha256.Size]byte]*credential{},
+		salt: s.Salt, canaries: s.Canaries, refuseCold: s.RefuseCold,
 	}
 	if s.Mode == gate.ModeObserve {
 		v.mode = gate.ModeObserve

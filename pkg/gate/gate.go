@@ -75,6 +75,8 @@ type Request struct {
 	Salt uint64
 	// Canaries are strings that must not be in a call; nil where there are none.
 	Canaries *canary.Set
+	// RefuseCold refuses a call that the detector would judge, while there is none.
+	RefuseCold bool
 	// Findings are what the reader of the request already objected to, such as a body over the limit.
 	Findings        []llm.Finding
 	TraceID, SpanID string
@@ -161,6 +163,9 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 
 	decision := g.Policy.Decide(ctx, in)
 	in.Scan = nil
+	if r.RefuseCold && turn != nil && !in.Anomaly.Ready && decision.Action == policy.ActionAllow {
+		decision = cold(decision)
+	}
 	if decision.Action == policy.ActionAllow && len(decision.Obligations.Redact) > 0 {
 		decision = v.redact(decision, body, r)
 	}

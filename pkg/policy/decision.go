@@ -115,4 +115,6 @@ const (
 	FaultTimeout   Fault = "policy_timeout"
 	FaultMalformed Fault = "policy_malformed"
 	FaultInput     Fault = "policy_input"
+	// FaultCold is the gate's: the detector has no model yet, and the configuration wants one.
+	FaultCold Fault = "detector_cold"
 )

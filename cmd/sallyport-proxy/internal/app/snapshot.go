@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"sallyport.dev/sallyport/pkg/canary"
 	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/features"
 	"sallyport.dev/sallyport/pkg/policy"
@@ -70,6 +71,17 @@ func convert(snap *xds.Snapshot) (proxy.Snapshot, error) {
 			Namespace: c.GetNamespace(), Kind: c.GetKind(), Name: c.GetName(), Pod: c.GetPod(), ServiceAccount: c.GetServiceAccount(),
 		},
 		Mode: c.GetMode(), KillSwitch: c.GetKillSwitch(), MaxRequestBytes: c.GetMaxRequestBytes(), Credentials: snap.Secrets,
+		Salt: c.GetFeatureSalt(), RefuseCold: c.GetRefuseCold(),
+	}
+	if len(c.GetCanaries()) > 0 {
+		tokens := make([]canary.Token, len(c.GetCanaries()))
+		for i, t := range c.GetCanaries() {
+			tokens[i] = canary.Token{Name: t.GetName(), Value: string(t.GetValue())}
+		}
+		var err error
+		if out.Canaries, err = canary.New(tokens); err != nil {
+			return out, fmt.Errorf("canaries: %w", err)
+		}
 	}
 	t, l := c.GetTimeouts(), c.GetLimits()
 	out.Timeouts = proxy.CallTimeouts{
