@@ -132,6 +132,7 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 	v := &Verdict{Record: rec, Response: policy.ResponseObserve, in: in}
 
 	var turn *features.Turn
+	var facts features.Facts
 	var body []byte // without its content coding
 	if r.Destination.Kind == policy.DestinationModel && r.Destination.Method != "" {
 		match := surface.Lookup(r.API, r.Destination.Method, below(r.BasePath, r.Destination.Path))
@@ -146,7 +147,7 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 			model := g.Model()
 			var vector features.Vector
 			evidence := evidencePool.Get().(*features.Evidence) //nolint:forcetypeassert // the pool holds nothing else
-			features.Extract(&vector, evidence, call, turn, &features.Context{
+			facts = features.Extract(&vector, evidence, call, turn, &features.Context{
 				Salt: r.Salt, Baseline: model.Baseline(), Destination: authority(&r.Destination), Credential: credentialOf(r), Now: r.Time,
 			})
 			rec.Schema, rec.Features, rec.Evidence = features.SchemaID, slices.Clone(vector[:]), evidence.Encoded()
@@ -157,6 +158,9 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 			rec.ScoreMicros = watch.lap()
 		}
 		in.Call = summarise(call, turn)
+		in.Call.Novel = policy.Novel{
+			Ready: facts.Ready, Model: facts.NewModel, Tools: facts.NewTools, System: facts.NewSystem, Destination: facts.NewDestination, Credential: facts.NewCredential,
+		}
 		in.Scan = func() policy.Sensitive { return sensitive(plain) }
 		body = plain
 	}

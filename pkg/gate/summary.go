@@ -16,7 +16,7 @@ func nothing() policy.Call {
 	return policy.Call{
 		Roles: []string{}, Tools: []string{}, ServerTools: []string{}, ToolCalls: []string{}, OtherModels: []string{}, UnknownFields: []string{},
 		Findings: []string{}, ServerToolClasses: []string{}, RemoteMCPHosts: []string{}, URLHosts: []string{}, AttachmentKinds: []string{},
-		MaxTokens: -1, Temperature: -1, Sensitive: policy.NotLookedFor,
+		MaxTokens: -1, Temperature: -1, Sensitive: policy.NotLookedFor, Canaries: []string{},
 	}
 }
 

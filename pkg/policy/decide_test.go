@@ -37,10 +37,10 @@ func ordinary() *Input {
 			Messages: 6, Roles: []string{"assistant", "tool"}, Tools: []string{"get_ticket", "list_tickets", "search_docs", "send_mail"},
 			ServerTools: []string{}, ToolCalls: []string{"get_ticket"}, MaxTokens: 1024, Temperature: 0.2, BodyBytes: 9137,
 			OtherModels: []string{}, UnknownFields: []string{}, Findings: []string{},
-			ServerToolClasses: []string{}, RemoteMCPHosts: []string{}, URLHosts: []string{}, AttachmentKinds: []string{}, Sensitive: NotLookedFor,
+			ServerToolClasses: []string{}, RemoteMCPHosts: []string{}, URLHosts: []string{}, AttachmentKinds: []string{}, Sensitive: NotLookedFor, Canaries: []string{},
 		},
 		Phase: PhaseRequest, Response: Response{ToolCalls: []ResponseToolCall{}},
-		Session: Session{ID: "s-1", Calls: 3, MaxPercentile: 0.41},
+		Session: Session{ID: "s-1", Calls: 3, MaxPercentile: 0.41, MaxScore: 0.4},
 		Anomaly: Anomaly{
 			Ready: true, Score: 0.4375, Percentile: 0.52, Threshold: 0.61, ModelDigest: "5f3c",
 			TopFeatures: []Feature{{Name: "call.body_bytes", Value: 9137, Contribution: 0.21}, {Name: "session.calls", Value: 3, Contribution: -0.1}},
@@ -117,6 +117,10 @@ func TestSystemRules(t *testing.T) {
 		{"cold detector", with(func(in *Input) { in.Anomaly = Anomaly{} }), nil},
 		{"finding", with(func(in *Input) { in.Call.Findings = []string{"duplicate_key", "trailing_data"} }), []string{"SYS-001"}},
 		{"finding in a tunnel", func() *Input { in := tunnel(); in.Call.Findings = []string{"oversize"}; return in }(), []string{"SYS-001"}},
+		{"canary", with(func(in *Input) { in.Call.Canaries = []string{"vault"} }), []string{"SYS-013"}},
+		{"canary in observe mode", with(func(in *Input) { in.Mode, in.Call.Canaries = "observe", []string{"a", "b"} }), []string{"SYS-013"}},
+		{"canary in a response's phase", with(func(in *Input) { in.Phase, in.Call.Canaries = PhaseResponse, []string{"vault"} }), []string{"SYS-013"}},
+		{"novel", with(func(in *Input) { in.Call.Novel = Novel{Ready: true, Model: true, Credential: true} }), nil},
 		{"unknown surface", with(func(in *Input) { in.Call.Surface = "unknown" }), []string{"SYS-002"}},
 		{"no surface", with(func(in *Input) { in.Call.Surface = "" }), []string{"SYS-002"}},
 		{"tunnel to a model host", with(func(in *Input) { in.Destination.Method = "" }), []string{"SYS-002"}},
@@ -229,6 +233,7 @@ func TestFaults(t *testing.T) {
 		{"infinite threshold", static(t, allowAll), with(func(in *Input) { in.Anomaly.Threshold = math.Inf(-1) }), FaultInput},
 		{"NaN percentile", static(t, allowAll), with(func(in *Input) { in.Anomaly.Percentile = math.NaN() }), FaultInput},
 		{"NaN of the session", static(t, allowAll), with(func(in *Input) { in.Session.MaxPercentile = math.NaN() }), FaultInput},
+		{"NaN score of the session", static(t, allowAll), with(func(in *Input) { in.Session.MaxScore = math.NaN() }), FaultInput},
 		{"NaN of a feature", static(t, allowAll), with(func(in *Input) { in.Anomaly.TopFeatures[1].Value = math.NaN() }), FaultInput},
 		{"infinite contribution", static(t, allowAll), with(func(in *Input) { in.Anomaly.TopFeatures[0].Contribution = math.Inf(1) }), FaultInput},
 		{"built-in error in allow", static(t, "package sallyport.bundle.x\n\nallow if 1 / (input.version - 1) != 0\n"), ordinary(), FaultError},
@@ -601,6 +606,41 @@ func TestReleaseNeedsMoreThanSilence(t *testing.T) {
 	for _, name := range []string{"finding", "surface", "other", "unknown", "kill switch", "version", "mode"} {
 		if d := p.decide(t.Context(), denied()[name], time.Minute); d.Action != ActionDeny || d.Fault != FaultNone {
 			t.Errorf("%s: %+v", name, d)
+		}
+	}
+}
+
+// A sidecar that is older than some fields goes on: its input has none of them. One that sends them sends lists.
+func TestOlderSidecars(t *testing.T) {
+	absent := struct{}{}
+	for _, tc := range []struct {
+		canaries any
+		action   Action
+	}{
+		{absent, ActionAllow}, {[]any{}, ActionAllow}, {[]any{"x"}, ActionDeny}, {nil, ActionDeny}, {"x", ActionDeny}, {map[string]any{}, ActionDeny}, {false, ActionDeny},
+	} {
+		for _, p := range []*program{static(t, allowAll).active.Load(), baseline(t).active.Load()} {
+			raw, err := json.Marshal(ordinary())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var doc map[string]any
+			if err := util.UnmarshalJSON(raw, &doc); err != nil {
+				t.Fatal(err)
+			}
+			call, session := doc["call"].(map[string]any), doc["session"].(map[string]any)
+			delete(call, "novel")
+			delete(session, "max_score")
+			if call["canaries"] = tc.canaries; tc.canaries == absent {
+				delete(call, "canaries")
+			}
+			value, err := ast.InterfaceToValue(doc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := p.evaluate(t.Context(), value, time.Minute); d.Action != tc.action {
+				t.Errorf("canaries %v: %+v", tc.canaries, d)
+			}
 		}
 	}
 }

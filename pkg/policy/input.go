@@ -95,6 +95,19 @@ type Call struct {
 
 	AttachmentKinds []string  `json:"attachment_kinds"` // media types where they are said, else "image", "audio" or "file"; sorted, each once
 	Sensitive       Sensitive `json:"sensitive"`        // how much sensitive text the body holds
+
+	Novel    Novel    `json:"novel"`    // what no call of the workload had before
+	Canaries []string `json:"canaries"` // names of the canary tokens found in the body, the path or the query, sorted, each once
+}
+
+// Novel says what of a call is new to its workload, by what the detector's baseline knows.
+type Novel struct {
+	Ready       bool `json:"ready"` // there is a baseline to compare with; without, the others are false
+	Model       bool `json:"model"`
+	Tools       bool `json:"tools"` // a tool is offered whose definition is not known
+	System      bool `json:"system"`
+	Destination bool `json:"destination"` // host and port
+	Credential  bool `json:"credential"`  // the caller's own
 }
 
 // Sensitive counts sensitive text by kind, the kinds of package redact. Each is -1 where nobody looked, since no bundle asks.
@@ -141,6 +154,7 @@ type Session struct {
 	ID            string  `json:"id"`
 	Calls         int     `json:"calls"`          // before this one
 	MaxPercentile float64 `json:"max_percentile"` // the worst before this call, decayed
+	MaxScore      float64 `json:"max_score"`      // the worst score before this call, decayed
 	Tainted       bool    `json:"tainted"`        // a call of the session was denied for its anomaly
 }
 

@@ -185,6 +185,7 @@ func inOrder(in *Input) bool {
 	return in.Version == InputVersion &&
 		!in.KillSwitch &&
 		len(in.Call.Findings) == 0 &&
+		len(in.Call.Canaries) == 0 &&
 		(in.Mode == "enforce" || in.Mode == "observe") &&
 		(in.Phase == PhaseRequest || in.Phase == PhaseResponse) &&
 		in.Anomaly.Score >= 0 && in.Anomaly.Score <= 1 &&

@@ -22,6 +22,8 @@ var composed = []string{
 	"package sallyport.bundle.e\n\nimport input.call.tool_calls as calls\n\ndeny contains {\"rule\": sprintf(\"E-%s\", [name]), \"message\": \"e\"} if {\n\tsome name in calls\n\tendswith(name, input.workload.namespace)\n}\n",
 	"package sallyport.bundle.f\n\nobligations contains {\"response\": \"hold-all\"} if {\n\tsome call in input.response.tool_calls\n\tcall.arguments.path == \"/etc\"\n}\n\nobligations contains {\"colour\": \"red\"} if input.call.urls > 6\n",
 	"package sallyport.bundle.g\n\nby[input.call.surface] := input.call.operation if input.anomaly.ready\n\ndeny contains {\"rule\": \"G\", \"message\": \"g\"} if by[\"x\"] == \"y\"\n\nallow if input.anomaly.top_features[_].value == 7\n",
+	"package sallyport.bundle.i\n\ndeny contains {\"rule\": sprintf(\"I-%s\", [what]), \"message\": \"i\"} if {\n\tsome what, new in input.call.novel\n\tnew\n\twhat != \"ready\"\n\tinput.session.max_score < 1\n}\n",
+	"package sallyport.bundle.j\n\nallow if count(input.call.canaries) == 0\n\nobligations contains {\"redact\": \"iban\"} if not input.call.novel.ready\n",
 	"package sallyport.bundle.h.lib\n\nbig if input.call.sensitive.email > 2\n",
 	"package sallyport.bundle.h\n\nimport data.sallyport.bundle.h.lib\n\ndeny contains {\"rule\": \"H\", \"message\": \"h\"} if lib.big\n\nallow if {\n\tnot lib.big\n\tinput.call.body_bytes == 9137 with input.call.body_bytes as input.call.attachments\n}\n",
 }
@@ -31,7 +33,7 @@ func vary(rng *rand.Rand) *Input {
 	pick := func(s ...string) string { return s[rng.IntN(len(s))] }
 	in := ordinary()
 	for range rng.IntN(5) {
-		switch rng.IntN(24) {
+		switch rng.IntN(27) {
 		case 0:
 			in.Call.Model = pick("gpt-4o", "gpt-4o-2024-08-06", "gpt-4", "claude-sonnet-4-5", "", "walked")
 		case 1:
@@ -78,6 +80,12 @@ func vary(rng *rand.Rand) *Input {
 			in.Anomaly.TopFeatures = []Feature{{Name: "f", Value: float64(rng.IntN(9))}}
 		case 22:
 			in.Call.Sensitive = Sensitive{Email: rng.IntN(5)}
+		case 24:
+			in.Call.Canaries = [][]string{{}, {"vault"}}[rng.IntN(2)]
+		case 25:
+			in.Call.Novel = Novel{Ready: rng.IntN(2) == 0, Model: rng.IntN(2) == 0, Tools: rng.IntN(2) == 0, System: rng.IntN(2) == 0, Destination: rng.IntN(2) == 0, Credential: rng.IntN(2) == 0}
+		case 26:
+			in.Session.MaxScore = float64(rng.IntN(3)) / 2
 		case 23:
 			in.Session.ID = pick("walked", "night")
 		}
@@ -158,6 +166,24 @@ func TestMemory(t *testing.T) {
 	}
 	if held() > maxKnown {
 		t.Errorf("%d are remembered", held())
+	}
+
+	// What is new to a workload, and how bad a conversation was, is told apart where it is read.
+	watchful := static(t, allowAll, "package sallyport.bundle.x\n\ndeny contains {\"rule\": \"R\", \"message\": \"r\"} if input.call.novel.credential\n\ndeny contains {\"rule\": \"S\", \"message\": \"s\"} if input.session.max_score > 0.5\n").active.Load()
+	for i, change := range []func(*Input){
+		func(in *Input) {},
+		func(in *Input) { in.Call.Novel.Credential = true },
+		func(in *Input) { in.Session.MaxScore = 0.75 },
+		func(in *Input) { in.Call.Canaries = []string{"vault"} }, // which no bundle reads
+	} {
+		for range 2 {
+			if d := watchful.decide(t.Context(), with(change), time.Minute); (d.Action == ActionAllow) != (i == 0) {
+				t.Errorf("change %d: %+v", i, d)
+			}
+		}
+	}
+	if n := len(watchful.releases.known.held); n != 1 {
+		t.Errorf("%d are remembered, want 1", n)
 	}
 
 	redacting := static(t, "package sallyport.bundle.x\n\nallow := true\n\nobligations contains {\"redact\": \"email\"}\n").active.Load()
@@ -263,6 +289,9 @@ func TestReads(t *testing.T) {
 		{"allow if {\n\tsome x\n\tinput[x] == 1\n}", []string{""}},
 		{"allow if data.sallyport.known_surface", []string{""}},
 		{"allow if true", nil},
+		{"allow if input.call.novel.model == false", []string{"call.novel.model"}},
+		{"allow if input.call.novel[input.mode]", []string{"call.novel", "mode"}},
+		{"allow if input.session.max_score < 0.5", []string{"session.max_score"}},
 		{"allow if {\n\tevery x in input.call.roles { x != input.call.model }\n}", []string{"call.model", "call.roles"}},
 		{"allow if count([1 | input.phase == \"request\"]) == 1", []string{"phase"}},
 		{"by[input.id] := input.mode", []string{"id", "mode"}},

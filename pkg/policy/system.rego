@@ -93,6 +93,17 @@ denials contains {"rule": "SYS-007", "message": "The input of the decision is ma
 }
 
 # METADATA
+# title: Canary
+# description: |
+#   A string that must never be in a call is in this one. The message does not say which, as the caller reads it; the decision record does. A sidecar that is
+#   older than this rule sends no such field.
+# labels:
+#   rule: SYS-013
+denials contains {"rule": "SYS-013", "message": "The call holds a string that must not leave."} if {
+	canaries != []
+}
+
+# METADATA
 # title: Denials of the bundles
 # description: Any element of any bundle's deny refuses, whatever its shape.
 bundle_denials contains reason_of(element) if {
@@ -175,8 +186,11 @@ in_order if {
 	input.version == 1
 	input.kill_switch == false
 	input.call.findings == []
+	canaries == []
 	well_formed
 }
+
+canaries := object.get(input.call, "canaries", [])
 
 has_bundle if {
 	some name

@@ -13,7 +13,7 @@ import (
 
 // finite says whether every floating-point field of the input is a number. A NaN in an evaluation would panic, or compare as anything.
 func finite(in *Input) bool {
-	ok := isFinite(in.Call.Temperature) && isFinite(in.Session.MaxPercentile) &&
+	ok := isFinite(in.Call.Temperature) && isFinite(in.Session.MaxPercentile) && isFinite(in.Session.MaxScore) &&
 		isFinite(in.Anomaly.Score) && isFinite(in.Anomaly.Percentile) && isFinite(in.Anomaly.Threshold)
 	for i := range in.Anomaly.TopFeatures {
 		ok = ok && isFinite(in.Anomaly.TopFeatures[i].Value) && isFinite(in.Anomaly.TopFeatures[i].Contribution)
@@ -154,11 +154,21 @@ var wholeDocument = []member{
 			}
 			return b, true
 		}),
+		group("novel",
+			boolean("ready", func(in *Input) bool { return in.Call.Novel.Ready }),
+			boolean("model", func(in *Input) bool { return in.Call.Novel.Model }),
+			boolean("tools", func(in *Input) bool { return in.Call.Novel.Tools }),
+			boolean("system", func(in *Input) bool { return in.Call.Novel.System }),
+			boolean("destination", func(in *Input) bool { return in.Call.Novel.Destination }),
+			boolean("credential", func(in *Input) bool { return in.Call.Novel.Credential }),
+		),
+		strs("canaries", func(in *Input) []string { return in.Call.Canaries }),
 	),
 	group("session",
 		str("id", func(in *Input) string { return in.Session.ID }),
 		num("calls", func(in *Input) int64 { return int64(in.Session.Calls) }),
 		real("max_percentile", func(in *Input) float64 { return in.Session.MaxPercentile }),
+		real("max_score", func(in *Input) float64 { return in.Session.MaxScore }),
 		boolean("tainted", func(in *Input) bool { return in.Session.Tainted }),
 	),
 	group("anomaly",

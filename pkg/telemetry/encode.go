@@ -19,15 +19,30 @@ import (
 
 var errNotFinite = errors.New("a number is not finite")
 
-// Encode returns the record as JSON: the one form that the log line, the access-log entry and recorded files share. It is the form that
+// Encode returns the record as JSON: the one form that the access-log entry and recorded files share, and the log line but for its evidence. It is the form that
 // encoding/json has for Record, written without reflection, since there is one for every call.
 func (r *Record) Encode() ([]byte, error) {
-	e := encoder{b: make([]byte, 0, 2048)}
+	whole, _, err := r.encode()
+	return whole, err
+}
+
+// encode returns the record whole and as it is logged: without evidence, which is for the controller alone.
+func (r *Record) encode() (whole, logged []byte, err error) {
+	e := encoder{b: make([]byte, 0, 2048+base64.StdEncoding.EncodedLen(len(r.Evidence)))}
 	e.record(r)
 	if e.err != nil {
-		return nil, fmt.Errorf("encode decision record %s: %w", r.ID, e.err)
+		return nil, nil, fmt.Errorf("encode decision record %s: %w", r.ID, e.err)
 	}
-	return e.b, nil
+	if len(r.Evidence) == 0 {
+		e.b = append(e.b, '}')
+		return e.b, e.b, nil
+	}
+	logged = append(e.b[:len(e.b):len(e.b)], '}')
+	e.key("evidence")
+	e.b = append(e.b, '"')
+	e.b = base64.StdEncoding.AppendEncode(e.b, r.Evidence)
+	e.b = append(e.b, '"', '}')
+	return e.b, logged, nil
 }
 
 // NewReflectedEncoder is for the encoder's configuration of a logger that decision lines go to: it writes the record, which is JSON
@@ -52,6 +67,7 @@ type encoder struct {
 	err error
 }
 
+// record writes all but the evidence and the closing bracket.
 func (e *encoder) record(r *Record) {
 	e.open('{')
 	e.str("id", r.ID)
@@ -94,6 +110,7 @@ func (e *encoder) record(r *Record) {
 	e.str("id", r.Session.ID)
 	e.num("calls", int64(r.Session.Calls))
 	e.real("max_percentile", r.Session.MaxPercentile, 64)
+	e.real("max_score", r.Session.MaxScore, 64)
 	e.truth("tainted", r.Session.Tainted)
 	e.b = append(e.b, '}')
 
@@ -136,12 +153,6 @@ func (e *encoder) record(r *Record) {
 		e.key("features")
 		list(e, r.Features, func(f float32) { e.float(float64(f), 32) })
 	}
-	if len(r.Evidence) > 0 {
-		e.key("evidence")
-		e.b = append(e.b, '"')
-		e.b = base64.StdEncoding.AppendEncode(e.b, r.Evidence)
-		e.b = append(e.b, '"')
-	}
 	e.optional("policy_digest", r.PolicyDigest)
 	e.optional("policy_revision", r.PolicyRevision)
 	e.optional("trace_id", r.TraceID)
@@ -167,7 +178,6 @@ func (e *encoder) record(r *Record) {
 	if len(r.ResponseToolCalls) > 0 {
 		e.strs("response_tool_calls", r.ResponseToolCalls)
 	}
-	e.b = append(e.b, '}')
 }
 
 func (e *encoder) call(c *policy.Call) {
@@ -203,7 +213,18 @@ func (e *encoder) call(c *policy.Call) {
 	e.num("email", int64(c.Sensitive.Email))
 	e.num("iban", int64(c.Sensitive.IBAN))
 	e.num("phone", int64(c.Sensitive.Phone))
-	e.b = append(e.b, '}', '}')
+	e.b = append(e.b, '}')
+	e.key("novel")
+	e.open('{')
+	e.truth("ready", c.Novel.Ready)
+	e.truth("model", c.Novel.Model)
+	e.truth("tools", c.Novel.Tools)
+	e.truth("system", c.Novel.System)
+	e.truth("destination", c.Novel.Destination)
+	e.truth("credential", c.Novel.Credential)
+	e.b = append(e.b, '}')
+	e.strs("canaries", c.Canaries)
+	e.b = append(e.b, '}')
 }
 
 func (e *encoder) reasons(name string, reasons []policy.Reason) {

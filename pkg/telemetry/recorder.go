@@ -11,7 +11,7 @@ import (
 // DecisionMessage is the message of the canonical decision line, by which log pipelines find it.
 const DecisionMessage = "SALLYPORT-DECISION"
 
-// Recorder sends each record to the log, the metrics and a sink.
+// Recorder sends each record to the log, the metrics and a sink. The log line has no evidence: what is learned from goes to the sink only, which is the controller.
 type Recorder struct {
 	log  *zap.Logger
 	sink func(json []byte)
@@ -92,14 +92,14 @@ func (x *Recorder) Emit(r *Record) {
 		}
 	}
 
-	b, err := r.Encode()
+	whole, logged, err := r.encode()
 	if err != nil {
 		x.unencoded.Inc()
 		x.log.Error("decision record lost", zap.String("id", r.ID), zap.Error(err))
 		return
 	}
-	x.log.Info(DecisionMessage, zap.Any("record", json.RawMessage(b)))
+	x.log.Info(DecisionMessage, zap.Any("record", json.RawMessage(logged)))
 	if x.sink != nil {
-		x.sink(b)
+		x.sink(whole)
 	}
 }

@@ -1,6 +1,7 @@
 package telemetry_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"os"
@@ -31,13 +32,14 @@ func full() *telemetry.Record {
 		Destination: policy.Destination{Kind: policy.DestinationModel, Provider: "openai", Scheme: "https", Host: "api.openai.com", Port: 443, Method: "POST", Path: "/v1/chat/completions", Address: "10.0.0.1"},
 		Call: policy.Call{Surface: "openai.chat_completions", Operation: "chat", Model: "gpt", Stream: true, Messages: 3, Roles: []string{"user"}, Tools: []string{"read"},
 			Class: "model", RPCMethod: "m", ServerTools: []string{"web_search"}, ServerToolClasses: []string{"web_search"}, RemoteMCPHosts: []string{"mcp.example"}, URLHosts: []string{"i.example"},
-			AttachmentKinds: []string{"image/png"}, Sensitive: policy.Sensitive{Credential: 1, CreditCard: 2, Email: 3, IBAN: 4, Phone: 5}, ToolCalls: []string{"read"}, MaxTokens: 10, Temperature: 0.5, BodyBytes: 100, URLs: 1, Attachments: 1, OtherModels: []string{"o"}, UnknownFields: []string{"x"}, Findings: []string{"depth"}},
-		Session:      policy.Session{ID: "s-1", Calls: 2, MaxPercentile: 0.9, Tainted: true},
+			AttachmentKinds: []string{"image/png"}, Sensitive: policy.Sensitive{Credential: 1, CreditCard: 2, Email: 3, IBAN: 4, Phone: 5}, ToolCalls: []string{"read"}, MaxTokens: 10, Temperature: 0.5, BodyBytes: 100, URLs: 1, Attachments: 1, OtherModels: []string{"o"}, UnknownFields: []string{"x"}, Findings: []string{"depth"},
+			Novel: policy.Novel{Ready: true, Model: true, Tools: true, System: true, Destination: true, Credential: true}, Canaries: []string{"vault"}},
+		Session:      policy.Session{ID: "s-1", Calls: 2, MaxPercentile: 0.9, MaxScore: 0.55, Tainted: true},
 		Anomaly:      policy.Anomaly{Ready: true, Score: 0.6, Percentile: 0.99, Threshold: 0.59, Exceeds: true, ModelDigest: "abc", TopFeatures: []policy.Feature{{Name: "f", Value: 1, Contribution: 2}}},
 		ResponseMode: policy.ResponseHoldToolCalls, ResponseAction: policy.ActionDeny, ResponseRule: "CALL-001",
 		ResponseReasons: []policy.Reason{{Rule: "CALL-001", Message: "no"}}, ResponseFault: "policy_timeout", HeldToolCalls: 2, Redacted: map[string]int{"email": 1},
 		Schema:   "s/v1",
-		Features: []float32{1, 2}, PolicyDigest: "p", PolicyRevision: "r", TraceID: "t", SpanID: "sp",
+		Features: []float32{1, 2}, Evidence: []byte("evidence"), PolicyDigest: "p", PolicyRevision: "r", TraceID: "t", SpanID: "sp",
 		DecodeMicros: 1, FeaturesMicros: 2, ScoreMicros: 3, PolicyMicros: 4, JudgeMicros: 10, ResponseMicros: 5, FirstByteMicros: 20, TotalMicros: 30,
 		Status: 403, UpstreamError: "dial", ResponseBytes: 7,
 		Usage: llm.Usage{InputTokens: 1, OutputTokens: 2, CachedTokens: 3, ReasoningTokens: 4}, ResponseToolCalls: []string{"send"},
@@ -93,6 +95,39 @@ sallyport_calls_total{destination="model",outcome="refused",rule="MODEL-001",sur
 `
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "sallyport_calls_total"); err != nil {
 		t.Error(err)
+	}
+}
+
+// Evidence goes to the sink and not to the log, which more people read and keep for longer.
+func TestEvidenceIsNotLogged(t *testing.T) {
+	var out bytes.Buffer
+	encoder := zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg", NewReflectedEncoder: telemetry.NewReflectedEncoder})
+	var sunk []telemetry.Record
+	rec, err := telemetry.NewRecorder(zap.New(zapcore.NewCore(encoder, zapcore.AddSync(&out), zapcore.InfoLevel)), prometheus.NewRegistry(), func(b []byte) {
+		var r telemetry.Record
+		if err := json.Unmarshal(b, &r); err != nil {
+			t.Errorf("%v: %s", err, b)
+		}
+		sunk = append(sunk, r)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.Emit(full())
+	without := full()
+	without.Evidence = nil
+	rec.Emit(without)
+
+	lines := bytes.Split(bytes.TrimSpace(out.Bytes()), []byte("\n"))
+	if len(sunk) != 2 || string(sunk[0].Evidence) != "evidence" || sunk[1].Evidence != nil {
+		t.Errorf("the sink got %+v", sunk)
+	}
+	if len(lines) != 2 || !bytes.Equal(lines[0], lines[1]) {
+		t.Errorf("the log got\n%s", out.Bytes())
+	}
+	var line struct{ Record telemetry.Record }
+	if err := json.Unmarshal(lines[0], &line); err != nil || line.Record.ID != "d-1" || line.Record.Evidence != nil || line.Record.Features == nil {
+		t.Errorf("%v: %s", err, lines[0])
 	}
 }
 

@@ -35,6 +35,10 @@ server_tool_classes := set()
 # Output tokens that a call may ask for. A call that asks for no limit (-1) gets the provider's own.
 max_tokens := 65536
 
+# What may not be new to a workload once its baseline is known: "model", "tools", "system", "destination", "credential". None to begin with; a workload whose
+# set of tools or prompt changes with every release should leave those out.
+refused_if_new := set()
+
 # A tool whose name begins with one of these words reads and does nothing else.
 reading := {"count", "describe", "find", "get", "list", "lookup", "read", "search", "show", "view"}
 
@@ -52,6 +56,7 @@ allow if {
 	is_number(input.call.max_tokens)
 	input.call.max_tokens >= -1
 	input.call.max_tokens <= max_tokens
+	familiar
 	unremarkable
 	harmless
 }
@@ -87,6 +92,18 @@ deny contains {"rule": "MODEL-002", "message": message} if {
 deny contains {"rule": "ANOM-001", "message": "The call is unlike this workload's calls."} if {
 	input.destination.kind == "model"
 	input.anomaly.exceeds
+}
+
+# METADATA
+# title: New to the workload
+# description: No call of the workload had this model, tool, system prompt, destination or credential before.
+# labels:
+#   rule: NOVEL-001
+deny contains {"rule": "NOVEL-001", "message": message} if {
+	input.destination.kind == "model"
+	some what in refused_if_new
+	not input.call.novel[what] == false
+	message := sprintf("The call has something that is new to this workload: %s.", [what])
 }
 
 # METADATA
@@ -187,6 +204,13 @@ listed(name) if {
 
 # That a verdict which does not exceed has a score below the threshold is a system rule (SYS-007). A rule that reads no score gives
 # the same answer for all calls that are alike otherwise, and the gate need not ask again.
+familiar if count(refused_if_new) == 0
+
+familiar if {
+	count(refused_if_new) > 0
+	every what in refused_if_new { input.call.novel[what] == false }
+}
+
 unremarkable if {
 	is_boolean(input.anomaly.ready)
 	input.anomaly.exceeds == false

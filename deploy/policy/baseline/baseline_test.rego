@@ -20,9 +20,10 @@ call := {
 		"sensitive": {"credential": -1, "credit_card": -1, "email": -1, "iban": -1, "phone": -1},
 		"messages": 2, "roles": ["system", "user"], "tools": ["get_ticket", "send_mail"], "server_tools": [],
 		"tool_calls": [], "max_tokens": 1024, "temperature": 0.2, "body_bytes": 2048, "urls": 0, "attachments": 0,
-		"other_models": [], "unknown_fields": [], "findings": [],
+		"other_models": [], "unknown_fields": [], "findings": [], "canaries": [],
+		"novel": {"ready": true, "model": false, "tools": false, "system": false, "destination": false, "credential": false},
 	},
-	"session": {"id": "s1", "calls": 3, "max_percentile": 0.4, "tainted": false},
+	"session": {"id": "s1", "calls": 3, "max_percentile": 0.4, "max_score": 0.4, "tainted": false},
 	"anomaly": {
 		"ready": true, "score": 0.45, "percentile": 0.5, "threshold": 0.6, "exceeds": false,
 		"model_digest": "d", "top_features": [],
@@ -119,6 +120,18 @@ test_listed_server_tool if {
 	document := with_field("/call/server_tool_classes", ["web_search"])
 	baseline.allow with input as document with baseline.server_tool_classes as {"web_search"}
 	count(baseline.deny) == 0 with input as document with baseline.server_tool_classes as {"web_search"}
+}
+
+test_new_to_the_workload if {
+	document := with_field("/call/novel/credential", true)
+	baseline.allow with input as document
+	rules(document) == set()
+	rules(document) == {"NOVEL-001"} with baseline.refused_if_new as {"credential", "model"}
+	not baseline.allow with input as document with baseline.refused_if_new as {"credential", "model"}
+	baseline.allow with input as document with baseline.refused_if_new as {"destination"}
+	rules(document) == set() with baseline.refused_if_new as {"destination"}
+	not baseline.allow with input as without("/call/novel") with baseline.refused_if_new as {"destination"}
+	rules(without("/call/novel")) == {"NOVEL-001"} with baseline.refused_if_new as {"destination"}
 }
 
 # A field that is missing, null or of another type must not open anything.
