@@ -87,14 +87,15 @@ func extract(dst *Vector, s *scan, ev *Evidence, call *llm.Call, t *Turn, cx *Co
 	share(toolShare, s.toolBytes, s.bytes)
 	count(unreadBytes, s.unread)
 
-	dst[textEntropy] = float32(s.text.entropy(s.bytes))
-	share(textUpper, s.text.sum('A', 'Z'), s.bytes)
-	share(textDigit, s.text.sum('0', '9'), s.bytes)
-	spaces := int(s.text[' ']) + int(s.text['\t'])
+	text := s.text.merge()
+	dst[textEntropy] = float32(text.entropy(s.bytes))
+	share(textUpper, text.sum('A', 'Z'), s.bytes)
+	share(textDigit, text.sum('0', '9'), s.bytes)
+	spaces := int(text[' ']) + int(text['\t'])
 	share(textSpace, spaces, s.bytes)
-	printable := s.text.sum('!', '~')
-	share(textPunct, printable-s.text.sum('A', 'Z')-s.text.sum('a', 'z')-s.text.sum('0', '9'), s.bytes)
-	share(textNonASCII, s.text.sum(0x80, 0xff), s.bytes)
+	printable := text.sum('!', '~')
+	share(textPunct, printable-text.sum('A', 'Z')-text.sum('a', 'z')-text.sum('0', '9'), s.bytes)
+	share(textNonASCII, text.sum(0x80, 0xff), s.bytes)
 	count(longestToken, s.longestToken)
 	if s.words > 0 {
 		dst[meanWord] = float32(math.Log1p(float64(s.wordBytes) / float64(s.words)))
@@ -168,7 +169,7 @@ func (s *scan) recall(earlier []llm.Message) {
 				continue
 			}
 			text := p.Text[:min(len(p.Text), budget)]
-			remember(text, said)
+			s.remember(text, said)
 			if budget -= len(text); budget == 0 {
 				return
 			}

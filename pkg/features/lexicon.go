@@ -1,5 +1,7 @@
 package features
 
+import "strings"
+
 // The lexicon is English, as most injections against English-speaking models are. What it does not know is left to the features that need
 // no words. It was written from how instructions are phrased in general, not from a corpus of attacks.
 
@@ -10,10 +12,10 @@ const (
 	instruction category = 1 << iota // of command, urgency or about instructions
 	address                          // the second person
 	machine                          // names of models and words for them
+	function                         // English function words
 	speaker                          // names of roles in a conversation
 	imperative                       // verbs that make a command at the beginning of a sentence
-	function                         // English function words
-	aside                            // verbs for setting aside
+	setAside                         // verbs for setting aside
 	order                            // words for instructions and for what went before
 	effect                           // verbs in names of tools that change something
 )
@@ -34,7 +36,7 @@ var lexicon = newTable(map[category]string{
 	function: `a about all an and any are as at be because been before but by can could did do does for from had has have he her here him his how
 		i if in into is it its just me more my no not of on once only or our out she so some such than that the their them then there these they this
 		those to up was we were what when where which who will with would you your`,
-	aside: `ignore ignoring disregard disregarding forget forgetting override overriding bypass bypassing neglect discard supersede supersedes replace replaces cancel stop`,
+	setAside: `ignore ignoring disregard disregarding forget forgetting override overriding bypass bypassing neglect discard supersede supersedes replace replaces cancel stop`,
 	order: `instruction instructions prompt prompts rule rules guideline guidelines directive directives order orders command commands task tasks
 		request requests context constraints restrictions policy policies told previous prior above preceding foregoing earlier everything`,
 	effect: `add append approve book buy cancel change clear commit create delete deploy destroy disable drop edit email enable exec execute forward
@@ -42,61 +44,67 @@ var lexicon = newTable(map[category]string{
 		revoke run save schedule send set share shell submit subscribe transfer update upload wire withdraw write`,
 })
 
-// FNV-1a, 64 bits, over a word in lower case.
-const (
-	hashBasis = 14695981039346656037
-	hashPrime = 1099511628211
-)
-
-// table maps the hash of a word to its categories. It is open-addressed and at most a quarter full, so that a miss, the
-// common case, is seldom more than one look.
+// table maps the hash of a word to its categories. It holds at most one word at each place: words that share the first byte of their hashes are moved
+// on by one number, which was chosen so that no two of all words meet.
 type table struct {
-	slots [tableSize]struct {
-		hash uint64
-		cat  category
-	}
+	move  [256]uint16
+	slots [tableSize]uint64 // the upper 48 bits of a hash, and categories
 }
 
-const tableSize = 2048
+const (
+	tableSize = 1024
+	catBits   = 16
+)
 
 func newTable(words map[category]string) *table {
-	t := &table{}
+	cats := map[uint64]category{}
 	for cat, list := range words {
-		h := uint64(hashBasis)
-		inWord := false
-		for i := 0; i <= len(list); i++ {
-			if i < len(list) && list[i] >= 'a' && list[i] <= 'z' {
-				h = (h ^ uint64(list[i])) * hashPrime
-				inWord = true
-				continue
+		for _, word := range strings.Fields(list) {
+			cats[hashAt([]byte(word), 0, len(word))] |= cat
+		}
+	}
+	var buckets [256][]uint64
+	for h := range cats {
+		buckets[h%256] = append(buckets[h%256], h)
+	}
+	t := &table{}
+	// Where many share a byte, there is the least choice.
+	for size := len(cats); size > 0; size-- {
+		for i := range buckets {
+			if len(buckets[i]) == size {
+				t.place(uint64(i), buckets[i], cats)
 			}
-			if inWord {
-				t.add(h, cat)
-			}
-			h, inWord = hashBasis, false
 		}
 	}
 	return t
 }
 
-func (t *table) add(h uint64, cat category) {
-	for i := h % tableSize; ; i = (i + 1) % tableSize {
-		if s := &t.slots[i]; s.hash == h || s.hash == 0 {
-			s.hash = h
-			s.cat |= cat
-			return
+// place finds places for the words of a bucket. With four places for each word and as many numbers to try as places, there always is one for those of any
+// lexicon that fits; the tests find each word of this one.
+func (t *table) place(bucket uint64, hashes []uint64, cats map[uint64]category) {
+	for ; t.move[bucket] < tableSize; t.move[bucket]++ {
+		taken := map[uint64]bool{}
+		for _, h := range hashes {
+			if i := t.slot(h); t.slots[i] == 0 {
+				taken[i] = true
+			}
 		}
+		if len(taken) == len(hashes) {
+			break
+		}
+	}
+	for _, h := range hashes {
+		t.slots[t.slot(h)] = h>>catBits<<catBits | uint64(cats[h])
 	}
 }
 
+func (t *table) slot(h uint64) uint64 { return (h>>8 + uint64(t.move[h%256])) % tableSize }
+
+// find returns the categories of the word with a hash, 0 for a word that is not known.
 func (t *table) find(h uint64) category {
-	for i := h % tableSize; ; i = (i + 1) % tableSize {
-		s := &t.slots[i]
-		if s.hash == h {
-			return s.cat
-		}
-		if s.hash == 0 {
-			return 0
-		}
+	x := t.slots[t.slot(h)] ^ h>>catBits<<catBits
+	if x >= 1<<catBits {
+		x = 0
 	}
+	return category(x)
 }

@@ -2,6 +2,7 @@ package features
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math"
 	"math/bits"
 	"sync"
@@ -75,26 +76,23 @@ func (h *histogram) sum(from, to byte) int {
 // sparse. 8 KiB.
 type wordSet [1024]uint64
 
-func (s *wordSet) add(h uint64) (first bool) {
-	h ^= h >> 29
-	slot, bit := &s[h>>6%1024], uint64(1)<<(h&63)
-	first = *slot&bit == 0
-	*slot |= bit
-	return first
+// add adds a word and returns 1 if it was not there, else 0.
+func (s *wordSet) add(h uint64) int {
+	slot := &s[h>>6%1024]
+	old := *slot
+	*slot = old | 1<<(h&63)
+	return int(^old >> (h & 63) & 1)
 }
 
-func (s *wordSet) has(h uint64) bool {
-	h ^= h >> 29
-	return s[h>>6%1024]>>(h&63)&1 != 0
-}
+func (s *wordSet) has(h uint64) bool { return s[h>>6%1024]>>(h&63)&1 != 0 }
 
-// scan is what one pass over a call's new text gathers. It is 28 KiB of scratch that belongs to the Extract that took it from the pool,
+// scan is what one pass over a call's new text gathers. It is 40 KiB of scratch that belongs to the Extract that took it from the pool,
 // until Extract puts it back.
 type scan struct {
 	budget int // bytes that may still be read
 
 	// Of all new text.
-	text         histogram
+	text         quads
 	bytes        int
 	toolBytes    int
 	unread       int
@@ -141,6 +139,13 @@ type scan struct {
 	// What is compared with the baseline besides words.
 	marks *marks
 	spare marks // where nobody asked for evidence
+
+	// The chunk at hand.
+	chunk  chunk
+	bounds [chunkBytes + 2]uint32   // where its words begin and end, by turns
+	hashes [chunkBytes/2 + 1]uint64 // of its words
+	ids    [chunkBytes/2 + 1]uint16 // classes of its words
+	since  [chunkBytes/2 + 1]uint32 // where the word ended that came last before each and was no number
 }
 
 var pool = sync.Pool{New: func() any { return new(scan) }}
@@ -155,7 +160,7 @@ func (s *scan) begin() {
 	s.calls, s.effects, s.argsBytes, s.argsWords, s.tainted = 0, 0, 0, 0, 0
 	s.needSaid = false
 	s.keep, s.novel, s.marks = nil, novelty{}, &s.spare
-	clear(s.text[:])
+	s.text = quads{}
 	clear(s.args[:])
 	if seen {
 		clear(s.seen[:])
@@ -176,104 +181,84 @@ func (s *scan) take(b []byte) []byte {
 	return b
 }
 
+// reading is the state of reading one text.
+type reading struct {
+	text    []byte
+	said    *wordSet // takes the words; nil for nobody
+	classes bool     // words have classes
+
+	open     int  // 1 while a word goes on that begins where the first bound says
+	token    int  // where the run without white space began
+	run      int  // where the run of the base64 alphabet began
+	sentence int  // the last end of a sentence, before this chunk
+	line     int  // the last end of a line, before this chunk
+	number   int  // where the word ended that came last and was no number
+	hidden   bool // something does not show
+
+	// Of the block before: 1 if a word goes on, if beyond ASCII, if the first byte is escaped, and if it ends a line by that.
+	inWord, beyond, escaped, broken uint64
+
+	sentences, lines [chunkBlocks]uint64 // where the chunk's sentences and lines end
+
+	aside      uint32 // the last 32 words, a bit for each of setting aside
+	commands   uint32 // the last 32 words, a bit for each of command, address or models
+	functions  uint32 // the same of function words
+	commanded  int    // bits of commands
+	functional int    // bits of functions
+
+	instructions, addresses, machines, markers, imperatives, capitals, invisible, tags, overrides, peak, prose int
+}
+
 // read reads new text. said, where it is not nil, takes the words; tool says that the text is a tool's result, and prompt that it is a user's or a
 // system prompt's. name is that of the tool.
 func (s *scan) read(b []byte, tool, prompt bool, name string, said *wordSet) {
 	b = s.take(b)
 	s.bytes += len(b)
-	exclaimed := s.text['!']
-	var r results
-	if tool || prompt {
-		r.compare, r.keep = tool && s.novel.sketch != nil, s.keep != nil
-		short := toolName(name)
-		if r.compare {
-			s.novel.begin(short)
-		}
-		if r.keep {
-			s.keep.begin(tool, short)
-		}
+	exclaimed := s.text.of('!')
+	compare, keep := tool && s.novel.sketch != nil, (tool || prompt) && s.keep != nil
+	short := toolName(name)
+	if compare {
+		s.novel.begin(short)
 	}
-	r.starts = true
-	token, run := 0, 0 // where the run without white space and the run of the base64 alphabet began
-	i := 0
-	for i < len(b) {
-		c := b[i]
-		switch classOf[c] {
-		case word, high:
-			i = s.word(b, i, tool, said, &r)
-			// A run of base64 ends at the first byte beyond ASCII.
-			if r.highAt >= 0 {
-				s.endRun(b, run, r.highAt)
-				run = i
-			}
-			continue
-		case space:
-			s.text[c]++
-			s.endRun(b, run, i)
-			s.longestToken = max(s.longestToken, i-token)
-			token, run = i+1, i+1
-		case newline:
-			s.text[c]++
-			s.endRun(b, run, i)
-			s.longestToken = max(s.longestToken, i-token)
-			token, run = i+1, i+1
-			r.starts, r.lineStart = true, i+1
-		case control:
-			s.text[c]++
-			s.endRun(b, run, i)
-			run = i + 1
-			r.invisible++
-		default:
-			s.text[c]++
-			if !inBase64[c] {
-				s.endRun(b, run, i)
-				run = i + 1
-			}
-			switch c {
-			case '.', '!', '?', ':', ';':
-				r.starts = true
-			case '<':
-				if i+1 < len(b) {
-					switch n := b[i+1]; {
-					case n == '/' || n|0x20 >= 'a' && n|0x20 <= 'z':
-						r.tags++
-					case n == '|' || n == '<':
-						r.markers++
-					}
-				}
-			case '[':
-				if i+1 < len(b) && b[i+1] == '[' {
-					r.markers++
-				}
-			case '#':
-				if i+2 < len(b) && b[i+1] == '#' && b[i+2] == '#' && (i == 0 || b[i-1] != '#') {
-					r.markers++
-				}
-			case '\\':
-				// Text that is JSON still: \n is a line's end, and no letter of a word.
-				if i+1 < len(b) {
-					i++
-					n := b[i]
-					s.text[n]++
-					if n == 'n' || n == 'r' || n == 't' {
-						r.starts, r.lineStart = true, i+1
-					}
-					run = i + 1
-				}
+	if keep {
+		s.keep.begin(tool, short)
+	}
+	r := reading{text: b, said: said, classes: compare || keep, line: -1}
+	for from := 0; from < len(b); from += chunkBytes {
+		part := b[from:min(from+chunkBytes, len(b))]
+		s.chunk.fill(part, &s.text)
+		bounds := s.blocks(&r, from, len(part))
+		n := s.spell(&r, bounds)
+		s.words += n
+		for _, h := range s.hashes[:n] {
+			s.distinct += s.seen.add(h)
+		}
+		if said != nil {
+			for _, h := range s.hashes[:n] {
+				said.add(h)
 			}
 		}
-		i++
+		if tool {
+			s.weigh(&r, from, n)
+		}
+		if compare {
+			s.novel.add(s.ids[:n])
+		}
+		if keep {
+			s.keep.add(s.ids[:n])
+		}
+		s.turn(&r, from, bounds)
 	}
-	s.endRun(b, run, len(b))
-	s.longestToken = max(s.longestToken, len(b)-token)
-	if r.keep {
+	s.endRun(b, r.run, len(b))
+	s.longestToken = max(s.longestToken, len(b)-r.token)
+	if keep {
 		s.keep.end()
 	}
 	if !tool {
 		return
 	}
 	s.toolBytes += len(b)
-	s.exclaimed += int(s.text['!'] - exclaimed)
+	s.exclaimed += s.text.of('!') - exclaimed
 	s.instructions += r.instructions
 	s.addresses += r.addresses
 	s.machines += r.machines
@@ -287,142 +272,239 @@ func (s *scan) read(b []byte, tool, prompt bool, name string, said *wordSet) {
 	s.prose = max(s.prose, r.prose)
 }
 
-// results is what is counted of tool results while one is read.
-type results struct {
-	starts    bool // no word since the sentence began
-	lineStart int  // where the line began
-	highAt    int  // first byte beyond ASCII of the last word; -1 for none
-	compare   bool // words are compared with the sketch
-	keep      bool // words are kept for learning
+// blocks goes through the chunk that begins at from: it ends tokens and runs and returns how many bounds of words there are. A word that the
+// text goes on with after the chunk has no second one.
+func (s *scan) blocks(r *reading, from, size int) (bounds int) {
+	bounds = r.open
+	token, run, longestToken, longestRun := r.token, r.run, s.longestToken, s.longestRun
+	for k := range (size + blockBytes - 1) / blockBytes {
+		at := from + k*blockBytes
+		words, encoded, blank, sentences := s.chunk.block(inWord, k), s.chunk.block(inEncoded, k), s.chunk.block(inBlank, k), s.chunk.block(inSentence, k)
+		lines := blank & sentences
+		if rare := s.chunk.block(inRare, k); rare|r.escaped != 0 {
+			escaped, broken := r.rare(at, rare)
+			words &^= escaped
+			encoded &^= escaped
+			blank &^= escaped
+			sentences = sentences&^escaped | broken
+			lines = lines&^escaped | broken
+		}
+		r.sentences[k], r.lines[k] = sentences, lines
+		if beyond := words &^ encoded; beyond|r.beyond != 0 {
+			// A run of base64 ends at the first byte beyond ASCII, and the next begins after the word.
+			beyond = spread(beyond|r.beyond&words, words)
+			encoded &^= beyond
+			r.beyond = beyond >> 63
+		}
 
-	aside     uint32 // the last 32 words, a bit for each of setting aside
-	commands  uint32 // the last 32 words, a bit for each of command, address or models
-	functions uint32 // the same of function words
-
-	instructions, addresses, machines, markers, imperatives, capitals, invisible, tags, overrides, peak, prose int
+		for x := blank; x != 0; x &= x - 1 {
+			i := at + bits.TrailingZeros64(x)
+			longestToken = max(longestToken, i-token)
+			token = i + 1
+		}
+		stops := ^encoded
+		if rest := size - k*blockBytes; rest < blockBytes {
+			stops &= 1<<rest - 1
+		}
+		for ; stops != 0; stops &= stops - 1 {
+			i := at + bits.TrailingZeros64(stops)
+			longestRun = max(longestRun, i-run)
+			if i-run >= minSecret {
+				s.endRun(r.text, run, i)
+			}
+			run = i + 1
+		}
+		for x := words ^ (words<<1 | r.inWord); x != 0; x &= x - 1 {
+			s.bounds[bounds] = uint32(at + bits.TrailingZeros64(x))
+			bounds++
+		}
+		r.inWord = words >> 63
+	}
+	r.token, r.run, s.longestToken, s.longestRun = token, run, longestToken, longestRun
+	if from+size == len(r.text) && bounds%2 != 0 {
+		s.bounds[bounds] = uint32(len(r.text))
+		bounds++
+	}
+	return bounds
 }
 
-// word reads a word, which begins at i, and returns where it ends. Characters that do not show are left out of it, so that a word is found
-// that they were put into.
-func (s *scan) word(b []byte, i int, tool bool, said *wordSet, r *results) int {
-	begin := i
-	h := uint64(hashBasis)
-	var upper, digits, skipped int
-	r.highAt = -1
-	for i < len(b) {
-		c := b[i]
-		if classOf[c] == word {
-			s.text[c]++
-			l := c
-			if c <= 'Z' {
-				if c >= 'A' {
-					upper++
-					l |= 0x20
-				} else {
-					digits++
+// rare looks at the rare bytes of the block at a place in the text and returns which bytes are escaped and which of them end lines.
+func (r *reading) rare(at int, rare uint64) (escaped, broken uint64) {
+	escaped, broken = r.escaped, r.broken
+	r.escaped, r.broken = 0, 0
+	for rare &^= escaped; rare != 0; rare &= rare - 1 {
+		k := bits.TrailingZeros64(rare)
+		b := r.text[at+k:]
+		switch c := b[0]; c {
+		case '\\':
+			// Text that is JSON still: \n is a line's end, and no letter of a word.
+			if len(b) == 1 {
+				break
+			}
+			var breaks uint64
+			if n := b[1]; n == 'n' || n == 'r' || n == 't' {
+				breaks = 1
+			}
+			if k == blockBytes-1 {
+				r.escaped, r.broken = 1, breaks
+				break
+			}
+			escaped |= 2 << k
+			broken |= breaks << (k + 1)
+			rare &^= 2 << k
+		case '<':
+			if len(b) > 1 {
+				switch n := b[1]; {
+				case n == '/' || n|0x20 >= 'a' && n|0x20 <= 'z':
+					r.tags++
+				case n == '|' || n == '<':
+					r.markers++
 				}
 			}
-			h = (h ^ uint64(l)) * hashPrime
-			i++
-			continue
-		}
-		if classOf[c] != high {
-			break
-		}
-		if r.highAt < 0 {
-			r.highAt = i
-		}
-		n := unseen(b[i:])
-		if n > 0 {
-			r.invisible++
-			skipped += n
-			for range n {
-				s.text[b[i]]++
-				i++
+		case '[':
+			if len(b) > 1 && b[1] == '[' {
+				r.markers++
 			}
+		case '#':
+			if len(b) > 2 && b[1] == '#' && b[2] == '#' && (at+k == 0 || r.text[at+k-1] != '#') {
+				r.markers++
+			}
+		default:
+			if c < 0x80 {
+				r.invisible++
+			} else if unseen(b) > 0 {
+				r.hidden = true
+			}
+		}
+	}
+	return escaped, broken
+}
+
+// spell makes hashes and classes of the words between bounds and returns how many there are, which may be fewer as a word of characters that do
+// not show is none.
+func (s *scan) spell(r *reading, bounds int) (words int) {
+	b := r.text
+	number := r.number
+	wordBytes, capitals := 0, 0
+	for i := 0; i+1 < bounds; i += 2 {
+		begin, end := int(s.bounds[i]), int(s.bounds[i+1])
+		length := end - begin
+		var w spelling
+		if length <= hashBytes && begin+hashBytes <= len(b) {
+			m := &head[length]
+			lo, hi := binary.LittleEndian.Uint64(b[begin:])&m[0], binary.LittleEndian.Uint64(b[begin+8:])&m[1]
+			other0, other1 := others(lo), others(hi)
+			w.others = other0 | other1
+			w.digits = (other0 ^ m[0]&bit6) | (other1 ^ m[1]&bit6)
+			w.smalls = smalls(lo) | smalls(hi)
+			w.high = (lo | hi) & bit7
+			w.hash = fold(wordBasis, lower(lo), lower(hi))
+		} else {
+			w = spell(b[begin:end])
+		}
+		if r.hidden && w.high != 0 {
+			if w, length = r.shown(begin, end); length == 0 {
+				continue
+			}
+		}
+		s.bounds[2*words], s.bounds[2*words+1] = uint32(begin), uint32(end)
+		s.hashes[words] = w.hash
+		s.since[words] = uint32(number)
+		wordBytes += length
+		if w.others != 0 {
+			number = end
+		}
+		capital := 0
+		if w.smalls == 0 && length >= 3 {
+			capital = 1
+		}
+		capitals += capital
+		if r.classes {
+			// Numbers, dates and identifiers are new each time: what counts is that there is one.
+			h, count := w.hash, uint64(min(length, 16))
+			if w.others == 0 {
+				count = 0
+			}
+			if w.digits != 0 {
+				h = numeral + count
+			}
+			s.ids[words] = classify(h, s.salt)
+		}
+		words++
+	}
+	r.number = number
+	r.capitals += capitals
+	s.wordBytes += wordBytes
+	return words
+}
+
+// shown spells a word without what does not show in it, and returns how long it is then.
+func (r *reading) shown(begin, end int) (spelling, int) {
+	w := newSpeller()
+	for i := begin; i < end; {
+		if n := unseen(r.text[i:]); n > 0 {
+			r.invisible++
+			i += n
 			continue
 		}
-		s.text[c]++
-		h = (h ^ uint64(c)) * hashPrime
+		w.add(r.text[i : i+1])
 		i++
 	}
-	length := i - begin - skipped
-	if length == 0 {
-		return i
-	}
-	s.words++
-	s.wordBytes += length
-	if s.seen.add(h) {
-		s.distinct++
-	}
-	if said != nil {
-		said.add(h)
-	}
-	if r.compare || r.keep {
-		g := h
-		if digits > 0 {
-			// Numbers, dates and identifiers are new each time: what counts is that there is one.
-			g = numeral
-			if digits < length {
-				g = numeral + uint64(min(length, 16))
+	return w.end(), w.length
+}
+
+// weigh looks up the words of the chunk that begins at from.
+func (s *scan) weigh(r *reading, from, words int) {
+	aside, commands, functions := r.aside, r.commands, r.functions
+	commanded, functional, peak, prose := r.commanded, r.functional, r.peak, r.prose
+	var instructions, addresses, machines int
+	for i, h := range s.hashes[:words] {
+		cat := lexicon.find(h)
+		aside <<= 1
+		instructions += int(cat & instruction)
+		addresses += int(cat & address / address)
+		machines += int(cat & machine / machine)
+		command := (uint32(cat&(instruction|address|machine)) + uint32(instruction|address|machine)) / uint32(function)
+		if cat&(imperative|setAside|order|speaker) != 0 {
+			begin, end := int(s.bounds[2*i]), int(s.bounds[2*i+1])
+			if cat&order != 0 && aside&(1<<(overrideReach+1)-1) != 0 {
+				r.overrides++
+				aside = 0
+			}
+			if cat&setAside != 0 {
+				aside |= 1
+			}
+			if cat&imperative != 0 && before(&r.sentences, from, begin, r.sentence) >= int(s.since[i]) {
+				r.imperatives++
+				command = 1
+			}
+			if cat&speaker != 0 && isMarker(r.text, begin, end, before(&r.lines, from, begin, r.line)+1) {
+				r.markers++
 			}
 		}
-		id := classify(g, s.salt)
-		if r.compare {
-			s.novel.add(id)
-		}
-		if r.keep {
-			s.keep.add(id)
-		}
+		// The bit that comes is counted, and the one that goes is not any longer.
+		commanded += int(command) - int(commands>>31)
+		commands = commands<<1 | command
+		peak = max(peak, commanded)
+		f := uint32(cat & function / function)
+		functional += int(f) - int(functions>>31)
+		functions = functions<<1 | f
+		prose = max(prose, functional)
 	}
-	if !tool {
-		return i
-	}
+	r.aside, r.commands, r.functions = aside, commands, functions
+	r.commanded, r.functional, r.peak, r.prose = commanded, functional, peak, prose
+	r.instructions += instructions
+	r.addresses += addresses
+	r.machines += machines
+}
 
-	if upper >= 3 && upper == length {
-		r.capitals++
+// turn leaves the chunk that begins at from for the next one.
+func (s *scan) turn(r *reading, from, bounds int) {
+	if r.open = bounds % 2; r.open != 0 {
+		s.bounds[0] = s.bounds[bounds-1]
 	}
-	cat := lexicon.find(h)
-	r.aside <<= 1
-	r.commands <<= 1
-	r.functions <<= 1
-	if cat != 0 {
-		if cat&instruction != 0 {
-			r.instructions++
-		}
-		if cat&address != 0 {
-			r.addresses++
-		}
-		if cat&machine != 0 {
-			r.machines++
-		}
-		if cat&order != 0 && r.aside&(1<<(overrideReach+1)-1) != 0 {
-			r.overrides++
-			r.aside = 0
-		}
-		if cat&aside != 0 {
-			r.aside |= 1
-		}
-		begins := cat&imperative != 0 && r.starts
-		if begins {
-			r.imperatives++
-		}
-		if begins || cat&(instruction|address|machine) != 0 {
-			r.commands |= 1
-			r.peak = max(r.peak, bits.OnesCount32(r.commands))
-		}
-		if cat&function != 0 {
-			r.functions |= 1
-			r.prose = max(r.prose, bits.OnesCount32(r.functions))
-		}
-		if cat&speaker != 0 && isMarker(b, begin, i, r.lineStart) {
-			r.markers++
-		}
-	}
-	if digits < length {
-		r.starts = false
-	}
-	return i
+	r.sentence = before(&r.sentences, from, from+chunkBytes, r.sentence)
+	r.line = before(&r.lines, from, from+chunkBytes, r.line)
 }
 
 // isMarker reports whether the name of a role at b[begin:end] is set as one that speaks: <system>, [INST], system: at a line's
@@ -449,7 +531,7 @@ func isMarker(b []byte, begin, end, line int) bool {
 // controls, C1 controls, tags, variation selectors beyond the first 16.
 func unseen(b []byte) int {
 	switch {
-	case len(b) >= 2 && b[0] == 0xc2 && (b[1] < 0xa0 || b[1] == 0xad):
+	case len(b) >= 2 && b[0] == 0xc2 && (b[1] >= 0x80 && b[1] < 0xa0 || b[1] == 0xad):
 		return 2
 	case len(b) < 3:
 		return 0
@@ -459,7 +541,7 @@ func unseen(b []byte) int {
 		return 3
 	case b[0] == 0xef && b[1] == 0xbb && b[2] == 0xbf:
 		return 3
-	case len(b) >= 4 && b[0] == 0xf3 && b[1] == 0xa0 && b[2] >= 0x80 && b[2] <= 0x87:
+	case len(b) >= 4 && b[0] == 0xf3 && b[1] == 0xa0 && b[2] >= 0x80 && b[2] <= 0x87 && b[3] >= 0x80:
 		return 4
 	}
 	return 0
@@ -470,11 +552,7 @@ const numeral = 1
 
 // toolName shortens a tool's name.
 func toolName(name string) uint16 {
-	h := uint64(hashBasis)
-	for i := range len(name) {
-		h = (h ^ uint64(name[i])) * hashPrime
-	}
-	return uint16(scramble(h))
+	return uint16(scramble(hashOf(name)))
 }
 
 // minSecret is the length of the shortest run that isSecret knows.
@@ -522,26 +600,30 @@ func hasPrefix(b []byte, prefix string) bool {
 	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
 }
 
-// remember adds the words of earlier text to said, counting nothing else.
-func remember(b []byte, said *wordSet) {
-	h := uint64(hashBasis)
-	length := 0
-	for _, c := range b {
-		if k := classOf[c]; k == word || k == high {
-			if c >= 'A' && c <= 'Z' {
-				c |= 0x20
+// remember adds the words of earlier text to said, counting nothing else. It knows no escapes, and what does not show is a part of a word.
+func (s *scan) remember(b []byte, said *wordSet) {
+	r := reading{text: b}
+	for from := 0; from < len(b); from += chunkBytes {
+		part := b[from:min(from+chunkBytes, len(b))]
+		bounds := r.open
+		for at := 0; at < len(part); at += blockBytes {
+			words := wordBits(part[at:min(at+blockBytes, len(part))])
+			for x := words ^ (words<<1 | r.inWord); x != 0; x &= x - 1 {
+				s.bounds[bounds] = uint32(from + at + bits.TrailingZeros64(x))
+				bounds++
 			}
-			h = (h ^ uint64(c)) * hashPrime
-			length++
-			continue
+			r.inWord = words >> 63
 		}
-		if length > 0 {
-			said.add(h)
-			h, length = hashBasis, 0
+		if from+len(part) == len(b) && bounds%2 != 0 {
+			s.bounds[bounds] = uint32(len(b))
+			bounds++
 		}
-	}
-	if length > 0 {
-		said.add(h)
+		for i := 0; i+1 < bounds; i += 2 {
+			said.add(hashAt(b, int(s.bounds[i]), int(s.bounds[i+1])))
+		}
+		if r.open = bounds % 2; r.open != 0 {
+			s.bounds[0] = s.bounds[bounds-1]
+		}
 	}
 }
 
@@ -552,16 +634,15 @@ const minArgument = 3
 func (s *scan) arguments(b []byte) {
 	b = s.take(b)
 	s.argsBytes += len(b)
-	h := uint64(hashBasis)
-	length := 0
-	end := func() {
+	length := 0 // of the word that goes on
+	end := func(i int) {
 		if length >= minArgument {
 			s.argsWords++
-			if s.byTool.has(h) && !s.byUser.has(h) {
+			if h := hashAt(b, i-length, i); s.byTool.has(h) && !s.byUser.has(h) {
 				s.tainted++
 			}
 		}
-		h, length = hashBasis, 0
+		length = 0
 	}
 	quoted := false
 	run := 0
@@ -573,14 +654,10 @@ func (s *scan) arguments(b []byte) {
 			run = i + 1
 		}
 		if k := classOf[c]; k == word || k == high {
-			if c >= 'A' && c <= 'Z' {
-				c |= 0x20
-			}
-			h = (h ^ uint64(c)) * hashPrime
 			length++
 			continue
 		}
-		end()
+		end(i)
 		switch {
 		case c == '\\' && i+1 < len(b):
 			i++
@@ -599,7 +676,7 @@ func (s *scan) arguments(b []byte) {
 			quoted = false
 		}
 	}
-	end()
+	end(len(b))
 	s.endRun(b, run, len(b))
 }
 
@@ -630,9 +707,8 @@ func memberName(b []byte) int {
 // changes reports whether a tool's name has a verb in it that changes something. Words are told apart by punctuation and by capitals
 // amid small letters.
 func changes(name string) bool {
-	h := uint64(hashBasis)
+	w := newSpeller()
 	lower := false // the last byte was a small letter
-	length := 0
 	for i := 0; i <= len(name); i++ {
 		var c byte
 		if i < len(name) {
@@ -640,15 +716,14 @@ func changes(name string) bool {
 		}
 		capital := c >= 'A' && c <= 'Z'
 		letter := capital || c >= 'a' && c <= 'z'
-		if length > 0 && (!letter || capital && lower) {
-			if lexicon.find(h)&effect != 0 {
+		if w.length > 0 && (!letter || capital && lower) {
+			if lexicon.find(w.end().hash)&effect != 0 {
 				return true
 			}
-			h, length = hashBasis, 0
+			w = newSpeller()
 		}
 		if letter {
-			h = (h ^ uint64(c|0x20)) * hashPrime
-			length++
+			w.add([]byte{c})
 		}
 		lower = letter && !capital
 	}

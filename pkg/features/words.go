@@ -72,14 +72,19 @@ func (w *words) reset() {
 // begin opens a run of a new text.
 func (w *words) begin(tool bool, name uint16) { w.open = run{tool: tool, name: name} }
 
-func (w *words) add(id uint16) {
-	if w.count%w.stride == 0 {
-		w.ids = append(w.ids, id)
-	}
-	if w.open.n++; w.open.n == runWords {
+// add adds words to the open run, and begins another where it is full.
+func (w *words) add(ids []uint16) {
+	for len(ids) > 0 {
+		n := min(len(ids), runWords-int(w.open.n))
 		kept := w.count%w.stride == 0
-		w.end()
-		w.open = run{tool: w.open.tool, name: w.open.name, continues: kept && w.stride == 1}
+		if kept {
+			w.ids = append(w.ids, ids[:n]...)
+		}
+		ids = ids[n:]
+		if w.open.n += uint8(n); w.open.n == runWords {
+			w.end()
+			w.open = run{tool: w.open.tool, name: w.open.name, continues: kept && w.stride == 1}
+		}
 	}
 }
 
@@ -223,8 +228,9 @@ type sketch struct {
 	pairs   map[uint16]int         // how many pairs of each tool were learned; nil once it was decoded
 }
 
-func set(bits []uint64, i uint32)      { bits[i>>6] |= 1 << (i & 63) }
-func has(bits []uint64, i uint32) bool { return bits[i>>6]>>(i&63)&1 != 0 }
+func set(bits []uint64, i uint32)       { bits[i>>6] |= 1 << (i & 63) }
+func has(bits []uint64, i uint32) bool  { return bits[i>>6]>>(i&63)&1 != 0 }
+func at(bits []uint64, i uint32) uint64 { return bits[i>>6] >> (i & 63) & 1 }
 
 func pairOf(a, b uint16) uint32 { return uint32(a)<<classBits | uint32(b) }
 
@@ -291,52 +297,55 @@ func (s *sketch) decode(b []byte) {
 type novelty struct {
 	sketch *sketch
 
-	last   uint16
-	pairs  int    // of the text so far
+	// Of the text so far.
+	name  uint16
+	own   bool // the tool is compared with itself
+	begun bool // there was a word, and last is its class
+	last  uint16
+
 	fresh  uint64 // the last 64 pairs, a bit for each that no tool's result had
 	voiced uint64 // of those, such as users or system prompts had
 	alien  uint64 // a bit for each that this tool's results did not have
 	run    int
-	own    bool // the tool is compared with itself
-	name   uint16
 
 	peak16, peak32, toolPeak, voice16, voice32, longest, unseen int
 }
 
 func (n *novelty) begin(name uint16) {
-	n.pairs, n.fresh, n.voiced, n.alien, n.run, n.name = -1, 0, 0, 0, 0, name
+	n.begun, n.fresh, n.voiced, n.alien, n.run, n.name = false, 0, 0, 0, 0, name
 	n.own = has(n.sketch.tools[:], uint32(name))
 }
 
-func (n *novelty) add(id uint16) {
-	pair := pairOf(n.last, id)
-	n.last = id
-	if n.pairs++; n.pairs == 0 {
-		return
+// add adds words to the text. Nothing branches on what is known of a pair, which is as good as random.
+func (n *novelty) add(ids []uint16) {
+	if !n.begun && len(ids) > 0 {
+		n.begun, n.last, ids = true, ids[0], ids[1:]
 	}
-	n.fresh, n.voiced, n.alien = n.fresh<<1, n.voiced<<1, n.alien<<1
-	if n.own && !has(n.sketch.byTool[:], toolPair(n.name, pair)) {
-		n.alien |= 1
-		n.toolPeak = max(n.toolPeak, bits.OnesCount32(uint32(n.alien)))
+	s := n.sketch
+	last, fresh, voiced, alien, run := n.last, n.fresh, n.voiced, n.alien, n.run
+	peak16, peak32, toolPeak, voice16, voice32, longest, unseen := n.peak16, n.peak32, n.toolPeak, n.voice16, n.voice32, n.longest, n.unseen
+	for _, id := range ids {
+		pair := pairOf(last, id)
+		last = id
+		isFresh := 1 - at(s.results[:], pair)
+		isAlien := isFresh
+		if n.own {
+			isAlien = 1 - at(s.byTool[:], toolPair(n.name, pair))
+		}
+		fresh = fresh<<1 | isFresh
+		voiced = voiced<<1 | isFresh&at(s.said[:], pair)
+		alien = alien<<1 | isAlien
+		unseen += int(isFresh)
+		run = (run + 1) & -int(isFresh)
+		longest = max(longest, run)
+		peak16 = max(peak16, bits.OnesCount16(uint16(fresh)))
+		peak32 = max(peak32, bits.OnesCount32(uint32(fresh)))
+		toolPeak = max(toolPeak, bits.OnesCount32(uint32(alien)))
+		voice16 = max(voice16, bits.OnesCount16(uint16(voiced)))
+		voice32 = max(voice32, bits.OnesCount32(uint32(voiced)))
 	}
-	if has(n.sketch.results[:], pair) {
-		n.run = 0
-		return
-	}
-	n.unseen++
-	n.run++
-	n.longest = max(n.longest, n.run)
-	n.fresh |= 1
-	n.peak16 = max(n.peak16, bits.OnesCount16(uint16(n.fresh)))
-	n.peak32 = max(n.peak32, bits.OnesCount32(uint32(n.fresh)))
-	if !n.own {
-		n.toolPeak = max(n.toolPeak, bits.OnesCount32(uint32(n.fresh)))
-	}
-	if has(n.sketch.said[:], pair) {
-		n.voiced |= 1
-		n.voice16 = max(n.voice16, bits.OnesCount16(uint16(n.voiced)))
-		n.voice32 = max(n.voice32, bits.OnesCount32(uint32(n.voiced)))
-	}
+	n.last, n.fresh, n.voiced, n.alien, n.run = last, fresh, voiced, alien, run
+	n.peak16, n.peak32, n.toolPeak, n.voice16, n.voice32, n.longest, n.unseen = peak16, peak32, toolPeak, voice16, voice32, longest, unseen
 }
 
 func (n *novelty) write(dst *Vector) {
@@ -359,9 +368,7 @@ func (s *sketch) novelty(dst *Vector, w *words) {
 			if !r.continues {
 				n.begin(r.name)
 			}
-			for _, id := range w.ids[at : at+int(r.n)] {
-				n.add(id)
-			}
+			n.add(w.ids[at : at+int(r.n)])
 		}
 		at += int(r.n)
 	}

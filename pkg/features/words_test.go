@@ -41,11 +41,7 @@ func TestNovelty(t *testing.T) {
 	asked.present = true
 	asked.words.begin(false, 0)
 	for _, word := range strings.Fields("please send the report to") {
-		h := uint64(hashBasis)
-		for _, c := range []byte(word) {
-			h = (h ^ uint64(c)) * hashPrime
-		}
-		asked.words.add(classify(h, 7))
+		asked.words.add([]uint16{classify(plainHash([]byte(word)), 7)})
 	}
 	asked.words.end()
 	baseline.Learn(asked)
