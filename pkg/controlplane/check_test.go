@@ -194,10 +194,10 @@ func TestParseStatus(t *testing.T) {
 
 func TestBoundedNames(t *testing.T) {
 	long := strings.Repeat("x", 300)
-	if got := bounded(long + "a"); len(got) != 253 || got == bounded(long+"b") {
+	if got := v1alpha1.BoundedName(long + "a"); len(got) != 253 || got == v1alpha1.BoundedName(long+"b") {
 		t.Errorf("%d characters, or two names become one", len(got))
 	}
-	if got := bounded("deployment-web"); got != "deployment-web" {
+	if got := v1alpha1.BoundedName("deployment-web"); got != "deployment-web" {
 		t.Errorf("got %s", got)
 	}
 }

@@ -2,8 +2,6 @@ package controlplane
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -32,6 +30,8 @@ const (
 	reasonReady             = "Ready"
 	reasonLearning          = "Learning"
 	reasonFrozen            = "Frozen"
+	reasonDrifting          = "Drifting"
+	reasonPrior             = "SharedPrior"
 )
 
 // maxConditionBytes is what the API accepts in a message, less a little.
@@ -81,14 +81,4 @@ func (p *Plane) writeStatus(ctx context.Context, object client.Object, change fu
 		return nil
 	}
 	return client.IgnoreNotFound(p.client.Status().Update(ctx, object))
-}
-
-// bounded is a name that Kubernetes accepts: what is too long ends in a digest of the whole.
-func bounded(name string) string {
-	const most = 253
-	if len(name) <= most {
-		return name
-	}
-	sum := sha256.Sum256([]byte(name))
-	return name[:most-17] + "-" + hex.EncodeToString(sum[:8])
 }

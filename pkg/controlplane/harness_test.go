@@ -24,6 +24,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
@@ -114,13 +115,42 @@ func (l *lab) start() *running { l.t.Helper(); return l.startAt("127.0.0.1:0", "
 
 func (l *lab) startAt(discoveryAddress, bundleAddress string) *running {
 	l.t.Helper()
+	c := l.run(apiservertest.Config(l.t), discoveryAddress, bundleAddress, false)
+	c.wait()
+	l.t.Cleanup(c.stop)
+	return c.running
+}
+
+// candidate is a controller that serves once it leads.
+type candidate struct {
+	*running
+	wait    func() // until it leads
+	abandon func() // stops it, however that ends
+}
+
+// candidate starts a controller that may become the leader.
+func (l *lab) candidate(change func(*rest.Config)) *candidate {
+	l.t.Helper()
+	c := rest.CopyConfig(apiservertest.Config(l.t))
+	if change != nil {
+		change(c)
+	}
+	out := l.run(c, "127.0.0.1:0", "127.0.0.1:0", true)
+	l.t.Cleanup(out.abandon)
+	return out
+}
+
+func (l *lab) run(api *rest.Config, discoveryAddress, bundleAddress string, elect bool) *candidate {
+	l.t.Helper()
 	none := true
 	timeout := 20 * time.Second
-	mgr, err := manager.New(apiservertest.Config(l.t), manager.Options{
+	lease, renew, retry := 4*time.Second, 2*time.Second, 300*time.Millisecond
+	mgr, err := manager.New(api, manager.Options{
 		Scheme: Scheme(), Cache: CacheOptions(l.namespace), Logger: logger(),
 		Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 		Controller:              config.Controller{SkipNameValidation: &none},
 		GracefulShutdownTimeout: &timeout,
+		LeaderElection:          elect, LeaderElectionID: "test", LeaderElectionNamespace: l.namespace, LeaseDuration: &lease, RenewDeadline: &renew, RetryPeriod: &retry,
 	})
 	must(l.t, err)
 	plane, err := New(mgr, Config{
@@ -138,11 +168,16 @@ func (l *lab) startAt(discoveryAddress, bundleAddress string) *running {
 			l.t.Errorf("manager: %v", err)
 		}
 	})}
-	l.t.Cleanup(r.stop)
-	discovery, bundles, err := plane.Addresses(ctx)
-	must(l.t, err)
-	r.discovery, r.bundles = discovery.String(), "https://"+bundles.String()
-	return r
+	return &candidate{
+		running: r,
+		wait: func() {
+			l.t.Helper()
+			discovery, bundles, err := plane.Addresses(ctx)
+			must(l.t, err)
+			r.discovery, r.bundles = discovery.String(), "https://"+bundles.String()
+		},
+		abandon: sync.OnceFunc(func() { cancel(); <-done }),
+	}
 }
 
 // logger writes with -v only.

@@ -43,6 +43,7 @@ type keeper struct {
 	client    client.Client
 	reader    client.Reader // not a cache
 	namespace string
+	wrote     func(kind string, bytes int) // may be nil
 }
 
 // kept is one thing that was kept.
@@ -104,6 +105,9 @@ func (k *keeper) save(ctx context.Context, kind, id string, content []byte) erro
 	}
 	if err != nil {
 		return fmt.Errorf("keep %s %s: %w", kind, id, err)
+	}
+	if k.wrote != nil {
+		k.wrote(kind, zipped.Len())
 	}
 	return k.dropPieces(ctx, kind, old)
 }

@@ -13,6 +13,8 @@ type metrics struct {
 	trainingSeconds prometheus.Histogram
 	signed          *prometheus.CounterVec
 	refusedPolicies *prometheus.GaugeVec
+	feedback        *prometheus.CounterVec
+	keptBytes       *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -37,18 +39,41 @@ func newMetrics() *metrics {
 			Name: "sallyport_controller_policy_bundle_refused",
 			Help: "1 while a ClusterPolicyBundle's spec is refused and its last good is in force.",
 		}, []string{"bundle"}),
+		feedback: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sallyport_controller_feedback_total",
+			Help: "Labels that people gave to calls, by label (false-positive, attack), or unknown for calls that are not remembered and refused for what could not be read.",
+		}, []string{"label"}),
+		keptBytes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sallyport_controller_kept_bytes_total",
+			Help: "Bytes written to ConfigMaps of the controller's namespace, and so to etcd, by kind (baseline, last-good, clock).",
+		}, []string{"kind"}),
 	}
 }
 
 // register adds them to a registry, with gauges of what the plane knows.
-func (m *metrics) register(r prometheus.Registerer, sidecars, workloads func() float64) error {
+func (m *metrics) register(r prometheus.Registerer, sidecars, workloads func() float64, phases prometheus.Collector) error {
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.records, m.trained, m.trainingSeconds, m.signed, m.refusedPolicies,
+		m.records, m.trained, m.trainingSeconds, m.signed, m.refusedPolicies, m.feedback, m.keptBytes, phases,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sallyport_controller_sidecars", Help: "Connected sidecars."}, sidecars),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sallyport_controller_learned_workloads", Help: "Workloads that are learned."}, workloads),
 	} {
 		errs = append(errs, r.Register(c))
 	}
 	return errors.Join(errs...)
+}
+
+// phases counts the workloads that are learned by where learning stands.
+type phases struct{ learner *Learner }
+
+var phasesDesc = prometheus.NewDesc("sallyport_controller_baselines", "Workloads that are learned, by phase: learning, prior (judged by others' calls), ready, drifting or frozen.", []string{"phase"}, nil)
+
+// Describe implements prometheus.Collector.
+func (phases) Describe(to chan<- *prometheus.Desc) { to <- phasesDesc }
+
+// Collect implements prometheus.Collector.
+func (p phases) Collect(to chan<- prometheus.Metric) {
+	for phase, n := range p.learner.phases() {
+		to <- prometheus.MustNewConstMetric(phasesDesc, prometheus.GaugeValue, float64(n), phase)
+	}
 }

@@ -81,7 +81,7 @@ func (p *Plane) compose(ctx context.Context, namespace *corev1.Namespace) error 
 	if profile == nil {
 		profile = &v1alpha1.EgressProfile{}
 	}
-	p.learner.configure(namespace.Name, profile.Spec.Detector)
+	p.learner.configure(namespace.Name, learningOf(&profile.Spec.Detector))
 
 	resources := xds.NamespaceResources{Config: workloadConfig(&profile.Spec), Secrets: map[string][]byte{}}
 	var hosts []string
@@ -123,7 +123,10 @@ func workloadConfig(spec *v1alpha1.EgressProfileSpec) *xdsv1.WorkloadConfig {
 	if mode != v1alpha1.ModeObserve {
 		mode = v1alpha1.ModeEnforce
 	}
-	config := &xdsv1.WorkloadConfig{Mode: string(mode), KillSwitch: spec.KillSwitch, MaxRequestBytes: size(spec.MaxRequestBytes), Timeouts: timeouts(&spec.Timeouts), Limits: limits(spec)}
+	config := &xdsv1.WorkloadConfig{
+		Mode: string(mode), KillSwitch: spec.KillSwitch, MaxRequestBytes: size(spec.MaxRequestBytes), Timeouts: timeouts(&spec.Timeouts), Limits: limits(spec),
+		Canaries: canaries(&spec.Detector), RefuseCold: refusesCold(&spec.Detector),
+	}
 	for i := range spec.Passthrough {
 		rule := &spec.Passthrough[i]
 		if checkPassthrough(rule) != nil {

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -34,7 +35,7 @@ const (
 	statusDelay   = 300 * time.Millisecond
 	baselineDelay = time.Second
 	// Counts of calls change all the time; each workload that calls costs a write in this time.
-	countDelay = 5 * time.Second
+	countDelay = 10 * time.Second
 )
 
 // Config is what a Plane needs to know.
@@ -62,6 +63,7 @@ type Plane struct {
 	client  client.Client
 	reader  client.Reader // not a cache
 	log     logr.Logger
+	events  events.EventRecorder
 	metrics *metrics
 
 	discovery *xds.Server
@@ -129,6 +131,7 @@ func New(mgr manager.Manager, config Config) (*Plane, error) {
 		client:           mgr.GetClient(),
 		reader:           mgr.GetAPIReader(),
 		log:              mgr.GetLogger().WithName("controlplane"),
+		events:           mgr.GetEventRecorder("sallyport-controller"),
 		metrics:          newMetrics(),
 		primed:           make(chan struct{}),
 		listening:        make(chan struct{}),
@@ -142,7 +145,7 @@ func New(mgr manager.Manager, config Config) (*Plane, error) {
 		seen:             map[types.NamespacedName]bool{},
 		verdicts:         map[string]verdictOf{},
 	}
-	k := &keeper{client: p.client, reader: p.reader, namespace: config.Namespace}
+	k := &keeper{client: p.client, reader: p.reader, namespace: config.Namespace, wrote: func(kind string, bytes int) { p.metrics.keptBytes.WithLabelValues(kind).Add(float64(bytes)) }}
 	p.sources = newSources(k)
 	p.clock = &clock{keeper: k, now: config.Now}
 	watcher, err := client.NewWithWatch(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), HTTPClient: mgr.GetHTTPClient()})
@@ -167,6 +170,7 @@ func New(mgr manager.Manager, config Config) (*Plane, error) {
 		GetCertificate: config.GetCertificate,
 		OnRecord:       func(id xds.Identity, record []byte) { p.learner.Record(id, record) },
 		Sign:           p.sign,
+		Salt:           func(w xds.Workload) uint64 { return p.learner.saltOf(w) },
 		OnChange: func() {
 			p.policyChanged.poke()
 			p.providersChanged.poke()
@@ -181,7 +185,7 @@ func New(mgr manager.Manager, config Config) (*Plane, error) {
 	if config.Registerer != nil {
 		sidecars := func() float64 { return float64(len(p.discovery.Sidecars())) }
 		learned := func() float64 { return float64(len(p.learner.known())) }
-		if err := p.metrics.register(config.Registerer, sidecars, learned); err != nil {
+		if err := p.metrics.register(config.Registerer, sidecars, learned, phases{p.learner}); err != nil {
 			return nil, fmt.Errorf("control plane: %w", err)
 		}
 	}
@@ -253,7 +257,15 @@ func (p *Plane) prime(ctx context.Context) error {
 	for _, err := range unusable {
 		p.report(err, "kept policy is not used")
 	}
-	if err := p.learner.restore(ctx); err != nil {
+	secret, err := p.saltSecret(ctx)
+	switch {
+	case err == nil:
+	case isUnusable(err):
+		p.report(err, "words are not learned")
+	default:
+		return err
+	}
+	if err := p.learner.restore(ctx, saltOf(secret)); err != nil {
 		return err
 	}
 

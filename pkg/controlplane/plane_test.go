@@ -533,11 +533,14 @@ func TestAModelIsLearnedAndSurvivesARestart(t *testing.T) {
 	})
 }
 
+// salted gives every workload the same salt.
+func salted(salt uint64) func(xds.Workload) uint64 { return func(xds.Workload) uint64 { return salt } }
+
 // TestAFullBaselineIsKept holds the largest baseline that there is against what the API takes.
 func TestAFullBaselineIsKept(t *testing.T) {
 	l := newLab(t)
 	w := xds.Workload{Namespace: "agents", Kind: "Deployment", Name: "web"}
-	have := &learned{reservoir: detector.NewReservoir(reservoirCapacity, seed(w)), trainedAt: time.Now().UTC().Truncate(time.Second), admitted: 2048}
+	have := &learned{reservoir: detector.NewReservoir(reservoirCapacity, seed(w)), source: v1alpha1.ModelOwn, trainedAt: time.Now().UTC().Truncate(time.Second), admitted: 2048}
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range 2 * reservoirCapacity {
 		row := detector.Row{Session: fmt.Sprintf("session-%d", i%400)}
@@ -549,7 +552,7 @@ func TestAFullBaselineIsKept(t *testing.T) {
 	model, err := detector.Train(have.reservoir.Rows(), detector.Options{})
 	must(t, err)
 	have.model = model
-	content, err := encodeLearned(w, have)
+	content, err := encodeLearned(w, 7, have)
 	must(t, err)
 	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
 	must(t, k.save(l.ctx, keptBaseline, workloadName(w), content))
@@ -558,7 +561,7 @@ func TestAFullBaselineIsKept(t *testing.T) {
 	if len(all) != 1 || len(unusable) != 0 {
 		t.Fatalf("found %d, unusable %v", len(all), unusable)
 	}
-	gotW, got, err := decodeLearned(all[0].content)
+	gotW, got, err := decodeLearned(all[0].content, salted(7))
 	must(t, err)
 	if gotW != w || got.model.Digest() != model.Digest() || got.reservoir.Counts() != have.reservoir.Counts() || !got.trainedAt.Equal(have.trainedAt) || got.admitted != have.admitted {
 		t.Errorf("kept %+v, found %+v", have, got)
@@ -666,7 +669,7 @@ func FuzzStatusReport(f *testing.F) {
 
 func FuzzKeptBaseline(f *testing.F) {
 	w := xds.Workload{Namespace: "a", Kind: "Pod", Name: "b"}
-	good, err := encodeLearned(w, &learned{reservoir: detector.NewReservoir(reservoirCapacity, seed(w))})
+	good, err := encodeLearned(w, 7, &learned{reservoir: detector.NewReservoir(reservoirCapacity, seed(w))})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -674,9 +677,9 @@ func FuzzKeptBaseline(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		w, have, err := decodeLearned(b)
+		w, have, err := decodeLearned(b, salted(7))
 		if err == nil {
-			if _, err := encodeLearned(w, have); err != nil {
+			if _, err := encodeLearned(w, 7, have); err != nil {
 				t.Errorf("read but not written: %v", err)
 			}
 		}

@@ -58,10 +58,7 @@ func checkProfile(spec *v1alpha1.EgressProfileSpec) error {
 	if err := checkSettings(spec); err != nil {
 		return err
 	}
-	if d := spec.Detector; d.FalsePositivesPerMillion < 0 || d.FalsePositivesPerMillion >= 1_000_000 || d.MinCalls < 0 || d.MinSessions < 0 {
-		return unusablef("detector: falsePositivesPerMillion must be below a million, and none may be negative; no model is trained")
-	}
-	return nil
+	return checkDetector(&spec.Detector)
 }
 
 // checkPassthrough wants exactly one of host and cidr.

@@ -54,6 +54,85 @@ func checkMemory(spec *v1alpha1.EgressProfileSpec) error {
 	return nil
 }
 
+// maxRetrainCalls is how large detector.retrainCalls may be.
+const maxRetrainCalls = 10_000_000
+
+// inRange is a number of a DetectorSpec, or its default where it is absent or wrong.
+func inRange(n int32, most, otherwise int) int {
+	if n <= 0 || int(n) > most {
+		return otherwise
+	}
+	return int(n)
+}
+
+// checkDetector says what is wrong with how a profile has baselines learned. The API server refuses all of it.
+func checkDetector(spec *v1alpha1.DetectorSpec) error {
+	for _, s := range []struct {
+		name string
+		n    int32
+		most int
+	}{
+		{"falsePositivesPerMillion", spec.FalsePositivesPerMillion, 999_999}, {"minCalls", spec.MinCalls, reservoirCapacity},
+		{"minSessions", spec.MinSessions, reservoirCapacity}, {"retrainCalls", spec.RetrainCalls, maxRetrainCalls},
+	} {
+		if s.n < 0 || int(s.n) > s.most {
+			return unusablef("detector.%s is not within 0 to %d; the default is in force", s.name, s.most)
+		}
+	}
+	if d := spec.RetrainInterval; d != nil && (d.Duration < v1alpha1.ShortestRetrainInterval || d.Duration > v1alpha1.LongestRetrainInterval) {
+		return unusablef("detector.retrainInterval is not within 1m to 2160h; the default is in force")
+	}
+	switch spec.Cold {
+	case "", v1alpha1.ColdAbstain, v1alpha1.ColdDeny:
+	default:
+		return unusablef("detector.cold %q is none of Abstain, Deny; Deny is in force", spec.Cold)
+	}
+	switch spec.PriorScope {
+	case "", v1alpha1.PriorCluster, v1alpha1.PriorNamespace:
+	default:
+		return unusablef("detector.priorScope %q is none of Cluster, Namespace; Namespace is in force", spec.PriorScope)
+	}
+	if len(spec.Canaries) > v1alpha1.MaxCanaries {
+		return unusablef("detector.canaries: %d are too many, at most %d; the others are not looked for", len(spec.Canaries), v1alpha1.MaxCanaries)
+	}
+	names := map[string]bool{}
+	for i, c := range spec.Canaries {
+		if err := checkCanary(&c); err != nil {
+			return unusablef("detector.canaries[%d]: %v; it is not looked for", i, err)
+		}
+		if names[c.Name] {
+			return unusablef("detector.canaries[%d]: the name %q is given twice; only the first is looked for", i, c.Name)
+		}
+		names[c.Name] = true
+	}
+	return nil
+}
+
+func checkCanary(c *v1alpha1.Canary) error {
+	switch n := len(c.Value); {
+	case c.Name == "" || len(c.Name) > 63:
+		return unusablef("the name must be 1 to 63 bytes long")
+	case n < v1alpha1.MinCanaryBytes || n > v1alpha1.MaxCanaryBytes:
+		return unusablef("the value of %s has %d bytes; it must have %d to %d", c.Name, n, v1alpha1.MinCanaryBytes, v1alpha1.MaxCanaryBytes)
+	}
+	return nil
+}
+
+// canaries are what sidecars are sent of a profile's. One that is wrong is left out.
+func canaries(spec *v1alpha1.DetectorSpec) []*xdsv1.Canary {
+	var out []*xdsv1.Canary
+	names := map[string]bool{}
+	for i := range spec.Canaries {
+		c := &spec.Canaries[i]
+		if len(out) == v1alpha1.MaxCanaries || names[c.Name] || checkCanary(c) != nil {
+			continue
+		}
+		names[c.Name] = true
+		out = append(out, &xdsv1.Canary{Name: c.Name, Value: []byte(c.Value)})
+	}
+	return out
+}
+
 // timeouts are what sidecars are sent of a profile's. One that is wrong is left out.
 func timeouts(spec *v1alpha1.TimeoutsSpec) *xdsv1.Timeouts {
 	sent := func(d *metav1.Duration) *durationpb.Duration {

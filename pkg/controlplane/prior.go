@@ -1,0 +1,89 @@
+package controlplane
+
+import (
+	"cmp"
+	"hash/fnv"
+	"slices"
+	"strconv"
+
+	"sallyport.dev/sallyport/pkg/api/v1alpha1"
+	"sallyport.dev/sallyport/pkg/detector"
+	"sallyport.dev/sallyport/pkg/xds"
+)
+
+// job is a training: all that it needs, so that it runs without the lock.
+type job struct {
+	source   v1alpha1.ModelSource
+	rows     []detector.Row // the workload's own
+	prior    []detector.Row // of others, without evidence
+	labels   []recentCall
+	admitted uint64
+	heard    uint64
+	options  detector.Options
+}
+
+// job gathers what a training needs. The lock is held by the caller.
+func (l *Learner) job(w xds.Workload, have *learned, what task, s learning) *job {
+	counts := have.reservoir.Counts()
+	j := &job{
+		source: v1alpha1.ModelOwn, rows: have.reservoir.Rows(), labels: slices.Clone(have.labels), admitted: counts.Seen, heard: have.spoken,
+		options: detector.Options{FalsePositivesPerMillion: s.budget, MinCalls: s.minCalls, MinSessions: s.minSessions, Seed: seed(w), Trimmed: counts.Trimmed()},
+	}
+	if attacks := have.attacks(); len(attacks) > 0 {
+		j.rows = slices.DeleteFunc(j.rows, func(row detector.Row) bool { return attacks[row.Session] })
+	}
+	if what == trainPrior {
+		j.source = v1alpha1.ModelPrior
+		pool := l.prior(w, s)
+		j.prior = mixed(pool, max(0, s.minCalls-len(j.rows)))
+	}
+	return j
+}
+
+// prior returns the workloads that w may learn from: those with a model of their own, in the settings' scope. It is nil where they have too few calls together. The lock is
+// held by the caller.
+func (l *Learner) prior(w xds.Workload, s learning) []lender {
+	var pool []lender
+	calls := 0
+	for other, have := range l.workloads {
+		if other == w || have.source != v1alpha1.ModelOwn || s.prior == v1alpha1.PriorNamespace && other.Namespace != w.Namespace {
+			continue
+		}
+		pool = append(pool, lender{other, have})
+		calls += have.reservoir.Counts().Calls
+	}
+	if calls < s.minCalls {
+		return nil
+	}
+	slices.SortFunc(pool, func(a, b lender) int { return cmp.Compare(workloadName(a.workload), workloadName(b.workload)) })
+	return pool
+}
+
+// lender is a workload that others learn from.
+type lender struct {
+	workload xds.Workload
+	have     *learned
+}
+
+// mixed takes so many rows from the pool, of each workload as many as of the others as far as it has them, evenly over its reservoir. Their evidence stays behind: words are
+// told apart by the workload's own salt, and are nobody else's business. Sessions get names that are the workload's.
+func mixed(pool []lender, most int) []detector.Row {
+	slices.SortStableFunc(pool, func(a, b lender) int {
+		return cmp.Compare(a.have.reservoir.Counts().Calls, b.have.reservoir.Counts().Calls)
+	})
+	var out []detector.Row
+	for i, from := range pool {
+		rows := from.have.reservoir.Rows()
+		attacks := from.have.attacks()
+		rows = slices.DeleteFunc(rows, func(row detector.Row) bool { return attacks[row.Session] })
+		share := min(len(rows), (most-len(out))/(len(pool)-i))
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(workloadName(from.workload)))
+		prefix := strconv.FormatUint(h.Sum64(), 36) + "/"
+		for k := range share {
+			row := rows[k*len(rows)/share]
+			out = append(out, detector.Row{Vector: row.Vector, Session: prefix + row.Session})
+		}
+	}
+	return out
+}
