@@ -37,16 +37,21 @@ const (
 	ready = `{"ready":true}`
 )
 
-// providers are who the clients speak to, by the names that a ModelProvider would have.
+// providers are who the clients speak to. Each has the name of its API.
 var providers = []struct {
-	name, api, host, secret string
+	api, host, secret string
 }{
-	{"openai", "openai", "api.openai.com", realKeys.OpenAIKey},
-	{"anthropic", "anthropic", "api.anthropic.com", realKeys.AnthropicKey},
-	{"gemini", "gemini", "generativelanguage.googleapis.com", realKeys.GeminiKey},
-	{"bedrock", "bedrock", "bedrock-runtime.us-east-1.amazonaws.com",
+	{"openai", "api.openai.com", realKeys.OpenAIKey},
+	{"anthropic", "api.anthropic.com", realKeys.AnthropicKey},
+	{"gemini", "generativelanguage.googleapis.com", realKeys.GeminiKey},
+	{"bedrock", "bedrock-runtime.us-east-1.amazonaws.com",
 		fmt.Sprintf(`{"accessKeyId":%q,"secretAccessKey":%q,"region":"us-east-1"}`, realKeys.AWSAccessKey, realKeys.AWSSecretKey)},
-	{"mcp", "mcp", "mcp.shelf.example", realKeys.MCPToken},
+	{"mcp", "mcp.shelf.example", realKeys.MCPToken},
+	{"azure-openai", "shelf.openai.azure.com", realKeys.AzureKey},
+	{"vertex-ai", "us-central1-aiplatform.googleapis.com", realKeys.VertexToken},
+	{"cohere", "api.cohere.com", realKeys.CohereKey},
+	{"ollama", "ollama.com", realKeys.OllamaKey},
+	{"a2a", "agent.shelf.example", realKeys.A2AToken},
 }
 
 // testPolicy is the baseline with its constants edited, as its users do, and a bundle of the test's own.
@@ -57,9 +62,11 @@ func testPolicy() (map[string]string, error) {
 	}
 	baseline := string(b)
 	for _, edit := range [][2]string{
-		{"models := {\n", "models := {\n\t\"gemini\": {\"gemini-2.5-flash\", \"gemini-embedding-001\", \"gemini-live-2.5-flash-preview\"},\n\t\"bedrock\": {\"anthropic.claude-sonnet-4-5-20250929-v1:0\"},\n"},
+		{"models := {\n", "models := {\n\t\"gemini\": {\"gemini-2.5-flash\", \"gemini-embedding-001\", \"gemini-live-2.5-flash-preview\"},\n\t\"bedrock\": {\"anthropic.claude-sonnet-4-5-20250929-v1:0\"},\n" +
+			"\t\"azure-openai\": {\"gpt-4o-mini\", \"text-embedding-3-small\"},\n\t\"vertex-ai\": {\"gemini-2.5-flash\"},\n" +
+			"\t\"cohere\": {\"command-a-03-2025\", \"embed-v4.0\", \"rerank-v3.5\"},\n\t\"ollama\": {\"gpt-oss:20b\", \"embeddinggemma\"},\n"},
 		{"\"openai\": {\n", "\"openai\": {\n\t\t\"gpt-image-1\", \"gpt-4o-mini-tts\", \"whisper-1\", \"gpt-realtime\",\n"},
-		{"surfaces := set()\n", "surfaces := {\"mcp.message\", \"mcp.listen\", \"mcp.session\"}\n"},
+		{"surfaces := set()\n", "surfaces := {\"mcp.message\", \"mcp.listen\", \"mcp.session\", \"a2a.rpc\"}\n"},
 	} {
 		if strings.Count(baseline, edit[0]) != 1 {
 			return nil, fmt.Errorf("the baseline no longer has the one line %q", edit[0])
@@ -72,6 +79,11 @@ func testPolicy() (map[string]string, error) {
 # labels:
 #   rule: TOOL-901
 deny contains {"rule": "TOOL-901", "message": "The tool model-of-nobody is not to be called."} if "model-of-nobody" in input.call.tool_calls
+
+# METADATA
+# labels:
+#   rule: URL-901
+deny contains {"rule": "URL-901", "message": "Nothing is to be sent to model-of-nobody."} if "model-of-nobody.example" in input.call.url_hosts
 `}, nil
 }
 
@@ -127,8 +139,8 @@ func serveGate(way, dir string) error {
 	}
 	snapshot := proxy.Snapshot{Workload: policy.Workload{Namespace: "clients", Kind: "Job", Name: way, Pod: way, ServiceAccount: "default"}, Mode: "enforce", Credentials: map[string][]byte{}}
 	for _, x := range providers {
-		snapshot.Providers = append(snapshot.Providers, proxy.Provider{Name: x.name, API: x.api, Hosts: []string{x.host}, Port: 443, Credential: x.name, CABundle: string(world)})
-		snapshot.Credentials[x.name] = []byte(x.secret)
+		snapshot.Providers = append(snapshot.Providers, proxy.Provider{Name: x.api, API: x.api, Hosts: []string{x.host}, Port: 443, Credential: x.api, CABundle: string(world)})
+		snapshot.Credentials[x.api] = []byte(x.secret)
 	}
 	if err := p.Update(snapshot); err != nil {
 		return err

@@ -26,7 +26,7 @@ import (
 var (
 	update = flag.Bool("update", false, "write matrix.json from what ran")
 	only   = flag.String("only", "", "run the clients that this regular expression matches, and leave matrix.json alone")
-	show   = flag.Bool("refusals", false, "print what each client says of a refusal")
+	show   = flag.Bool("refusals", false, "print what each client says of a refusal and of a provider that fails, and how often it asked")
 )
 
 // whole says that all clients run.
@@ -100,21 +100,21 @@ func TestMatrix(t *testing.T) {
 		rigs[way] = r
 	}
 	all.Wait()
-	surfaces := map[string]bool{} // that the gate saw and released, in a client's words and the table's
+	surfaces := map[[2]string]bool{} // that the gate saw and released, by API
 	for _, r := range rigs {
 		for range len(r.records) {
 			if rec := <-r.records; rec.Outcome == telemetry.OutcomeReleased {
-				surfaces[rec.Call.Surface] = true
+				surfaces[[2]string{rec.Destination.Provider, rec.Call.Surface}] = true
 			}
 		}
 	}
 
 	var rows []row
 	for _, c := range clients {
-		ran := row{Client: c.name, Version: version(t, c, commands)}
+		ran := row{Client: c.name, Version: version(t, c, commands), Surfaces: map[string][]string{}}
 		t.Run(c.name, func(t *testing.T) {
 			for _, j := range c.jobs() {
-				t.Run(j.Surface+"/"+j.Scenario, func(t *testing.T) {
+				t.Run(j.api+"/"+j.Surface+"/"+j.Scenario, func(t *testing.T) {
 					for _, way := range ways {
 						if way == wayExplicit && c.captureOnly != "" {
 							t.Logf("not by the explicit proxy: %s", c.captureOnly)
@@ -126,18 +126,18 @@ func TestMatrix(t *testing.T) {
 						}
 						check(t, way, outcomes[wayDirect][key(j)], outcomes[way][key(j)], j, own)
 					}
-					if *show && j.Scenario == refusal {
-						s := outcomes[wayCapture][key(j)].seen
-						fmt.Printf("%s\t%s\t%s\t%s\n", j.Client, j.Surface, s.Exception, s.Message)
+					if *show && slices.Contains([]string{refusal, busy, broken}, j.Scenario) {
+						o := outcomes[wayCapture][key(j)]
+						fmt.Printf("%s\t%s\t%s\t%d\t%s\t%s\n", j.Client, j.Surface, j.Scenario, len(o.received), o.seen.Exception, o.seen.Message)
 					}
 				})
 			}
 			if !t.Failed() {
 				for _, o := range c.surfaces {
-					if !surfaces[o.surface] && !slices.Equal(o.scenarios, never) {
-						t.Errorf("no call of the surface %s was released", o.surface)
+					if !surfaces[[2]string{o.api, o.surface}] && !slices.Equal(o.scenarios, never) {
+						t.Errorf("no call of %s's surface %s was released", o.api, o.surface)
 					}
-					ran.Surfaces = append(ran.Surfaces, o.surface)
+					ran.Surfaces[o.api] = append(ran.Surfaces[o.api], o.surface)
 				}
 			}
 		})
@@ -150,7 +150,7 @@ func TestMatrix(t *testing.T) {
 
 // key is a job without what cannot be compared.
 func key(j job) job {
-	return job{Client: j.Client, Surface: j.Surface, Scenario: j.Scenario}
+	return job{Client: j.Client, Surface: j.Surface, Scenario: j.Scenario, api: j.api}
 }
 
 // runClient has a client do all its jobs.
@@ -200,18 +200,28 @@ func check(t *testing.T, way string, direct, o outcome, j job, own []string) {
 		fail("%v", errors.Join(o.err, direct.err))
 		return
 	}
+	if len(o.received) == 0 {
+		fail("nothing arrived: %+v", o.seen)
+	}
 	s := o.seen
 	switch j.Scenario {
-	case upstream:
+	case upstream, broken:
 		if s.OK || s.Exception == "" {
 			fail("an error of the provider came as %+v", s)
+		}
+	case busy:
+		// Whether it tries again is the client's own affair; that it does the same through the gate is checked below.
+		if again := len(o.received) > 1 && o.received[len(o.received)-1].Status == http.StatusOK; s.OK != again || s.OK != (s.Exception == "") || s.OK != (s.Text != "") {
+			fail("a provider that is busy, asked %d times, came as %+v", len(o.received), s)
 		}
 	case abort:
 		if s.OK || !o.first {
 			fail("an aborted stream came as %+v", s)
 		}
-		if len(o.received) != 1 || !o.received[0].Gone {
-			fail("the provider was not told that the client has left: %+v", o.received)
+		for i, got := range o.received { // an agent's card may have been fetched before
+			if last := i == len(o.received)-1; got.Gone != last {
+				fail("the provider was told %t that the client has left request %d, %s", got.Gone, i, got.Path)
+			}
 		}
 		return // how much of the text came by then is chance
 	default:
@@ -286,7 +296,7 @@ func checkRefusal(fail func(string, ...any), o outcome, j job) {
 
 // ownHeaders are not compared. They differ from call to call; or are the credential, which the gate replaces, and what comes with a signature; or
 // belong to one hop.
-var ownHeaders = []string{"Connection", "Keep-Alive", "Te", "Authorization", "X-Api-Key", "X-Goog-Api-Key", "Amz-Sdk-Invocation-Id", "Amz-Sdk-Request", "X-Amz-Date", "X-Amz-Content-Sha256", "Idempotency-Key", "Sec-Websocket-Key"}
+var ownHeaders = []string{"Connection", "Keep-Alive", "Te", "Authorization", "X-Api-Key", "X-Goog-Api-Key", "Amz-Sdk-Invocation-Id", "Amz-Sdk-Request", "X-Amz-Date", "X-Amz-Content-Sha256", "Idempotency-Key", "Sec-Websocket-Key", "X-Cloud-Trace-Context"}
 
 // differences are what the provider can see of the gate, in other headers than the caller's own.
 func differences(direct, gated standin.Received, own []string) []string {
@@ -328,9 +338,9 @@ func differences(direct, gated standin.Received, own []string) []string {
 
 // row is a line of matrix.json.
 type row struct {
-	Client   string   `json:"client"`
-	Version  string   `json:"version"`
-	Surfaces []string `json:"surfaces"`
+	Client   string              `json:"client"`
+	Version  string              `json:"version"`
+	Surfaces map[string][]string `json:"surfaces"` // by API
 }
 
 // version is that of the client that ran.

@@ -23,6 +23,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -59,7 +60,8 @@ const placeholder = "added-by-sallyport"
 
 // realKeys are what the providers want.
 var realKeys = standin.Options{
-	OpenAIKey: "sk-standin-openai", AnthropicKey: "sk-ant-standin", GeminiKey: "AIza-standin", MCPToken: "mcp-standin",
+	OpenAIKey: "sk-standin-openai", AzureKey: "azure-standin", AnthropicKey: "sk-ant-standin", GeminiKey: "AIza-standin", MCPToken: "mcp-standin",
+	VertexToken: "ya29.standin", CohereKey: "co-standin", OllamaKey: "ollama-standin", A2AToken: "a2a-standin",
 	AWSAccessKey: "AKIASTANDIN000000001", AWSSecretKey: "standin/secret+key",
 }
 
@@ -70,9 +72,10 @@ type rig struct {
 	ns     string // the client's
 	server *standin.Server
 
-	mu   sync.Mutex
-	job  job
-	hold chan struct{} // closed when a stream may go on
+	mu       sync.Mutex
+	job      job
+	attempts int           // at the job, at the provider
+	hold     chan struct{} // closed when a stream may go on
 
 	records chan telemetry.Record
 }
@@ -298,12 +301,23 @@ func (r *rig) startGate(t *testing.T) {
 
 // think is the model of the scenarios.
 func (r *rig) think(turn standin.Turn) standin.Reply {
+	if turn.Surface == "a2a.card" {
+		return standin.Reply{} // an agent's description, not its answer
+	}
 	r.mu.Lock()
 	j, hold := r.job, r.hold
+	r.attempts++
+	first := r.attempts == 1
 	r.mu.Unlock()
 	switch j.Scenario {
 	case upstream:
 		return standin.Reply{Status: http.StatusBadRequest}
+	case busy:
+		if first {
+			return standin.Reply{Status: http.StatusTooManyRequests, RetryAfter: "1"}
+		}
+	case broken:
+		return standin.Reply{Status: http.StatusInternalServerError}
 	case streamed, abort:
 		return standin.Reply{Text: "The policy says: thirty days, unused, in the box.", Hold: hold}
 	case tools:
@@ -326,17 +340,22 @@ func (r *rig) think(turn standin.Turn) standin.Reply {
 func (r *rig) environment(c client) []string {
 	env := []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + r.dir, "LANG=C.UTF-8",
-		"AWS_REGION=us-east-1", "AWS_EC2_METADATA_DISABLED=true", "MCP_URL=https://mcp.shelf.example/mcp",
+		"AWS_REGION=us-east-1", "AWS_EC2_METADATA_DISABLED=true", "AWS_MAX_ATTEMPTS=2", "MCP_URL=https://mcp.shelf.example/mcp", "A2A_URL=https://agent.shelf.example",
+		"AZURE_OPENAI_ENDPOINT=https://shelf.openai.azure.com", "OPENAI_API_VERSION=2024-10-21", "OLLAMA_HOST=https://ollama.com",
 	}
 	for _, v := range certs.Variables(filepath.Join(r.dir, "trust")) {
 		env = append(env, v.Name+"="+v.Value)
 	}
 	keys := realKeys
 	if r.way != wayDirect {
-		keys = standin.Options{OpenAIKey: placeholder, AnthropicKey: placeholder, GeminiKey: placeholder, AWSAccessKey: placeholder, AWSSecretKey: placeholder, MCPToken: placeholder}
+		keys = standin.Options{OpenAIKey: placeholder, AzureKey: placeholder, VertexToken: placeholder, CohereKey: placeholder, OllamaKey: placeholder, A2AToken: placeholder, AnthropicKey: placeholder, GeminiKey: placeholder, AWSAccessKey: placeholder, AWSSecretKey: placeholder, MCPToken: placeholder}
 	}
-	env = append(env, "OPENAI_API_KEY="+keys.OpenAIKey, "ANTHROPIC_API_KEY="+keys.AnthropicKey, "GEMINI_API_KEY="+keys.GeminiKey, "GOOGLE_GENERATIVE_AI_API_KEY="+keys.GeminiKey,
-		"AWS_ACCESS_KEY_ID="+keys.AWSAccessKey, "AWS_SECRET_ACCESS_KEY="+keys.AWSSecretKey, "MCP_TOKEN="+keys.MCPToken)
+	env = append(env, "OPENAI_API_KEY="+keys.OpenAIKey, "ANTHROPIC_API_KEY="+keys.AnthropicKey,
+		"AWS_ACCESS_KEY_ID="+keys.AWSAccessKey, "AWS_SECRET_ACCESS_KEY="+keys.AWSSecretKey, "MCP_TOKEN="+keys.MCPToken, "A2A_TOKEN="+keys.A2AToken,
+		"AZURE_OPENAI_API_KEY="+keys.AzureKey, "VERTEX_TOKEN="+keys.VertexToken, "CO_API_KEY="+keys.CohereKey, "OLLAMA_API_KEY="+keys.OllamaKey)
+	if slices.ContainsFunc(c.surfaces, func(o offered) bool { return o.api == "gemini" }) { // not beside a credential of Vertex AI
+		env = append(env, "GEMINI_API_KEY="+keys.GeminiKey, "GOOGLE_GENERATIVE_AI_API_KEY="+keys.GeminiKey)
+	}
 	if r.way == wayExplicit {
 		if c.baseURL != nil {
 			return append(env, c.baseURL...)
@@ -416,7 +435,7 @@ type outcome struct {
 func (r *rig) do(d *driver, j job) (o outcome) {
 	hold := make(chan struct{})
 	r.mu.Lock()
-	r.job, r.hold = j, hold
+	r.job, r.attempts, r.hold = j, 0, hold
 	r.mu.Unlock()
 	before := len(r.server.Received())
 	b, err := json.Marshal(j)

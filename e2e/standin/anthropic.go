@@ -36,9 +36,6 @@ func (s *Server) anthropicDialect() dialect {
 		case 529:
 			kind = "overloaded_error"
 		}
-		if status != http.StatusUnauthorized && status != http.StatusBadRequest {
-			w.Header().Set("X-Should-Retry", "false")
-		}
 		writeJSON(w, status, object{"type": "error", "error": object{"type": kind, "message": message}})
 	}}
 }

@@ -39,8 +39,9 @@ type Reply struct {
 	Text string
 	// Tool is the name of the tool to call, Arguments the JSON to call it with.
 	Tool, Arguments string
-	// Status is that of an error; 0 is none.
-	Status int
+	// Status is that of an error; 0 is none. RetryAfter is what it has in the header of that name.
+	Status     int
+	RetryAfter string
 	// Coding is the content coding of the response where the caller accepts it: gzip, deflate, br or zstd.
 	Coding string
 	// Hold halts a stream after its first piece of text until it is closed or the caller goes away; nil is no halt.

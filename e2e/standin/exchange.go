@@ -73,6 +73,9 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request, d dialect, f s
 		return
 	}
 	if e.reply.Status != 0 {
+		if e.reply.RetryAfter != "" {
+			w.Header().Set("Retry-After", e.reply.RetryAfter)
+		}
 		d.fail(w, e.reply.Status, scriptedError)
 		return
 	}

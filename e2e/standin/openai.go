@@ -16,6 +16,21 @@ func (s *Server) openAI() {
 	s.handle("POST /v1/completions", d, surface{"openai.completions", readCompletion, writeCompletion})
 }
 
+// azure registers what Azure OpenAI has below the path of a deployment, which names the model.
+func (s *Server) azure() {
+	d := s.openAIDialect()
+	d.authorized = header("Api-Key", s.opts.AzureKey)
+	deployed := func(read func(*exchange) error) func(*exchange) error {
+		return func(e *exchange) error {
+			err := read(e)
+			e.turn.Model = e.r.PathValue("deployment")
+			return err
+		}
+	}
+	s.handle("POST /openai/deployments/{deployment}/chat/completions", d, surface{"openai.chat_completions", deployed(readChat), writeChat})
+	s.handle("POST /openai/deployments/{deployment}/embeddings", d, surface{"openai.embeddings", deployed(readInput), writeEmbeddings})
+}
+
 func (s *Server) openAIDialect() dialect {
 	return dialect{
 		authorized: bearer(s.opts.OpenAIKey),
@@ -28,9 +43,6 @@ func (s *Server) openAIDialect() dialect {
 				kind, code = "requests", "rate_limit_exceeded"
 			case status >= 500:
 				kind = "server_error"
-			}
-			if status != http.StatusUnauthorized && status != http.StatusBadRequest {
-				w.Header().Set("X-Should-Retry", "false")
 			}
 			writeJSON(w, status, object{"error": object{"message": message, "type": kind, "param": nil, "code": code}})
 		},

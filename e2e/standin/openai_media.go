@@ -15,11 +15,7 @@ import (
 // openAIMedia registers the surfaces of OpenAI's API that are no conversations.
 func (s *Server) openAIMedia() {
 	d := s.openAIDialect()
-	s.handle("POST /v1/embeddings", d, surface{"openai.embeddings", readInput, func(e *exchange) {
-		in, _ := e.usage()
-		e.json(object{"object": "list", "model": e.turn.Model, "usage": object{"prompt_tokens": in, "total_tokens": in},
-			"data": []any{object{"object": "embedding", "index": 0, "embedding": e.embedding()}}})
-	}})
+	s.handle("POST /v1/embeddings", d, surface{"openai.embeddings", readInput, writeEmbeddings})
 	s.handle("POST /v1/moderations", d, surface{"openai.moderations", readInput, func(e *exchange) {
 		e.json(object{"id": e.id("modr-"), "model": e.turn.Model, "results": []any{object{
 			"flagged": false, "categories": object{"violence": false}, "category_scores": object{"violence": 0.01}, "category_applied_input_types": object{"violence": []string{"text"}}}}})
@@ -61,6 +57,12 @@ func (s *Server) openAIMedia() {
 	s.handle("GET /v1/files", d, surface{"openai.files", nil, func(e *exchange) {
 		e.json(object{"object": "list", "data": []any{}, "has_more": false})
 	}})
+}
+
+func writeEmbeddings(e *exchange) {
+	in, _ := e.usage()
+	e.json(object{"object": "list", "model": e.turn.Model, "usage": object{"prompt_tokens": in, "total_tokens": in},
+		"data": []any{object{"object": "embedding", "index": 0, "embedding": e.embedding()}}})
 }
 
 // Sound and Picture are what the stand-in makes of every request for one: the smallest MP3 frame header that players accept, and a PNG of one pixel.

@@ -95,6 +95,19 @@ func (s *Server) ollama() {
 		if err := readChat(e); err != nil {
 			return err
 		}
+		var req struct {
+			Messages []struct {
+				Images [][]byte `json:"images"`
+			} `json:"messages"`
+		}
+		if err := e.decode(&req); err != nil {
+			return err
+		}
+		for _, m := range req.Messages {
+			for _, b := range m.Images {
+				e.turn.Attachments = append(e.turn.Attachments, Attachment{http.DetectContentType(b), b})
+			}
+		}
 		return stream(e)
 	}, answer("message", func(e *exchange, text string) any {
 		if e.calls() {
@@ -177,22 +190,30 @@ func (s *Server) mcp() {
 func (s *Server) a2a() {
 	d := dialect{bearer(s.opts.A2AToken), rpcError}
 	s.handle("GET /.well-known/agent-card.json", d, surface{"a2a.card", nil, func(e *exchange) {
-		e.json(object{"protocolVersion": "0.3.0", "name": "standin", "description": "A stand-in.", "url": "https://" + e.r.Host + "/a2a", "version": "1",
+		e.json(object{"supportedInterfaces": []any{object{"url": "https://" + e.r.Host + "/", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}},
+			"protocolVersion": "0.3.0", "name": "standin", "description": "A stand-in.", "url": "https://" + e.r.Host + "/a2a", "version": "1",
 			"capabilities": object{"streaming": true}, "defaultInputModes": []string{"text/plain"}, "defaultOutputModes": []string{"text/plain"}, "skills": []any{}})
 	}})
-	s.handle("POST /a2a", d, surface{"a2a", func(e *exchange) error {
+	rpcs := surface{"a2a", func(e *exchange) error {
 		var req rpc
 		err := e.decode(&req)
 		for _, p := range req.Params.Message.Parts {
 			e.turn.Task += p.Text
 		}
-		e.turn.Stream = req.Method == "message/stream"
+		e.turn.Stream = req.Method == "message/stream" || req.Method == "SendStreamingMessage"
 		return err
 	}, func(e *exchange) {
 		var req rpc
 		_ = e.decode(&req) // it was read before
 		answer := func(n int, text string) object {
-			return object{"jsonrpc": "2.0", "id": req.ID, "result": object{"kind": "message", "role": "agent", "messageId": fmt.Sprint(e.id("m-"), n), "parts": []any{object{"kind": "text", "text": text}}}}
+			result := object{"kind": "message", "role": "agent", "messageId": fmt.Sprint(e.id("m-"), n), "parts": []any{object{"kind": "text", "text": text}}}
+			switch req.Method { // version 1.0 has names of its own
+			case "SendMessage":
+				result = object{"message": object{"role": "ROLE_AGENT", "messageId": e.id("m-"), "parts": []any{object{"text": text}}}}
+			case "SendStreamingMessage":
+				result = object{"artifactUpdate": object{"taskId": e.id("t-"), "contextId": e.id("c-"), "append": n > 0, "artifact": object{"artifactId": "answer", "parts": []any{object{"text": text}}}}}
+			}
+			return object{"jsonrpc": "2.0", "id": req.ID, "result": result}
 		}
 		if !e.turn.Stream {
 			e.json(answer(0, e.reply.Text))
@@ -205,5 +226,7 @@ func (s *Server) a2a() {
 			}
 			sse(e.w, "", answer(i, piece))
 		}
-	}})
+	}}
+	s.handle("POST /a2a", d, rpcs)
+	s.handle("POST /{$}", d, rpcs)
 }

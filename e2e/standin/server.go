@@ -36,7 +36,7 @@ const keptRequests = 4096
 // Options set a Server.
 type Options struct {
 	// These are the credentials that calls must carry; calls without get the provider's answer to that. An empty one is not asked for.
-	OpenAIKey, AnthropicKey, GeminiKey, VertexToken, CohereKey, OllamaKey, MCPToken, A2AToken string
+	OpenAIKey, AzureKey, AnthropicKey, GeminiKey, VertexToken, CohereKey, OllamaKey, MCPToken, A2AToken string
 	// AWSAccessKey and AWSSecretKey are what calls to Bedrock must be signed with.
 	AWSAccessKey, AWSSecretKey string
 	// Think answers; nil is the script that the demo's agent works with.
@@ -80,6 +80,7 @@ func New(opts Options) *Server {
 	s := &Server{opts: opts, mux: http.NewServeMux(), changed: make(chan struct{})}
 	s.openAI()
 	s.openAIMedia()
+	s.azure()
 	s.responses()
 	s.realtime()
 	s.anthropic()

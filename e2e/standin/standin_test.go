@@ -15,7 +15,7 @@ import (
 
 func say(t Turn) Reply {
 	if strings.Contains(t.Task, "fail") {
-		return Reply{Status: http.StatusTooManyRequests}
+		return Reply{Status: http.StatusTooManyRequests, RetryAfter: "7"}
 	}
 	return Reply{Text: "Hello to " + t.Task}
 }
@@ -45,6 +45,10 @@ func TestSurfaces(t *testing.T) {
 		{"vertex error", "/v1/projects/p/locations/l/publishers/google/models/g:generateContent", `{"contents":[{"parts":[{"text":"fail"}]}]}`, 429, "application/json", "RESOURCE_EXHAUSTED"},
 		{"a2a", "/a2a", `{"jsonrpc":"2.0","id":1,"method":"message/send","params":{"message":{"parts":[{"kind":"text","text":"Ada"}]}}}`, 200, "application/json", "Hello to Ada"},
 		{"a2a stream", "/a2a", `{"jsonrpc":"2.0","id":1,"method":"message/stream","params":{"message":{"parts":[{"text":"Ada"}]}}}`, 200, "text/event-stream", `"kind":"message"`},
+		{"a2a 1.0", "/", `{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"message":{"parts":[{"text":"Ada"}]}}}`, 200, "application/json", `"message":{"messageId":`},
+		{"a2a 1.0 stream", "/", `{"jsonrpc":"2.0","id":1,"method":"SendStreamingMessage","params":{"message":{"parts":[{"text":"Ada"}]}}}`, 200, "text/event-stream", `"artifactUpdate":`},
+		{"azure", "/openai/deployments/d/chat/completions?api-version=1", `{"messages":[{"role":"user","content":"Ada"}]}`, 200, "application/json", `"model":"d"`},
+		{"azure error", "/openai/deployments/d/chat/completions?api-version=1", `{"messages":[{"role":"user","content":"fail"}]}`, 429, "application/json", `"rate_limit_exceeded"`},
 		{"completions stream", "/v1/completions", `{"prompt":"Ada","stream":true}`, 200, "text/event-stream", "data: [DONE]"},
 		{"no JSON", "/v1/chat/completions", `{`, 400, "application/json", "invalid_request_error"},
 	} {
@@ -57,6 +61,9 @@ func TestSurfaces(t *testing.T) {
 			b, err := io.ReadAll(res.Body)
 			if err != nil || res.StatusCode != tc.status || res.Header.Get("Content-Type") != tc.contentType || !strings.Contains(string(b), tc.want) {
 				t.Errorf("%d %q %v\n%s", res.StatusCode, res.Header.Get("Content-Type"), err, b)
+			}
+			if after := res.Header.Get("Retry-After"); (after == "7") != (tc.status == 429) {
+				t.Errorf("Retry-After is %q", after)
 			}
 			if err := s.Settle(t.Context()); err != nil {
 				t.Fatal(err)

@@ -14,8 +14,7 @@ import (
 	"time"
 )
 
-// job is something to do with a client. Scenario is plain, streamed, tools, image, refusal, error or abort; which of the last three
-// it is shows in how it ends only.
+// job is something to do with a client. Scenario is plain, streamed, tools, image, abort, or one that shows only in how it ends.
 type job struct {
 	Client   string `json:"client"`
 	Surface  string `json:"surface"`
@@ -64,9 +63,11 @@ func lookup(query string) string { return "The shelf says: " + query }
 // clients do a job each. A new client is made for every job, as programs that are started for one call do.
 var clients = map[string]func(ctx context.Context, c *call) error{
 	"openai-go":                 openAI,
+	"azure-openai-go":           openAI,
 	"go-openai":                 goOpenAI,
 	"anthropic-sdk-go":          claude,
 	"google-genai-go":           gemini,
+	"google-genai-go-vertex":    gemini,
 	"aws-sdk-go-bedrockruntime": converse,
 	"aws-sdk-go-base-url":       converse,
 }

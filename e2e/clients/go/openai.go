@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/openai/openai-go/v3"
+	"github.com/openai/openai-go/v3/azure"
 	"github.com/openai/openai-go/v3/responses"
 	"github.com/openai/openai-go/v3/shared"
 )
@@ -31,6 +33,9 @@ func dataURL(png []byte) string {
 
 func openAI(ctx context.Context, c *call) error {
 	client := openai.NewClient()
+	if c.Client == "azure-openai-go" {
+		client = openai.NewClient(azure.WithEndpoint(os.Getenv("AZURE_OPENAI_ENDPOINT"), os.Getenv("OPENAI_API_VERSION")), azure.WithAPIKey(os.Getenv("AZURE_OPENAI_API_KEY")))
+	}
 	switch c.Surface {
 	case "openai.chat_completions":
 		return openAIChat(ctx, client, c)

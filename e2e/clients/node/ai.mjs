@@ -17,7 +17,7 @@ export async function run(call) {
   const model = models[call.surface](call.model);
   const content = [{ type: "text", text: call.prompt }];
   if (call.scenario === "image") content.push({ type: "file", mediaType: "image/png", data: Buffer.from(call.image, "base64") });
-  const settings = { model, messages: [{ role: "user", content }], abortSignal: call.aborter.signal };
+  const settings = { model, messages: [{ role: "user", content }], abortSignal: call.aborter.signal, maxRetries: 1 };
   if (call.streams) {
     let failure;
     const { textStream } = streamText({ ...settings, onError: ({ error }) => (failure = error) });

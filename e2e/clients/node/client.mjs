@@ -33,15 +33,20 @@ const drivers = {
   "openai-node": "./openai.mjs",
   "openai-node-base-url": "./openai.mjs",
   "openai-node-websocket": "./openai.mjs",
+  "azure-openai-node": "./openai.mjs",
   "anthropic-sdk-node": "./anthropic.mjs",
   "anthropic-sdk-node-base-url": "./anthropic.mjs",
   "google-genai-node": "./genai.mjs",
   "google-genai-node-live": "./genai.mjs",
+  "google-genai-node-vertex": "./genai.mjs",
   "aws-sdk-js-bedrockruntime": "./bedrock.mjs",
   "vercel-ai": "./ai.mjs",
   "langchain-openai": "./langchain.mjs",
   "langchain-anthropic": "./langchain.mjs",
+  "cohere-node": "./cohere.mjs",
+  "ollama-node": "./ollama.mjs",
   "mcp-sdk-node": "./mcp.mjs",
+  "a2a-sdk-node": "./a2a.mjs",
 };
 
 const { run } = await import(drivers[process.argv[2]] ?? "node:no-such-client");
@@ -56,7 +61,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   } catch (e) {
     result.ok = false;
     result.text = call.text;
-    result.exception = [e?.constructor?.name, e?.name !== e?.constructor?.name && e?.name, e?.status ?? e?.statusCode ?? e?.$metadata?.httpStatusCode].filter(Boolean).join(" ");
+    result.exception = [e?.constructor?.name, e?.name !== e?.constructor?.name && e?.name, e?.status ?? e?.statusCode ?? e?.status_code ?? e?.$metadata?.httpStatusCode].filter(Boolean).join(" ");
     result.message = String(e?.message ?? e);
     if (process.env.SHOW_CAUSES) console.error(e);
   }

@@ -1,21 +1,29 @@
 import { GoogleGenAI } from "@google/genai";
+import { OAuth2Client } from "google-auth-library";
 import { lookup, toolSchema } from "./tool.mjs";
 
+const vertex = () => ({
+  vertexai: true,
+  project: "shelf",
+  location: "us-central1",
+  googleAuthOptions: { authClient: new OAuth2Client({ credentials: { access_token: process.env.VERTEX_TOKEN } }) },
+});
+
 export async function run(call) {
-  const client = new GoogleGenAI({});
+  const client = new GoogleGenAI(call.client === "google-genai-node-vertex" ? vertex() : {});
   const { model, prompt } = call;
   const parts = [{ text: prompt }];
   if (call.scenario === "image") parts.push({ inlineData: { mimeType: "image/png", data: call.image } });
   const contents = [{ role: "user", parts }];
   const config = { abortSignal: call.aborter.signal };
-  switch (call.surface) {
-    case "gemini.count_tokens":
+  switch (call.surface.split(".")[1]) {
+    case "count_tokens":
       return String((await client.models.countTokens({ model, contents })).totalTokens > 0);
-    case "gemini.embed_content":
+    case "embed_content":
       return JSON.stringify((await client.models.embedContent({ model, contents })).embeddings[0].values);
-    case "gemini.live":
+    case "live":
       return live(client, call);
-    case "gemini.stream_generate_content": {
+    case "stream_generate_content": {
       const stream = await client.models.generateContentStream({ model, contents, config });
       for await (const chunk of stream) call.said(chunk.text);
       return;

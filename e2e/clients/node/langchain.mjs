@@ -3,14 +3,17 @@ import { ChatAnthropic } from "@langchain/anthropic";
 import { HumanMessage, ToolMessage } from "@langchain/core/messages";
 import { lookup, toolSchema } from "./tool.mjs";
 
+// By itself it tries six times again, for minutes.
+const maxRetries = 1;
+
 const models = {
-  "openai.chat_completions": (model) => new ChatOpenAI({ model }),
-  "openai.responses": (model) => new ChatOpenAI({ model, useResponsesApi: true }),
-  "anthropic.messages": (model) => new ChatAnthropic({ model, maxTokens: 256 }),
+  "openai.chat_completions": (model) => new ChatOpenAI({ model, maxRetries }),
+  "openai.responses": (model) => new ChatOpenAI({ model, maxRetries, useResponsesApi: true }),
+  "anthropic.messages": (model) => new ChatAnthropic({ model, maxRetries, maxTokens: 256 }),
 };
 
 export async function run(call) {
-  if (call.surface === "openai.embeddings") return JSON.stringify(await new OpenAIEmbeddings({ model: call.model }).embedQuery(call.prompt));
+  if (call.surface === "openai.embeddings") return JSON.stringify(await new OpenAIEmbeddings({ model: call.model, maxRetries }).embedQuery(call.prompt));
   let model = models[call.surface](call.model);
   const content = [{ type: "text", text: call.prompt }];
   if (call.scenario === "image") content.push({ type: "image_url", image_url: { url: `data:image/png;base64,${call.image}` } });

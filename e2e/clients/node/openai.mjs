@@ -1,8 +1,8 @@
-import OpenAI, { toFile } from "openai";
+import OpenAI, { AzureOpenAI, toFile } from "openai";
 import { lookup, toolSchema } from "./tool.mjs";
 
 export async function run(call) {
-  const client = new OpenAI();
+  const client = call.client === "azure-openai-node" ? new AzureOpenAI() : new OpenAI();
   const { model, prompt } = call;
   const options = { signal: call.aborter.signal };
   switch (call.surface) {

@@ -105,12 +105,17 @@ class Stream:
                 raise Abort("the caller left")
 
 
+def said(body, headers):
+    """Returns what a program shows of an error: its body, and when to try again."""
+    return body + (" Retry-After: " + headers["Retry-After"] if "Retry-After" in headers else "")
+
+
 def with_requests(surface, body, stream):
     import requests
 
     r = requests.post(surface.url, data=body, headers=surface.headers, stream=stream is not None, timeout=60)
     if not r.ok:
-        raise requests.HTTPError(r.text, response=r)
+        raise requests.HTTPError(said(r.text, r.headers), response=r)
     if stream is None:
         return r.json()
     with r:
@@ -124,7 +129,7 @@ def with_httpx(surface, body, stream):
     with httpx.Client(http2=True, timeout=60) as client:
         with client.stream("POST", surface.url, content=body, headers=surface.headers) as r:
             if r.is_error:
-                raise httpx.HTTPStatusError(r.read().decode(), request=r.request, response=r)
+                raise httpx.HTTPStatusError(said(r.read().decode(), r.headers), request=r.request, response=r)
             if stream is None:
                 return json.loads(r.read())
             for line in r.iter_lines():
@@ -139,7 +144,7 @@ def with_aiohttp(surface, body, stream):
         async with aiohttp.ClientSession(trust_env=True) as session:
             async with session.post(surface.url, data=body, headers=surface.headers) as r:
                 if r.status >= 400:
-                    raise aiohttp.ClientResponseError(r.request_info, r.history, status=r.status, message=await r.text())
+                    raise aiohttp.ClientResponseError(r.request_info, r.history, status=r.status, message=said(await r.text(), r.headers))
                 if stream is None:
                     return await r.json()
                 async for line in r.content:
@@ -159,7 +164,7 @@ def with_urllib(surface, body, stream):
             for line in r:
                 stream.line(line.decode().rstrip("\n"))
     except urllib.error.HTTPError as e:
-        e.msg = e.read().decode()
+        e.msg = said(e.read().decode(), e.headers)
         raise
 
 

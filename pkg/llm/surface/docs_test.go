@@ -93,10 +93,10 @@ func gather(t *testing.T) map[llm.Surface]*evidence {
 	return out
 }
 
-// clients returns the clients that were run against each surface.
-func clients(t *testing.T) map[llm.Surface][]string {
+// clients returns the clients that were run against each surface of each API.
+func clients(t *testing.T) map[string]map[llm.Surface][]string {
 	t.Helper()
-	out := map[llm.Surface][]string{}
+	out := map[string]map[llm.Surface][]string{}
 	text, err := os.ReadFile(matrix)
 	if errors.Is(err, fs.ErrNotExist) {
 		return out
@@ -105,25 +105,23 @@ func clients(t *testing.T) map[llm.Surface][]string {
 		t.Fatal(err)
 	}
 	var list []struct {
-		Client   string        `json:"client"`
-		Surfaces []llm.Surface `json:"surfaces"`
+		Client   string                   `json:"client"`
+		Surfaces map[string][]llm.Surface `json:"surfaces"` // by API
 	}
 	if err := json.Unmarshal(text, &list); err != nil {
 		t.Fatalf("%s: %v", matrix, err)
 	}
-	known := map[llm.Surface]bool{}
 	for _, api := range surface.APIs() {
-		for _, row := range surface.Rows(api) {
-			known[row.Surface] = true
-		}
+		out[api] = map[llm.Surface][]string{}
 	}
 	for _, c := range list {
-		for _, s := range c.Surfaces {
-			if !known[s] {
-				t.Errorf("%s: client %s names the surface %q, which there is not", matrix, c.Client, s)
-			}
-			if !slices.Contains(out[s], c.Client) {
-				out[s] = append(out[s], c.Client)
+		for api, surfaces := range c.Surfaces {
+			for _, s := range surfaces {
+				if !slices.ContainsFunc(surface.Rows(api), func(row llm.Row) bool { return row.Surface == s }) {
+					t.Errorf("%s: client %s names the surface %q of the API %q, which there is not", matrix, c.Client, s, api)
+				} else if !slices.Contains(out[api][s], c.Client) {
+					out[api][s] = append(out[api][s], c.Client)
+				}
 			}
 		}
 	}
@@ -237,7 +235,7 @@ func TestDocs(t *testing.T) {
 				e = &evidence{}
 			}
 			usage := strings.Join(slices.Sorted(maps.Keys(e.usage)), ", ")
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %d + %d | %s |\n", s, classes, strings.Join(paths(bySurface[s]), "<br>"), reads, replies, usage, refusals, e.requests, e.responses, strings.Join(run[s], ", "))
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %d + %d | %s |\n", s, classes, strings.Join(paths(bySurface[s]), "<br>"), reads, replies, usage, refusals, e.requests, e.responses, strings.Join(run[api][s], ", "))
 		}
 	}
 	if want, same := golden.Text(t, docs, b.Bytes()); !same {
