@@ -140,7 +140,7 @@ func Wilson(rate float64, n int, confidence float64) Interval {
 	if n <= 0 || math.IsNaN(rate) {
 		return Interval{0, 1}
 	}
-	z := math.Sqrt2 * math.Erfinv(confidence)
+	z := normalQuantile(0.5 + confidence/2)
 	m := float64(n)
 	centre := (rate + z*z/(2*m)) / (1 + z*z/m)
 	half := z / (1 + z*z/m) * math.Sqrt(rate*(1-rate)/m+z*z/(4*m*m))
@@ -165,7 +165,7 @@ func orNull(x float64) any {
 // Line is what a detector did to the positives of one agent, of one family, or of all.
 type Line struct {
 	Name string `json:"name"`
-	// Positives and Negatives are how many there were, each counted once however often it was scored.
+	// Positives are how many there were, and Negatives how many benign calls of the same agents, each counted once however often it was scored.
 	Positives int    `json:"positives"`
 	Negatives int    `json:"negatives"`
 	AUC       Figure `json:"auc"`
@@ -386,19 +386,20 @@ func Compare(comparisons []Comparison, rates []float64, r Resampling) Table {
 			l.TPR = append(l.TPR, figure(next, 1+k))
 		}
 		next++
+		attacked := map[string]bool{}
 		for i := range comparisons {
 			c := &comparisons[i]
-			if c.Seed != 0 {
-				continue
-			}
-			any := false
 			for j := range c.Positives {
 				if keep(c.Agent, c.Positives[j].Family) {
-					l.Positives++
-					any = true
+					attacked[c.Agent] = true
+					if c.Seed == 0 {
+						l.Positives++
+					}
 				}
 			}
-			if any || keep(c.Agent, everyFamily) {
+		}
+		for i := range comparisons {
+			if c := &comparisons[i]; c.Seed == 0 && attacked[c.Agent] {
 				l.Negatives += len(c.Negatives)
 			}
 		}
@@ -408,34 +409,41 @@ func Compare(comparisons []Comparison, rates []float64, r Resampling) Table {
 	t.All = take("all", everything)
 	t.FamilyMean = take("mean over families", everything)
 	for _, f := range families.names {
-		t.Families = append(t.Families, take(f, func(_, g string) bool { return f == g || g == everyFamily }))
+		t.Families = append(t.Families, take(f, func(_, g string) bool { return f == g }))
 	}
 	for _, a := range agents.names {
 		t.Agents = append(t.Agents, take(a, func(b, _ string) bool { return a == b }))
 		t.AgentFamilyMeans = append(t.AgentFamilyMeans, take("mean over families", func(b, _ string) bool { return a == b }))
 		var of []Line
 		for _, f := range families.names {
-			of = append(of, take(f, func(b, g string) bool { return a == b && (f == g || g == everyFamily) }))
+			of = append(of, take(f, func(b, g string) bool { return a == b && f == g }))
 		}
 		t.AgentFamilies = append(t.AgentFamilies, of)
 	}
 	return t
 }
 
-// everyFamily asks for negatives, which are of no family.
-const everyFamily = "\x00"
-
 var nothing = Figure{math.NaN(), math.NaN(), math.NaN()}
 
-// interval takes the quantiles of samples around a value. With fewer than two there is no interval.
+// interval takes quantiles of samples around a value: Efron's bias-corrected ones, which are others than those of the level where the value is not in the middle
+// of the samples. That is so for rates at a threshold that is one of the largest scores: without its call, which a third of the samples do not draw, the threshold
+// is lower. With fewer than two samples there is no interval.
 func interval(value float64, samples []float64, confidence float64) Figure {
 	if len(samples) < 2 || math.IsNaN(value) {
 		return Figure{value, math.NaN(), math.NaN()}
 	}
 	slices.Sort(samples)
-	tail := (1 - confidence) / 2
-	return Figure{value, quantile(samples, tail), quantile(samples, 1-tail)}
+	n := float64(len(samples))
+	first, _ := slices.BinarySearch(samples, value-rounding)
+	last, _ := slices.BinarySearch(samples, value+rounding)
+	bias := normalQuantile(min(max(float64(first+last)/2, 0.5), n-0.5) / n)
+	z := normalQuantile(0.5 + confidence/2)
+	return Figure{value, min(value, quantile(samples, normal(2*bias-z))), max(value, quantile(samples, normal(2*bias+z)))}
 }
+
+// normal is the distribution function of the standard normal distribution, and normalQuantile its inverse.
+func normal(z float64) float64         { return math.Erfc(-z/math.Sqrt2) / 2 }
+func normalQuantile(p float64) float64 { return -math.Sqrt2 * math.Erfcinv(2*p) }
 
 // quantile of sorted values, between them in proportion.
 func quantile(sorted []float64, p float64) float64 {
