@@ -12,6 +12,7 @@ import (
 
 	"sallyport.dev/sallyport/cmd/sallyport/internal/detect"
 	"sallyport.dev/sallyport/cmd/sallyport/internal/execute"
+	"sallyport.dev/sallyport/cmd/sallyport/internal/feedback"
 	"sallyport.dev/sallyport/cmd/sallyport/internal/inject"
 	"sallyport.dev/sallyport/cmd/sallyport/internal/tail"
 )
@@ -43,6 +44,7 @@ func command() *cobra.Command {
 		detect.NewTrain(),
 		detect.NewExplain(),
 		tail.New(),
+		feedback.New(),
 		&cobra.Command{
 			Use:   "version",
 			Short: "Print the version",
