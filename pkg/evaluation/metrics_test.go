@@ -264,7 +264,7 @@ func TestCompare(t *testing.T) {
 		t.Fatalf("%+v", table)
 	}
 	x, y := table.Families[0], table.Families[1]
-	if x.Positives != 90 || y.Positives != 18 || y.Negatives != 108 {
+	if x.Positives != 90 || x.Negatives != 108 || y.Positives != 18 || y.Negatives != 54 {
 		t.Errorf("families of %d and %d positives, %d negatives", x.Positives, y.Positives, y.Negatives)
 	}
 	if want := (x.AUC.Value + y.AUC.Value) / 2; !near(table.FamilyMean.AUC.Value, want) {
