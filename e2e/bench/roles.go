@@ -88,7 +88,7 @@ func profileMemory(ctx context.Context, role, file string) error {
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGUSR1)
 	go func() {
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		select {
 		case <-ctx.Done():
 			return
