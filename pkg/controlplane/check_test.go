@@ -168,6 +168,44 @@ func TestSettingsOfAWorkload(t *testing.T) {
 	}
 }
 
+// What is wrong with how baselines are to be learned is told, and the default, or what is stricter, is in force.
+func TestCheckDetector(t *testing.T) {
+	canary := func(name, value string) v1alpha1.Canary { return v1alpha1.Canary{Name: name, Value: value} }
+	usual := learning{budget: 10_000, minCalls: 1000, minSessions: 50, retrainCalls: 8192, retrainInterval: 24 * time.Hour}
+	with := func(change func(*learning)) learning { s := usual; change(&s); return s }
+	for name, tt := range map[string]struct {
+		spec     v1alpha1.DetectorSpec
+		wrong    string
+		want     learning
+		canaries int
+	}{
+		"nothing": {v1alpha1.DetectorSpec{}, "", usual, 0},
+		"everything": {v1alpha1.DetectorSpec{FalsePositivesPerMillion: 1, MinCalls: 2, MinSessions: 3, RetrainCalls: 4, RetrainInterval: lasting(time.Hour), Cold: v1alpha1.ColdDeny, SharedPrior: true, PriorScope: v1alpha1.PriorNamespace},
+			"", learning{1, 2, 3, 4, time.Hour, v1alpha1.PriorNamespace, true}, 0},
+		"prior":             {v1alpha1.DetectorSpec{SharedPrior: true}, "", with(func(s *learning) { s.prior = v1alpha1.PriorCluster }), 0},
+		"prior of whom":     {v1alpha1.DetectorSpec{SharedPrior: true, PriorScope: "World"}, "Namespace is in force", with(func(s *learning) { s.prior = v1alpha1.PriorNamespace }), 0},
+		"cold and what":     {v1alpha1.DetectorSpec{Cold: "Maybe"}, "Deny is in force", with(func(s *learning) { s.refuseCold = true }), 0},
+		"negative":          {v1alpha1.DetectorSpec{MinCalls: -1}, "detector.minCalls is not within 0 to 2048", usual, 0},
+		"more than is kept": {v1alpha1.DetectorSpec{MinSessions: 5000}, "detector.minSessions is not within 0 to 2048", usual, 0},
+		"budget":            {v1alpha1.DetectorSpec{FalsePositivesPerMillion: 1_000_000}, "detector.falsePositivesPerMillion", usual, 0},
+		"interval":          {v1alpha1.DetectorSpec{RetrainInterval: lasting(time.Second)}, "detector.retrainInterval", usual, 0},
+		"canaries":          {v1alpha1.DetectorSpec{Canaries: []v1alpha1.Canary{canary("a", "12345678"), canary("b", strings.Repeat("x", 256))}}, "", usual, 2},
+		"short canary":      {v1alpha1.DetectorSpec{Canaries: []v1alpha1.Canary{canary("a", "1234567"), canary("b", "12345678")}}, "canaries[0]: the value of a has 7 bytes", usual, 1},
+		"nameless canary":   {v1alpha1.DetectorSpec{Canaries: []v1alpha1.Canary{canary("", "12345678")}}, "canaries[0]", usual, 0},
+		"two of a name":     {v1alpha1.DetectorSpec{Canaries: []v1alpha1.Canary{canary("a", "12345678"), canary("a", "87654321")}}, "only the first is looked for", usual, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			verdictIs(t, checkDetector(&tt.spec), tt.wrong)
+			if got := learningOf(&tt.spec); got != tt.want {
+				t.Errorf("in force %+v, want %+v", got, tt.want)
+			}
+			if got := canaries(&tt.spec); len(got) != tt.canaries {
+				t.Errorf("%d canaries", len(got))
+			}
+		})
+	}
+}
+
 func TestParseStatus(t *testing.T) {
 	for _, tt := range []struct {
 		name, body string

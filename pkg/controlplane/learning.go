@@ -24,8 +24,9 @@ import (
 const (
 	reservoirCapacity   = 2048
 	maxLearnedWorkloads = 1024
-	// maxLearnedBytes is how much all baselines may have together, as they are kept, before further calls are learned without their evidence.
-	maxLearnedBytes = 192 << 20
+	// maxLearnedBytes is how much all baselines may have together, as they are kept unzipped, before no further workloads are learned and of the others no further
+	// evidence. In memory they take about twice that.
+	maxLearnedBytes = 128 << 20
 	// lookEvery is how often it is looked for what is due because time has passed.
 	lookEvery = 10 * time.Second
 	// retryAfter is how long a training that failed is not tried again.
@@ -202,7 +203,7 @@ func (l *Learner) Record(id xds.Identity, record []byte) {
 
 // begin makes room for a workload; nil where there is none. The lock is held by the caller.
 func (l *Learner) begin(w xds.Workload) *learned {
-	if len(l.workloads) >= maxLearnedWorkloads {
+	if len(l.workloads) >= maxLearnedWorkloads || l.bytes > maxLearnedBytes {
 		return nil
 	}
 	have := &learned{reservoir: detector.NewReservoir(reservoirCapacity, seed(w)), keptAt: l.now()}
@@ -579,6 +580,7 @@ func (l *Learner) configure(namespace string, s learning) {
 			have.retryAt = time.Time{}
 		}
 	}
+	l.changed() // a prior may be for workloads that were not met
 	l.tell()
 }
 

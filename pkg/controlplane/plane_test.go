@@ -415,7 +415,21 @@ func TestProfilesAreCheckedAtTheDoor(t *testing.T) {
 		"beyond all hours":  {`{"timeouts": {"idle": "999999h999999h"}}`, "spec.timeouts.idle"},
 		"unknown timeout":   {`{"timeouts": {"total": "1m"}}`, "unknown field \"spec.timeouts.total\""},
 		"negative memory":   {`{"limits": {"memoryBytes": -1}}`, "should be greater than or equal to 0"},
-		"held too much":     {`{"limits": {"heldToolCallBytes": 67108865}}`, "should be less than or equal to 67108864"},
+		"every setting of the detector": {`{"detector": {"falsePositivesPerMillion": 999999, "minCalls": 2048, "minSessions": 1, "cold": "Deny", "retrainCalls": 100, "retrainInterval": "90m", "sharedPrior": true,
+			"priorScope": "Namespace", "canaries": [{"name": "a", "value": "12345678"}, {"name": "b-2", "value": "` + strings.Repeat("é", 128) + `"}]}}`, ""},
+		"budget of everything":    {`{"detector": {"falsePositivesPerMillion": 1000000}}`, "should be less than or equal to 999999"},
+		"more than is kept":       {`{"detector": {"minCalls": 2049}}`, "should be less than or equal to 2048"},
+		"half cold":               {`{"detector": {"cold": "Maybe"}}`, `Unsupported value: "Maybe": supported values: "Abstain", "Deny"`},
+		"prior of everybody":      {`{"detector": {"priorScope": "World"}}`, `Unsupported value: "World"`},
+		"always retrained":        {`{"detector": {"retrainInterval": "59s"}}`, "must be a duration such as 90m or 24h: 1m at least, and 2160h at most"},
+		"never retrained":         {`{"detector": {"retrainInterval": "2161h"}}`, "1m at least, and 2160h at most"},
+		"canary without a name":   {`{"detector": {"canaries": [{"value": "12345678"}]}}`, "spec.detector.canaries[0].name: Required value"},
+		"canary's name":           {`{"detector": {"canaries": [{"name": "A", "value": "12345678"}]}}`, "must be lower-case letters, digits and hyphens"},
+		"short canary":            {`{"detector": {"canaries": [{"name": "a", "value": "1234567"}]}}`, "must be 8 to 256 bytes long"},
+		"long canary":             {`{"detector": {"canaries": [{"name": "a", "value": "` + strings.Repeat("é", 129) + `"}]}}`, "must be 8 to 256 bytes long"},
+		"canary with white space": {`{"detector": {"canaries": [{"name": "a", "value": "12345678 "}]}}`, "must not begin or end with white space"},
+		"two canaries of a name":  {`{"detector": {"canaries": [{"name": "a", "value": "12345678"}, {"name": "a", "value": "87654321"}]}}`, `Duplicate value: {"name":"a"}`},
+		"held too much":           {`{"limits": {"heldToolCallBytes": 67108865}}`, "should be less than or equal to 67108864"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &unstructured.Unstructured{}
