@@ -48,7 +48,7 @@ func (s *show) learn() error {
 			fmt.Println(line)
 			said = line
 		}
-		if b.Status.Phase != "Ready" {
+		if b.Status.Phase != "Ready" && b.Status.Phase != "Drifting" {
 			return errors.New("the baseline is " + b.Status.Phase)
 		}
 		_, err := s.e.Decision(s.ctx, agents, "app=agent", func(r *telemetry.Record) bool { return r.Anomaly.Ready })
