@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport.dev/sallyport/pkg/canary"
 	"sallyport.dev/sallyport/pkg/gate"
 	"sallyport.dev/sallyport/pkg/telemetry"
 )
@@ -550,6 +551,7 @@ func TestGatePanicRefuses(t *testing.T) {
 func TestSettingsReachTheGate(t *testing.T) {
 	r := newRig(t)
 	r.snap.Mode, r.snap.KillSwitch = "observe", true
+	r.snap.Salt, r.snap.Canaries, r.snap.RefuseCold = 7, new(canary.Set), true
 	must(t, r.p.Update(r.snap))
 	r.provider(t, true, func(http.ResponseWriter, *http.Request) {})
 	client := r.client(t, true)
@@ -561,7 +563,8 @@ func TestSettingsReachTheGate(t *testing.T) {
 		must(t, r.p.Update(r.snap)) // in force for the next call on the same connection
 	}
 	got := r.gate.requests()
-	if got[0].Mode != "observe" || !got[0].KillSwitch || got[1].Mode != "enforce" || got[1].KillSwitch || got[0].Workload.Name != "agent" {
+	if got[0].Mode != "observe" || !got[0].KillSwitch || got[1].Mode != "enforce" || got[1].KillSwitch || got[0].Workload.Name != "agent" ||
+		got[0].Salt != 7 || got[0].Canaries != r.snap.Canaries || !got[0].RefuseCold {
 		t.Errorf("asked %+v", got)
 	}
 }

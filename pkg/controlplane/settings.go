@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
+	"sallyport.dev/sallyport/pkg/canary"
 	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
 )
 
@@ -108,12 +109,13 @@ func checkDetector(spec *v1alpha1.DetectorSpec) error {
 	return nil
 }
 
+// checkCanary wants what a sidecar can look for: one that it cannot would have it refuse its whole configuration.
 func checkCanary(c *v1alpha1.Canary) error {
-	switch n := len(c.Value); {
-	case c.Name == "" || len(c.Name) > 63:
-		return unusablef("the name must be 1 to 63 bytes long")
-	case n < v1alpha1.MinCanaryBytes || n > v1alpha1.MaxCanaryBytes:
-		return unusablef("the value of %s has %d bytes; it must have %d to %d", c.Name, n, v1alpha1.MinCanaryBytes, v1alpha1.MaxCanaryBytes)
+	if len(c.Name) > 63 || len(c.Value) > v1alpha1.MaxCanaryBytes {
+		return unusablef("the name has %d bytes and the value %d; at most 63 and %d are accepted", len(c.Name), len(c.Value), v1alpha1.MaxCanaryBytes)
+	}
+	if _, err := canary.New([]canary.Token{{Name: c.Name, Value: c.Value}}); err != nil {
+		return unusable{err.Error()}
 	}
 	return nil
 }

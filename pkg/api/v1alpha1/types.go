@@ -483,10 +483,11 @@ type Canary struct {
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="must be lower-case letters, digits and hyphens, and begin and end with a letter or digit"
 	Name string `json:"name"`
-	// Value is the string, 8 to 256 bytes. A short or common one will be found where it means nothing.
+	// Value is the string: 8 to 256 printable ASCII characters, of which spaces do not count. Letters of either case are the same. A short or common one will
+	// be found where it means nothing.
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:XValidation:rule="bytes(self).size() >= 8 && bytes(self).size() <= 256",message="must be 8 to 256 bytes long"
-	// +kubebuilder:validation:XValidation:rule="!self.matches('^[[:space:]]|[[:space:]]$')",message="must not begin or end with white space"
+	// +kubebuilder:validation:XValidation:rule="self.replace(' ', '').size() >= 8",message="must be 8 to 256 bytes long, spaces not counted"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[!-~]([ -~]*[!-~])?$')",message="must be printable ASCII, and not begin or end with a space"
 	Value string `json:"value"`
 }
 

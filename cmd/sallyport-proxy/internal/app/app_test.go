@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -173,6 +174,7 @@ func TestConvert(t *testing.T) {
 			Config: &xdsv1.WorkloadConfig{Namespace: "agents", Kind: "Deployment", Name: "agent", Pod: "agent-1", ServiceAccount: "default", Mode: "observe", KillSwitch: true, MaxRequestBytes: 7,
 				Timeouts:    &xdsv1.Timeouts{RequestBody: durationpb.New(1), Connect: durationpb.New(2), FirstByte: durationpb.New(3), Idle: durationpb.New(4), Hold: durationpb.New(5)},
 				Limits:      &xdsv1.Limits{MemoryBytes: 6, HeldToolCallBytes: 7, HeldResponseBytes: 8},
+				FeatureSalt: 9, RefuseCold: true, Canaries: []*xdsv1.Canary{{Name: "decoy", Value: []byte("AKIA-not-a-key-4711")}},
 				Passthrough: []*xdsv1.Passthrough{{Host: "a.example", Ports: []uint32{443}}, {Cidr: "10.0.0.0/8"}}},
 			Providers: []*xdsv1.ModelProvider{{Name: "p", Api: "openai", Hosts: []string{"b.example"}, Port: 443, Credential: "c", CaBundle: "roots",
 				BasePath: "/openai", Plaintext: true, Addresses: []string{"10.0.0.1"}}},
@@ -188,16 +190,20 @@ func TestConvert(t *testing.T) {
 	if s.Timeouts != (proxy.CallTimeouts{RequestBody: 1, Connect: 2, FirstByte: 3, Idle: 4, Hold: 5}) || s.Limits != (proxy.Limits{Memory: 6, HeldToolCalls: 7, HeldResponse: 8}) {
 		t.Errorf("timeouts %+v, limits %+v", s.Timeouts, s.Limits)
 	}
+	if found := s.Canaries.Find([]byte(`{"key":"AKIA-not-a-key-4711"}`)); s.Salt != 9 || !s.RefuseCold || !slices.Equal(found, []string{"decoy"}) {
+		t.Errorf("salt %d, refuse cold %v, found %q", s.Salt, s.RefuseCold, found)
+	}
 	older := good() // of a control plane that knows of no timeouts
-	older.Config.Timeouts, older.Config.Limits = nil, nil
+	older.Config.Timeouts, older.Config.Limits, older.Config.Canaries = nil, nil, nil
 	s, err = convert(older)
 	must(t, err)
-	if s.Timeouts != (proxy.CallTimeouts{}) || s.Limits != (proxy.Limits{}) {
+	if s.Timeouts != (proxy.CallTimeouts{}) || s.Limits != (proxy.Limits{}) || s.Canaries != nil {
 		t.Errorf("timeouts %+v, limits %+v", s.Timeouts, s.Limits)
 	}
 	for name, change := range map[string]func(*xds.Snapshot){
 		"provider without port": func(s *xds.Snapshot) { s.Providers[0].Port = 0 },
 		"provider's port":       func(s *xds.Snapshot) { s.Providers[0].Port = 65536 + 443 },
+		"canary of no value":    func(s *xds.Snapshot) { s.Config.Canaries[0].Value = nil },
 		"rule's port":           func(s *xds.Snapshot) { s.Config.Passthrough[0].Ports[0] = 65536 },
 	} {
 		bad := good()
