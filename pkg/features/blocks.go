@@ -124,6 +124,47 @@ func spread(at, within uint64) uint64 {
 	return at
 }
 
+// longGap is how long a gap between bits is that afterLong looks for.
+const longGap = 10
+
+// afterLong returns those bits of x that come after a gap of at least longGap, and the first, before which the gap may have begun in an earlier block.
+func afterLong(x uint64) uint64 {
+	gap := ^x
+	gap &= gap << 1
+	gap &= gap << 2
+	gap &= gap << 4
+	gap &= gap << 2
+	return x & (gap<<1 | -x)
+}
+
+// gapStart returns where the gap begins that the bit k of x ends; before where that is no place in the block, which is at a place in the text.
+func gapStart(x uint64, k, at, before int) int {
+	if x &= 1<<k - 1; x != 0 {
+		return at + 64 - bits.LeadingZeros64(x)
+	}
+	return before
+}
+
+// window finds where flags are dense: the most among any few in a row.
+type window struct {
+	past uint64 // the latest flags, the last one the highest
+	most int
+}
+
+// add adds n flags, 1 to 64, the first one the lowest bit. The width is the number in a row, at most 64.
+func (w *window) add(flags uint64, n, width int) {
+	past := w.past
+	w.past = past>>n | flags<<(64-n)
+	if bits.OnesCount64(past>>(65-width))+bits.OnesCount64(flags) <= w.most {
+		return
+	}
+	for x := flags; x != 0; x &= x - 1 {
+		k := bits.TrailingZeros64(x)
+		// Of the window that ends here, what of it is new and what is past.
+		w.most = max(w.most, bits.OnesCount64(flags<<(63-k)>>(64-width))+bits.OnesCount64(past>>(65-width+k)))
+	}
+}
+
 // of returns how often a byte came.
 func (t *quads) of(c byte) int { return int(t[0][c] + t[1][c] + t[2][c] + t[3][c]) }
 

@@ -1,6 +1,10 @@
 package features
 
-import "strings"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 // The lexicon is English, as most injections against English-speaking models are. What it does not know is left to the features that need
 // no words. It was written from how instructions are phrased in general, not from a corpus of attacks.
@@ -20,7 +24,9 @@ const (
 	effect                           // verbs in names of tools that change something
 )
 
-var lexicon = newTable(map[category]string{
+var lexicon = newTable(lexiconWords)
+
+var lexiconWords = map[category]string{
 	instruction: `ignore disregard forget override bypass previous prior earlier instruction instructions prompt prompts important urgent urgently
 		critical must please immediately instead comply obey task tasks command commands execute perform complete solve follow following
 		directive directives mandatory required necessary ensure remember guidelines rules restrictions pretend roleplay respond reply answer
@@ -42,18 +48,18 @@ var lexicon = newTable(map[category]string{
 	effect: `add append approve book buy cancel change clear commit create delete deploy destroy disable drop edit email enable exec execute forward
 		grant insert install invite merge message modify move order pay post publish purchase push put refund remove rename reply reserve reset
 		revoke run save schedule send set share shell submit subscribe transfer update upload wire withdraw write`,
-})
+}
 
-// table maps the hash of a word to its categories. It holds at most one word at each place: words that share the first byte of their hashes are moved
-// on by one number, which was chosen so that no two of all words meet.
+// table maps the hash of a word to its categories. Each word has a place of its own: words whose hashes share the lowest byte are spread by one factor,
+// which was chosen so that no two of all words meet.
 type table struct {
-	move  [256]uint16
-	slots [tableSize]uint64 // the upper 48 bits of a hash, and categories
+	factors [256]uint32
+	slots   [1 << slotBits]uint64 // the upper 48 bits of a hash, and categories
 }
 
 const (
-	tableSize = 1024
-	catBits   = 16
+	slotBits = 10
+	catBits  = 16
 )
 
 func newTable(words map[category]string) *table {
@@ -64,32 +70,34 @@ func newTable(words map[category]string) *table {
 		}
 	}
 	var buckets [256][]uint64
-	for h := range cats {
+	most := 0
+	for _, h := range slices.Sorted(maps.Keys(cats)) {
 		buckets[h%256] = append(buckets[h%256], h)
+		most = max(most, len(buckets[h%256]))
 	}
 	t := &table{}
 	// Where many share a byte, there is the least choice.
-	for size := len(cats); size > 0; size-- {
-		for i := range buckets {
-			if len(buckets[i]) == size {
-				t.place(uint64(i), buckets[i], cats)
+	for ; most > 0; most-- {
+		for i, hashes := range buckets {
+			if len(hashes) == most {
+				t.place(&t.factors[i], hashes, cats)
 			}
 		}
 	}
 	return t
 }
 
-// place finds places for the words of a bucket. With four places for each word and as many numbers to try as places, there always is one for those of any
-// lexicon that fits; the tests find each word of this one.
-func (t *table) place(bucket uint64, hashes []uint64, cats map[uint64]category) {
-	for ; t.move[bucket] < tableSize; t.move[bucket]++ {
-		taken := map[uint64]bool{}
+// place finds a factor for words that share the lowest byte. As long as there are several places for each word of the lexicon, some factor soon does; a test
+// finds each word.
+func (t *table) place(factor *uint32, hashes []uint64, cats map[uint64]category) {
+	for *factor = 1; *factor < 1<<20; *factor += 2 {
+		free := map[uint32]bool{}
 		for _, h := range hashes {
 			if i := t.slot(h); t.slots[i] == 0 {
-				taken[i] = true
+				free[i] = true
 			}
 		}
-		if len(taken) == len(hashes) {
+		if len(free) == len(hashes) {
 			break
 		}
 	}
@@ -98,7 +106,7 @@ func (t *table) place(bucket uint64, hashes []uint64, cats map[uint64]category) 
 	}
 }
 
-func (t *table) slot(h uint64) uint64 { return (h>>8 + uint64(t.move[h%256])) % tableSize }
+func (t *table) slot(h uint64) uint32 { return uint32(h>>8) * t.factors[h%256] >> (32 - slotBits) }
 
 // find returns the categories of the word with a hash, 0 for a word that is not known.
 func (t *table) find(h uint64) category {

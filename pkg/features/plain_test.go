@@ -2,6 +2,7 @@ package features
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -43,8 +44,8 @@ func (s *scan) gathered() gathered {
 		Capitals: s.capitals, Exclaimed: s.exclaimed, Invisible: s.invisible, Tags: s.tags, Overrides: s.overrides, Peak: s.peak, Prose: s.prose,
 		ArgsBytes: s.argsBytes, ArgsWords: s.argsWords, Tainted: s.tainted,
 		Seen: s.seen, ByUser: s.byUser, ByTool: s.byTool,
-		UnseenBurst: n.peak16, UnseenPeak: n.peak32, UnseenRun: n.longest, UnseenPairs: n.unseen,
-		ToolPeak: n.toolPeak, VoiceBurst: n.voice16, VoicePeak: n.voice32,
+		UnseenBurst: n.fresh16.most, UnseenPeak: n.fresh32.most, UnseenRun: n.longest, UnseenPairs: n.unseen,
+		ToolPeak: n.alien32.most, VoiceBurst: n.voiced16.most, VoicePeak: n.voiced32.most,
 	}
 	if s.keep != nil {
 		g.Kept, g.Runs = slices.Clone(s.keep.ids), slices.Clone(s.keep.runs)
@@ -60,18 +61,15 @@ func isWord(c byte) bool {
 // isEncoded reports whether a byte is one of the base64 alphabet, or of that for URLs.
 func isEncoded(c byte) bool { return c < 0x80 && (isWord(c) || strings.IndexByte("+/=-_", c) >= 0) }
 
-// plainHash is the hash of a word: over its bytes in lower case, sixteen at a time, the last sixteen filled with zeros.
+// plainHash is the hash of a word: over its bytes with bit 5 set, sixteen at a time, the last sixteen filled up with spaces.
 func plainHash(text []byte) uint64 {
 	h := uint64(wordBasis)
 	for part := range slices.Chunk(text, 16) {
-		var eights [2]uint64
+		filled := bytes.Repeat([]byte{' '}, 16)
 		for i, c := range part {
-			if c >= 'A' && c <= 'Z' {
-				c += 'a' - 'A'
-			}
-			eights[i/8] |= uint64(c) << (i % 8 * 8)
+			filled[i] = c | 0x20
 		}
-		h = fold(h, eights[0], eights[1])
+		h = fold(h, binary.LittleEndian.Uint64(filled), binary.LittleEndian.Uint64(filled[8:]))
 	}
 	return h
 }
@@ -476,6 +474,23 @@ func TestScanIsThePlainOne(t *testing.T) {
 	for _, size := range []int{900, 30_000} {
 		text := []byte(prose(size))
 		scanBoth(t, learned, text, text[:size/3], text, text[:size/5])
+	}
+}
+
+func TestLexiconKnowsItsWords(t *testing.T) {
+	want := map[string]category{}
+	for cat, list := range lexiconWords {
+		for _, word := range strings.Fields(list) {
+			want[word] |= cat
+		}
+	}
+	for word, cat := range want {
+		if got := lexicon.find(plainHash([]byte(strings.ToUpper(word)))); got != cat {
+			t.Errorf("%s is of categories %b, not %b", word, got, cat)
+		}
+		if got := lexicon.find(plainHash([]byte(word + "x"))); got != want[word+"x"] {
+			t.Errorf("%sx is of categories %b", word, got)
+		}
 	}
 }
 

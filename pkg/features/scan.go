@@ -142,11 +142,13 @@ type scan struct {
 
 	// The chunk at hand.
 	chunk  chunk
-	bounds [chunkBytes + 2]uint32   // where its words begin and end, by turns
+	spans  [chunkBytes/2 + 1]span   // its words
 	hashes [chunkBytes/2 + 1]uint64 // of its words
 	ids    [chunkBytes/2 + 1]uint16 // classes of its words
-	since  [chunkBytes/2 + 1]uint32 // where the word ended that came last before each and was no number
 }
+
+// span is where a word is in the text.
+type span struct{ begin, end uint32 }
 
 var pool = sync.Pool{New: func() any { return new(scan) }}
 
@@ -187,7 +189,9 @@ type reading struct {
 	said    *wordSet // takes the words; nil for nobody
 	classes bool     // words have classes
 
-	open     int  // 1 while a word goes on that begins where the first bound says
+	open     int  // 1 while a word goes on that begins where the first span says
+	bytes    int  // of words
+	unseen   int  // of those that do not show
 	token    int  // where the run without white space began
 	run      int  // where the run of the base64 alphabet began
 	sentence int  // the last end of a sentence, before this chunk
@@ -200,13 +204,12 @@ type reading struct {
 
 	sentences, lines [chunkBlocks]uint64 // where the chunk's sentences and lines end
 
-	aside      uint32 // the last 32 words, a bit for each of setting aside
-	commands   uint32 // the last 32 words, a bit for each of command, address or models
-	functions  uint32 // the same of function words
-	commanded  int    // bits of commands
-	functional int    // bits of functions
+	word      int    // how many words there were before this chunk
+	reach     int    // up to which word one for instructions makes a phrase with the last one for setting aside
+	commands  window // of words of command, address or models
+	functions window // of function words
 
-	instructions, addresses, machines, markers, imperatives, capitals, invisible, tags, overrides, peak, prose int
+	instructions, addresses, machines, markers, imperatives, capitals, invisible, tags, overrides int
 }
 
 // read reads new text. said, where it is not nil, takes the words; tool says that the text is a tool's result, and prompt that it is a user's or a
@@ -227,8 +230,8 @@ func (s *scan) read(b []byte, tool, prompt bool, name string, said *wordSet) {
 	for from := 0; from < len(b); from += chunkBytes {
 		part := b[from:min(from+chunkBytes, len(b))]
 		s.chunk.fill(part, &s.text)
-		bounds := s.blocks(&r, from, len(part))
-		n := s.spell(&r, bounds)
+		begun, ended := s.blocks(&r, from, len(part))
+		n := s.spell(&r, ended)
 		s.words += n
 		for _, h := range s.hashes[:n] {
 			s.distinct += s.seen.add(h)
@@ -247,8 +250,9 @@ func (s *scan) read(b []byte, tool, prompt bool, name string, said *wordSet) {
 		if keep {
 			s.keep.add(s.ids[:n])
 		}
-		s.turn(&r, from, bounds)
+		s.turn(&r, from, begun, ended, n)
 	}
+	s.wordBytes += r.bytes - r.unseen
 	s.endRun(b, r.run, len(b))
 	s.longestToken = max(s.longestToken, len(b)-r.token)
 	if keep {
@@ -268,14 +272,14 @@ func (s *scan) read(b []byte, tool, prompt bool, name string, said *wordSet) {
 	s.invisible += r.invisible
 	s.tags += r.tags
 	s.overrides += r.overrides
-	s.peak = max(s.peak, r.peak)
-	s.prose = max(s.prose, r.prose)
+	s.peak = max(s.peak, r.commands.most)
+	s.prose = max(s.prose, r.functions.most)
 }
 
-// blocks goes through the chunk that begins at from: it ends tokens and runs and returns how many bounds of words there are. A word that the
-// text goes on with after the chunk has no second one.
-func (s *scan) blocks(r *reading, from, size int) (bounds int) {
-	bounds = r.open
+// blocks goes through the chunk that begins at from: it ends tokens and runs and returns how many words begin in it, with one that goes on from before, and how
+// many end.
+func (s *scan) blocks(r *reading, from, size int) (begun, ended int) {
+	begun = r.open
 	token, run, longestToken, longestRun := r.token, r.run, s.longestToken, s.longestRun
 	for k := range (size + blockBytes - 1) / blockBytes {
 		at := from + k*blockBytes
@@ -297,35 +301,54 @@ func (s *scan) blocks(r *reading, from, size int) (bounds int) {
 			r.beyond = beyond >> 63
 		}
 
-		for x := blank; x != 0; x &= x - 1 {
-			i := at + bits.TrailingZeros64(x)
-			longestToken = max(longestToken, i-token)
-			token = i + 1
+		if blank != 0 {
+			ends := blank
+			if longestToken >= longGap {
+				ends = afterLong(blank)
+			}
+			for ; ends != 0; ends &= ends - 1 {
+				k := bits.TrailingZeros64(ends)
+				longestToken = max(longestToken, at+k-gapStart(blank, k, at, token))
+			}
+			token = at + 64 - bits.LeadingZeros64(blank)
 		}
 		stops := ^encoded
 		if rest := size - k*blockBytes; rest < blockBytes {
 			stops &= 1<<rest - 1
 		}
-		for ; stops != 0; stops &= stops - 1 {
-			i := at + bits.TrailingZeros64(stops)
-			longestRun = max(longestRun, i-run)
-			if i-run >= minSecret {
-				s.endRun(r.text, run, i)
+		if stops != 0 {
+			ends := stops
+			if longestRun >= longGap {
+				ends = afterLong(stops)
 			}
-			run = i + 1
+			for ; ends != 0; ends &= ends - 1 {
+				k := bits.TrailingZeros64(ends)
+				start := gapStart(stops, k, at, run)
+				longestRun = max(longestRun, at+k-start)
+				if at+k-start >= minSecret && isSecret(r.text[start:at+k], r.text[at+k:]) {
+					s.secrets++
+				}
+			}
+			run = at + 64 - bits.LeadingZeros64(stops)
 		}
-		for x := words ^ (words<<1 | r.inWord); x != 0; x &= x - 1 {
-			s.bounds[bounds] = uint32(at + bits.TrailingZeros64(x))
-			bounds++
+		r.bytes += bits.OnesCount64(words)
+		before := words<<1 | r.inWord
+		for x := words &^ before; x != 0; x &= x - 1 {
+			s.spans[begun].begin = uint32(at + bits.TrailingZeros64(x))
+			begun++
+		}
+		for x := before &^ words; x != 0; x &= x - 1 {
+			s.spans[ended].end = uint32(at + bits.TrailingZeros64(x))
+			ended++
 		}
 		r.inWord = words >> 63
 	}
 	r.token, r.run, s.longestToken, s.longestRun = token, run, longestToken, longestRun
-	if from+size == len(r.text) && bounds%2 != 0 {
-		s.bounds[bounds] = uint32(len(r.text))
-		bounds++
+	if from+size == len(r.text) && ended < begun {
+		s.spans[ended].end = uint32(len(r.text))
+		ended++
 	}
-	return bounds
+	return begun, ended
 }
 
 // rare looks at the rare bytes of the block at a place in the text and returns which bytes are escaped and which of them end lines.
@@ -380,74 +403,65 @@ func (r *reading) rare(at int, rare uint64) (escaped, broken uint64) {
 	return escaped, broken
 }
 
-// spell makes hashes and classes of the words between bounds and returns how many there are, which may be fewer as a word of characters that do
+// spell makes hashes and classes of the words of the chunk and returns how many there are, which may be fewer as a word of characters that do
 // not show is none.
-func (s *scan) spell(r *reading, bounds int) (words int) {
+func (s *scan) spell(r *reading, words int) (spelt int) {
 	b := r.text
-	number := r.number
-	wordBytes, capitals := 0, 0
-	for i := 0; i+1 < bounds; i += 2 {
-		begin, end := int(s.bounds[i]), int(s.bounds[i+1])
-		length := end - begin
-		var w spelling
-		if length <= hashBytes && begin+hashBytes <= len(b) {
-			m := &head[length]
-			lo, hi := binary.LittleEndian.Uint64(b[begin:])&m[0], binary.LittleEndian.Uint64(b[begin+8:])&m[1]
-			other0, other1 := others(lo), others(hi)
-			w.others = other0 | other1
-			w.digits = (other0 ^ m[0]&bit6) | (other1 ^ m[1]&bit6)
-			w.smalls = smalls(lo) | smalls(hi)
-			w.high = (lo | hi) & bit7
-			w.hash = fold(wordBasis, lower(lo), lower(hi))
+	for _, w := range s.spans[:words] {
+		length := int(w.end - w.begin)
+		var h, others, digits, smalls uint64
+		if i := int(w.begin); length <= 8 && i+8 <= len(b) && !r.hidden {
+			m := head[length]
+			x := binary.LittleEndian.Uint64(b[i:]) & m
+			h = fold(wordBasis, x, 0)
+			others, digits, smalls = x&(bit7|bit6), m&^(x|x>>1)&bit6, x&(bit7|bit5)
 		} else {
-			w = spell(b[begin:end])
-		}
-		if r.hidden && w.high != 0 {
-			if w, length = r.shown(begin, end); length == 0 {
+			var long spelling
+			if long, length = r.spell(int(w.begin), int(w.end)); length == 0 {
 				continue
 			}
+			h, others, digits, smalls = long.hash, long.others, long.digits, long.smalls
 		}
-		s.bounds[2*words], s.bounds[2*words+1] = uint32(begin), uint32(end)
-		s.hashes[words] = w.hash
-		s.since[words] = uint32(number)
-		wordBytes += length
-		if w.others != 0 {
-			number = end
+		if spelt >= len(s.hashes) {
+			break // never: a chunk has no more words
 		}
-		capital := 0
-		if w.smalls == 0 && length >= 3 {
-			capital = 1
+		s.hashes[spelt] = h
+		if r.hidden {
+			s.spans[spelt] = w
 		}
-		capitals += capital
+		if smalls == 0 && length >= 3 {
+			r.capitals++
+		}
 		if r.classes {
 			// Numbers, dates and identifiers are new each time: what counts is that there is one.
-			h, count := w.hash, uint64(min(length, 16))
-			if w.others == 0 {
-				count = 0
+			numbered := uint64(numeral)
+			if others != 0 {
+				numbered += uint64(min(length, 16))
 			}
-			if w.digits != 0 {
-				h = numeral + count
+			if digits != 0 {
+				h = numbered
 			}
-			s.ids[words] = classify(h, s.salt)
+			s.ids[spelt] = classify(h, s.salt)
 		}
-		words++
+		spelt++
 	}
-	r.number = number
-	r.capitals += capitals
-	s.wordBytes += wordBytes
-	return words
+	return spelt
 }
 
-// shown spells a word without what does not show in it, and returns how long it is then.
-func (r *reading) shown(begin, end int) (spelling, int) {
+// spell spells a word without what does not show in it, and returns how long it is then.
+func (r *reading) spell(begin, end int) (spelling, int) {
+	if !r.hidden {
+		return spell(r.text[begin:end]), end - begin
+	}
 	w := newSpeller()
 	for i := begin; i < end; {
 		if n := unseen(r.text[i:]); n > 0 {
 			r.invisible++
+			r.unseen += n
 			i += n
 			continue
 		}
-		w.add(r.text[i : i+1])
+		w.add(r.text[i])
 		i++
 	}
 	return w.end(), w.length
@@ -455,53 +469,66 @@ func (r *reading) shown(begin, end int) (spelling, int) {
 
 // weigh looks up the words of the chunk that begins at from.
 func (s *scan) weigh(r *reading, from, words int) {
-	aside, commands, functions := r.aside, r.commands, r.functions
-	commanded, functional, peak, prose := r.commanded, r.functional, r.peak, r.prose
-	var instructions, addresses, machines int
-	for i, h := range s.hashes[:words] {
-		cat := lexicon.find(h)
-		aside <<= 1
-		instructions += int(cat & instruction)
-		addresses += int(cat & address / address)
-		machines += int(cat & machine / machine)
-		command := (uint32(cat&(instruction|address|machine)) + uint32(instruction|address|machine)) / uint32(function)
-		if cat&(imperative|setAside|order|speaker) != 0 {
-			begin, end := int(s.bounds[2*i]), int(s.bounds[2*i+1])
-			if cat&order != 0 && aside&(1<<(overrideReach+1)-1) != 0 {
-				r.overrides++
-				aside = 0
-			}
-			if cat&setAside != 0 {
-				aside |= 1
-			}
-			if cat&imperative != 0 && before(&r.sentences, from, begin, r.sentence) >= int(s.since[i]) {
-				r.imperatives++
-				command = 1
-			}
-			if cat&speaker != 0 && isMarker(r.text, begin, end, before(&r.lines, from, begin, r.line)+1) {
-				r.markers++
+	for first := 0; first < words; first += 64 {
+		hashes := s.hashes[first:min(first+64, words)]
+		var commands, functions uint64 // of each word a bit
+		for i, h := range hashes {
+			cat := lexicon.find(h)
+			functions |= uint64(cat&function) / uint64(function) << (i & 63)
+			if cat&^(function|effect) != 0 && s.command(r, cat, from, first+i) {
+				commands |= 1 << i
 			}
 		}
-		// The bit that comes is counted, and the one that goes is not any longer.
-		commanded += int(command) - int(commands>>31)
-		commands = commands<<1 | command
-		peak = max(peak, commanded)
-		f := uint32(cat & function / function)
-		functional += int(f) - int(functions>>31)
-		functions = functions<<1 | f
-		prose = max(prose, functional)
+		r.commands.add(commands, len(hashes), 32)
+		r.functions.add(functions, len(hashes), 32)
 	}
-	r.aside, r.commands, r.functions = aside, commands, functions
-	r.commanded, r.functional, r.peak, r.prose = commanded, functional, peak, prose
-	r.instructions += instructions
-	r.addresses += addresses
-	r.machines += machines
+}
+
+// command counts a word of the lexicon, the chunk's i-th, and returns whether it is one of command, address or models.
+func (s *scan) command(r *reading, cat category, from, i int) bool {
+	is := cat&(instruction|address|machine) != 0
+	r.instructions += int(cat & instruction / instruction)
+	r.addresses += int(cat & address / address)
+	r.machines += int(cat & machine / machine)
+	begin, end := int(s.spans[i].begin), int(s.spans[i].end)
+	if cat&order != 0 && r.word+i < r.reach {
+		r.overrides++
+		r.reach = 0
+	}
+	if cat&setAside != 0 {
+		r.reach = r.word + i + overrideReach + 1
+	}
+	if cat&imperative != 0 && before(&r.sentences, from, begin, r.sentence) >= s.lastWord(r, i) {
+		r.imperatives++
+		is = true
+	}
+	if cat&speaker != 0 && isMarker(r.text, begin, end, before(&r.lines, from, begin, r.line)+1) {
+		r.markers++
+	}
+	return is
+}
+
+// lastWord returns where the word ended that came last before the chunk's i-th and was no number.
+func (s *scan) lastWord(r *reading, i int) int {
+	for i--; i >= 0; i-- {
+		end := int(s.spans[i].end)
+		for k := int(s.spans[i].begin); k < end; k++ {
+			if n := unseen(r.text[k:]); n > 0 {
+				k += n - 1
+			} else if r.text[k] > '9' {
+				return end
+			}
+		}
+	}
+	return r.number
 }
 
 // turn leaves the chunk that begins at from for the next one.
-func (s *scan) turn(r *reading, from, bounds int) {
-	if r.open = bounds % 2; r.open != 0 {
-		s.bounds[0] = s.bounds[bounds-1]
+func (s *scan) turn(r *reading, from, begun, ended, words int) {
+	r.number = s.lastWord(r, words)
+	r.word += words
+	if r.open = begun - ended; r.open != 0 {
+		s.spans[0].begin = s.spans[ended].begin
 	}
 	r.sentence = before(&r.sentences, from, from+chunkBytes, r.sentence)
 	r.line = before(&r.lines, from, from+chunkBytes, r.line)
@@ -602,28 +629,20 @@ func hasPrefix(b []byte, prefix string) bool {
 
 // remember adds the words of earlier text to said, counting nothing else. It knows no escapes, and what does not show is a part of a word.
 func (s *scan) remember(b []byte, said *wordSet) {
-	r := reading{text: b}
-	for from := 0; from < len(b); from += chunkBytes {
-		part := b[from:min(from+chunkBytes, len(b))]
-		bounds := r.open
-		for at := 0; at < len(part); at += blockBytes {
-			words := wordBits(part[at:min(at+blockBytes, len(part))])
-			for x := words ^ (words<<1 | r.inWord); x != 0; x &= x - 1 {
-				s.bounds[bounds] = uint32(from + at + bits.TrailingZeros64(x))
-				bounds++
+	begin, last := 0, uint64(0)
+	for at := 0; at < len(b); at += blockBytes {
+		words := wordBits(b[at:min(at+blockBytes, len(b))])
+		for x := words ^ (words<<1 | last); x != 0; x &= x - 1 {
+			i := at + bits.TrailingZeros64(x)
+			if last ^= 1; last != 0 {
+				begin = i
+			} else {
+				said.add(hashAt(b, begin, i))
 			}
-			r.inWord = words >> 63
 		}
-		if from+len(part) == len(b) && bounds%2 != 0 {
-			s.bounds[bounds] = uint32(len(b))
-			bounds++
-		}
-		for i := 0; i+1 < bounds; i += 2 {
-			said.add(hashAt(b, int(s.bounds[i]), int(s.bounds[i+1])))
-		}
-		if r.open = bounds % 2; r.open != 0 {
-			s.bounds[0] = s.bounds[bounds-1]
-		}
+	}
+	if last != 0 {
+		said.add(hashAt(b, begin, len(b)))
 	}
 }
 
@@ -723,7 +742,7 @@ func changes(name string) bool {
 			w = newSpeller()
 		}
 		if letter {
-			w.add([]byte{c})
+			w.add(c)
 		}
 		lower = letter && !capital
 	}

@@ -303,59 +303,93 @@ type novelty struct {
 	begun bool // there was a word, and last is its class
 	last  uint16
 
-	fresh  uint64 // the last 64 pairs, a bit for each that no tool's result had
-	voiced uint64 // of those, such as users or system prompts had
-	alien  uint64 // a bit for each that this tool's results did not have
-	run    int
-
-	peak16, peak32, toolPeak, voice16, voice32, longest, unseen int
+	// Pairs that no tool's result had, those of them that users or system prompts had, and those that this tool's results did not have.
+	fresh16, fresh32, voiced16, voiced32, alien32 window
+	run, longest, unseen                          int
 }
 
 func (n *novelty) begin(name uint16) {
-	n.begun, n.fresh, n.voiced, n.alien, n.run, n.name = false, 0, 0, 0, 0, name
+	n.begun, n.run, n.name = false, 0, name
 	n.own = has(n.sketch.tools[:], uint32(name))
+	for _, w := range []*window{&n.fresh16, &n.fresh32, &n.voiced16, &n.voiced32, &n.alien32} {
+		w.past = 0
+	}
 }
 
-// add adds words to the text. Nothing branches on what is known of a pair, which is as good as random.
+// add adds words to the text. What is known of a pair is as good as random, so that nothing branches on it: bits are gathered, and counted where they can be
+// more than there were.
 func (n *novelty) add(ids []uint16) {
 	if !n.begun && len(ids) > 0 {
 		n.begun, n.last, ids = true, ids[0], ids[1:]
 	}
-	s := n.sketch
-	last, fresh, voiced, alien, run := n.last, n.fresh, n.voiced, n.alien, n.run
-	peak16, peak32, toolPeak, voice16, voice32, longest, unseen := n.peak16, n.peak32, n.toolPeak, n.voice16, n.voice32, n.longest, n.unseen
-	for _, id := range ids {
-		pair := pairOf(last, id)
-		last = id
-		isFresh := 1 - at(s.results[:], pair)
-		isAlien := isFresh
+	for len(ids) > 0 {
+		some := ids[:min(len(ids), 64)]
+		ids = ids[len(some):]
+		known, said := n.sketch.lookUp(n.last, some)
+		all := ^uint64(0) >> (64 - len(some))
+		fresh := all &^ known
+		alien := fresh
 		if n.own {
-			isAlien = 1 - at(s.byTool[:], toolPair(n.name, pair))
+			alien = all &^ n.sketch.lookUpTool(n.name, n.last, some)
 		}
-		fresh = fresh<<1 | isFresh
-		voiced = voiced<<1 | isFresh&at(s.said[:], pair)
-		alien = alien<<1 | isAlien
-		unseen += int(isFresh)
-		run = (run + 1) & -int(isFresh)
-		longest = max(longest, run)
-		peak16 = max(peak16, bits.OnesCount16(uint16(fresh)))
-		peak32 = max(peak32, bits.OnesCount32(uint32(fresh)))
-		toolPeak = max(toolPeak, bits.OnesCount32(uint32(alien)))
-		voice16 = max(voice16, bits.OnesCount16(uint16(voiced)))
-		voice32 = max(voice32, bits.OnesCount32(uint32(voiced)))
+		n.last = some[len(some)-1]
+
+		n.unseen += bits.OnesCount64(fresh)
+		n.fresh16.add(fresh, len(some), 16)
+		n.fresh32.add(fresh, len(some), 32)
+		n.voiced16.add(fresh&said, len(some), 16)
+		n.voiced32.add(fresh&said, len(some), 32)
+		n.alien32.add(alien, len(some), 32)
+		n.follow(fresh, len(some))
 	}
-	n.last, n.fresh, n.voiced, n.alien, n.run = last, fresh, voiced, alien, run
-	n.peak16, n.peak32, n.toolPeak, n.voice16, n.voice32, n.longest, n.unseen = peak16, peak32, toolPeak, voice16, voice32, longest, unseen
+}
+
+// follow finds the longest run of fresh pairs.
+func (n *novelty) follow(fresh uint64, count int) {
+	if n.run+bits.OnesCount64(fresh) <= n.longest {
+		// None can be longer: what counts is the one that goes on.
+		if last := bits.LeadingZeros64(^(fresh << (64 - count))); last < count {
+			n.run = last
+		} else {
+			n.run += count
+		}
+		return
+	}
+	for i := range count {
+		n.run = (n.run + 1) * int(fresh>>i&1)
+		n.longest = max(n.longest, n.run)
+	}
+}
+
+// lookUp returns which of up to 64 pairs, of which the first begins with last, tools' results had, and which users or system prompts had.
+func (s *sketch) lookUp(last uint16, ids []uint16) (results, said uint64) {
+	pair := uint32(last)
+	for i, id := range ids {
+		pair = (pair<<classBits | uint32(id)) % pairSlots
+		results |= at(s.results[:], pair) << (i & 63)
+		said |= at(s.said[:], pair) << (i & 63)
+	}
+	return results, said
+}
+
+// lookUpTool returns which of them the tool's results had.
+func (s *sketch) lookUpTool(name, last uint16, ids []uint16) (results uint64) {
+	pair := uint32(last)
+	for i, id := range ids {
+		pair = (pair<<classBits | uint32(id)) % pairSlots
+		results |= at(s.byTool[:], toolPair(name, pair)) << (i & 63)
+	}
+	return results
 }
 
 func (n *novelty) write(dst *Vector) {
-	dst[unseenBurst] = float32(n.peak16) / 16
-	dst[unseenPeak] = float32(n.peak32) / 32
-	dst[toolPeak] = float32(n.toolPeak) / 32
+	dst[unseenBurst] = float32(n.fresh16.most) / 16
+	dst[unseenPeak] = float32(n.fresh32.most) / 32
+	dst[toolPeak] = float32(n.alien32.most) / 32
 	dst[unseenRun] = log1pOf(n.longest)
 	dst[unseenPairs] = log1pOf(n.unseen)
-	dst[voiceBurst] = log1pOf(n.voice16)
-	dst[voicePeak] = log1pOf(n.voice32)
+	dst[voiceBurst] = log1pOf(n.voiced16.most)
+	dst[voicePeak] = log1pOf(n.voiced32.most)
 }
 
 // novelty writes the novelty features of a call's words to its vector, as Extract does for a call at hand. Of a long text, it sees what words
