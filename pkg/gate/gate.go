@@ -161,6 +161,7 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 		in.Call.Novel = policy.Novel{
 			Ready: facts.Ready, Model: facts.NewModel, Tools: facts.NewTools, System: facts.NewSystem, Destination: facts.NewDestination, Credential: facts.NewCredential,
 		}
+		in.Call.Canaries = canaries(r, plain)
 		in.Scan = func() policy.Sensitive { return sensitive(plain) }
 		body = plain
 	}
@@ -228,6 +229,24 @@ func (g *Gate) decode(m surface.Match, r *Request) (plain []byte, call *llm.Call
 		Method: method, Path: below(r.BasePath, r.Destination.Path), Query: query, Vars: m.Vars,
 		ContentType: r.ContentType, Header: r.Header, Body: plain,
 	}, limits)
+}
+
+// canaries are the names of the canary tokens in the call: its body without content coding, its path and its query. Of a body whose coding cannot be taken off, which is
+// refused as it is, the bytes as sent are looked at.
+func canaries(r *Request, plain []byte) []string {
+	if plain == nil {
+		plain = r.Body
+	}
+	found := r.Canaries.Find(plain)
+	if !r.Message { // whose path and query were judged with the handshake
+		found = union(found, r.Canaries.Find([]byte(r.Destination.Path)))
+		found = union(found, r.Canaries.Find([]byte(r.Query)))
+	}
+	if found == nil {
+		return []string{}
+	}
+	slices.Sort(found)
+	return found
 }
 
 // relaxes says whether a denial is released. The kill switch refuses in every mode.

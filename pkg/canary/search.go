@@ -1,0 +1,409 @@
+package canary
+
+import (
+	"bytes"
+	"sync"
+)
+
+// Sizes of the pieces that text is looked through in.
+const (
+	pieceBytes = 16 << 10
+	// keptBytes of a piece without white space are looked at again with the next one: more than the longest token takes, at two characters a byte.
+	keptBytes = 512
+	// keptRun bytes of a run of base64 are decoded again with what follows: more than the longest token takes that was escaped before.
+	keptRun = 4 << 10
+)
+
+// search is the scratch of one Find.
+type search struct {
+	set   *Set
+	found []bool // by name
+	any   bool
+
+	plain, once, twice view // the text, and what is left when one and two layers of escapes are taken off
+	joined, bare       view // the text where escapes have white space in them, and what is left when they are taken off
+	inner, unescaped   view // what runs of base64 and hexadecimal have in them, and that without escapes
+	layer              [keptRun + pieceBytes]byte
+	deeper             [pieceBytes]byte
+	decoded            [pieceBytes]byte
+}
+
+var pool = sync.Pool{New: func() any { return new(search) }}
+
+func (x *search) begin(s *Set) {
+	x.set, x.any = s, false
+	x.found = append(x.found[:0], make([]bool, len(s.names))...)
+	for _, v := range [...]*view{&x.plain, &x.once, &x.twice, &x.joined, &x.bare, &x.inner, &x.unescaped} {
+		v.n, v.next = 0, nil
+	}
+}
+
+// all looks through the text in all ways.
+func (x *search) all(text []byte) {
+	x.plain.write(x, text)
+	x.plain.end(x)
+	if !escaped(text) {
+		x.runs(text)
+	} else {
+		if again := x.unescape(text, false); again {
+			x.unescape(text, true)
+		}
+		if broken(text) {
+			x.joined.next = &x.bare
+			x.joined.write(x, text)
+			x.joined.end(x)
+			x.bare.end(x)
+		}
+	}
+	x.inner.end(x)
+	x.unescaped.end(x)
+}
+
+// unescape looks through the text without its escapes; where deep is set, through that without its escapes. It says whether it has some.
+func (x *search) unescape(text []byte, deep bool) (again bool) {
+	kept := 0 // bytes at the beginning of the layer that were looked at before: of a run for runs, of what may be an escape where deep is set
+	for len(text) > 0 {
+		n, took := unescape(x.layer[kept:], text, true)
+		text = text[took:]
+		all := x.layer[:kept+n]
+		last := len(text) == 0
+		if deep {
+			for rest := all; ; {
+				n, took := unescape(x.deeper[:], rest, last)
+				x.twice.write(x, x.deeper[:n])
+				if rest = rest[took:]; took == 0 || len(rest) == 0 {
+					kept = copy(x.layer[:], rest)
+					break
+				}
+			}
+			continue
+		}
+		again = again || escaped(all)
+		x.once.write(x, all[kept:])
+		x.runs(all)
+		kept = 0
+		if !last {
+			kept = copy(x.layer[:], all[len(all)-min(runAtEnd(all), keptRun):])
+		}
+	}
+	if deep {
+		x.twice.end(x)
+	} else {
+		x.once.end(x)
+	}
+	return again
+}
+
+// view is text without white space and characters that do not show, as much of it as has not been looked through.
+type view struct {
+	buf  [keptBytes + pieceBytes]byte
+	n    int
+	next *view // takes the text without escapes, in place of looking through it; nil for none
+}
+
+func (v *view) write(x *search, b []byte) {
+	for len(b) > 0 {
+		if v.n == len(v.buf) {
+			v.flush(x)
+		}
+		part := b[:min(len(b), len(v.buf)-v.n)]
+		b = b[len(part):]
+		n := v.n
+		for _, c := range part {
+			v.buf[n] = c
+			if c >= 0x80 {
+				n++
+				n -= hidden(v.buf[:n])
+				continue
+			}
+			if !silent[c] {
+				n++
+			}
+		}
+		v.n = n
+	}
+}
+
+func (v *view) flush(x *search) {
+	if v.next != nil {
+		v.pass(x, false)
+		return
+	}
+	x.scan(v.buf[:v.n])
+	v.n = copy(v.buf[:], v.buf[v.n-min(v.n, keptBytes):v.n])
+}
+
+// pass hands the text on without escapes.
+func (v *view) pass(x *search, last bool) {
+	rest := v.buf[:v.n]
+	for len(rest) > 0 {
+		n, took := unescape(x.deeper[:], rest, last)
+		if took == 0 {
+			break
+		}
+		v.next.write(x, x.deeper[:n])
+		rest = rest[took:]
+	}
+	v.n = copy(v.buf[:], rest)
+}
+
+func (v *view) end(x *search) {
+	if v.next != nil {
+		v.pass(x, true)
+		return
+	}
+	if v.n >= MinValue {
+		x.scan(v.buf[:v.n])
+	}
+	v.n = 0
+}
+
+// scan looks for tokens as they are, in hexadecimal and in base64.
+func (x *search) scan(b []byte) {
+	tails, quads := x.set.tails.filter, x.set.quads.filter
+	var four, nibbles, sextets uint32
+	var hexRun, base64Run int
+	for i, c := range b {
+		p := &properties[c]
+		four = four<<8 | uint32(p.small)
+		if h := hash(four); tails[h/64]>>(h%64)&1 != 0 {
+			x.asIs(b, i, four)
+		}
+		sextets = sextets<<6 | uint32(p.sextet)
+		base64Run = (base64Run + 1) & int(p.inBase64)
+		if key := sextets & (1<<24 - 1); base64Run >= 4 {
+			if h := hash(key); quads[h/64]>>(h%64)&1 != 0 {
+				x.inBase64(b, i, key)
+			}
+		}
+		nibbles = nibbles<<4 | uint32(p.nibble)
+		if hexRun = (hexRun + 1) & int(p.inHex); hexRun >= 8 {
+			w := foldFour(nibbles)
+			if h := hash(w); tails[h/64]>>(h%64)&1 != 0 {
+				x.inHex(b, i, w)
+			}
+		}
+	}
+}
+
+func foldFour(w uint32) uint32 {
+	return uint32(small(byte(w>>24)))<<24 | uint32(small(byte(w>>16)))<<16 | uint32(small(byte(w>>8)))<<8 | uint32(small(byte(w)))
+}
+
+func (x *search) hit(t *token) { x.found[t.name], x.any = true, true }
+
+// asIs looks for tokens that end at b[end].
+func (x *search) asIs(b []byte, end int, four uint32) {
+next:
+	for _, p := range x.set.tails.places[four] {
+		t := &x.set.tokens[p.token]
+		from := end + 1 - len(t.folded)
+		if from < 0 {
+			continue
+		}
+		for i, c := range t.folded {
+			if small(b[from+i]) != c {
+				continue next
+			}
+		}
+		x.hit(t)
+	}
+}
+
+// inHex looks for tokens whose last digit is b[end].
+func (x *search) inHex(b []byte, end int, four uint32) {
+next:
+	for _, p := range x.set.tails.places[four] {
+		t := &x.set.tokens[p.token]
+		from := end + 1 - 2*len(t.folded)
+		if from < 0 {
+			continue
+		}
+		for i, c := range t.folded {
+			high, low := &properties[b[from+2*i]], &properties[b[from+2*i+1]]
+			if high.inHex&low.inHex == 0 || small(high.nibble<<4|low.nibble) != c {
+				continue next
+			}
+		}
+		x.hit(t)
+	}
+}
+
+// inBase64 looks for tokens of which b[end] is the last of four signs for three bytes.
+func (x *search) inBase64(b []byte, end int, key uint32) {
+next:
+	for _, p := range x.set.quads.places[key] {
+		t := &x.set.tokens[p.token]
+		// Where the token's first bit is, in sextets and bits, and its last.
+		first := (end-3)*6 - 8*(len(t.folded)-3-p.after)
+		if first < 0 || (first+8*len(t.folded)-1)/6 >= len(b) {
+			continue
+		}
+		for i, c := range t.folded {
+			at := first + 8*i
+			one, two := &properties[b[at/6]], &properties[b[min(at/6+1, len(b)-1)]]
+			twelve := uint16(one.sextet)<<6 | uint16(two.sextet)
+			if one.inBase64&two.inBase64 == 0 || small(byte(twelve>>(4-at%6))) != c {
+				continue next
+			}
+		}
+		x.hit(t)
+	}
+}
+
+// Least lengths of what may hold a token that was encoded before.
+const (
+	minBase64 = (8*MinValue + 5) / 6
+	minHex    = 2 * MinValue
+)
+
+// runs looks into what is base64 or hexadecimal by its signs, and long enough.
+func (x *search) runs(b []byte) {
+	for i := 0; i < len(b); {
+		if properties[b[i]].inBase64 == 0 {
+			i++
+			continue
+		}
+		begin, hexFrom := i, i
+		for i < len(b) {
+			p := &properties[b[i]]
+			if p.inBase64 == 0 {
+				break
+			}
+			if p.inHex == 0 {
+				if i-hexFrom >= minHex {
+					x.hexRun(b[hexFrom:i])
+				}
+				hexFrom = i + 1
+			}
+			i++
+		}
+		if i-begin >= minBase64 {
+			x.hexRun(b[hexFrom:i])
+			x.base64Run(b[begin:i])
+		}
+	}
+}
+
+// runAtEnd is the length of the run that b ends with.
+func runAtEnd(b []byte) int {
+	n := 0
+	for n < len(b) && properties[b[len(b)-1-n]].inBase64 != 0 {
+		n++
+	}
+	return n
+}
+
+func (x *search) base64Run(run []byte) {
+	for len(run) >= minBase64 {
+		part := run[:min(len(run), pieceBytes)]
+		for phase := range 4 {
+			var bits, have uint32
+			n := 0
+			for _, c := range part[phase:] {
+				bits = bits<<6 | uint32(properties[c].sextet)
+				if have += 6; have >= 8 {
+					have -= 8
+					x.decoded[n] = byte(bits >> have)
+					n++
+				}
+			}
+			x.encoded(x.decoded[:n])
+		}
+		if len(part) == len(run) {
+			return
+		}
+		run = run[len(part)-keptRun:]
+	}
+}
+
+func (x *search) hexRun(run []byte) {
+	for len(run) >= minHex {
+		part := run[:min(len(run), pieceBytes)]
+		for phase := range 2 {
+			n := 0
+			for i := phase; i+1 < len(part); i += 2 {
+				x.decoded[n] = properties[part[i]].nibble<<4 | properties[part[i+1]].nibble
+				n++
+			}
+			x.encoded(x.decoded[:n])
+		}
+		if len(part) == len(run) {
+			return
+		}
+		run = run[len(part)-keptRun:]
+	}
+}
+
+// encoded looks through those stretches of what was decoded that may be text: most of it is none, where it was not encoded at all or at another place.
+func (x *search) encoded(b []byte) {
+	for i := 0; i < len(b); {
+		begin, shown := i, 0
+		for i < len(b) {
+			if c := b[i]; c >= ' ' && c < 0x7f {
+				i++
+				shown++
+			} else if silent[c] {
+				i++
+			} else if n := hiddenHere(b[i:]); n > 0 {
+				i += n
+			} else {
+				break
+			}
+		}
+		if shown >= MinValue {
+			stretch := b[begin:i]
+			x.inner.write(x, stretch)
+			x.inner.write(x, separator)
+			if escaped(stretch) {
+				for len(stretch) > 0 {
+					n, took := unescape(x.deeper[:], stretch, true)
+					x.unescaped.write(x, x.deeper[:n])
+					stretch = stretch[took:]
+				}
+				x.unescaped.write(x, separator)
+			}
+		}
+		if i == begin || i < len(b) {
+			i++
+		}
+	}
+}
+
+// separator is in no token and no coding.
+var separator = []byte{0xff}
+
+// broken says whether there is what would be an escape, were it not for white space and characters that do not show in it.
+func broken(b []byte) bool {
+	for i := 0; i < len(b); i++ {
+		if c := b[i]; c != '\\' && c != '%' && c != '&' {
+			continue
+		}
+		if _, _, n := escape(b[i:min(len(b), i+maxEscape)]); n > 0 {
+			i += n - 1
+			continue
+		}
+		var near [maxEscape]byte
+		n, j := 0, i
+		for j < len(b) && n < len(near) {
+			if skip := hiddenHere(b[j:]); skip > 0 {
+				j += skip
+			} else if silent[b[j]] {
+				j++
+			} else {
+				near[n] = b[j]
+				n++
+				j++
+			}
+		}
+		if _, _, n := escape(near[:n]); n > 0 && j > i+n {
+			return true
+		}
+	}
+	return false
+}
+
+// escaped says whether there may be escapes in b.
+func escaped(b []byte) bool {
+	return bytes.IndexByte(b, '\\') >= 0 || bytes.IndexByte(b, '%') >= 0 || bytes.IndexByte(b, '&') >= 0
+}
