@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -44,6 +45,22 @@ type keeper struct {
 	reader    client.Reader // not a cache
 	namespace string
 	wrote     func(kind string, bytes int) // may be nil
+
+	mu      sync.Mutex
+	digests map[string]string // of what was read or written last, by the head's name
+}
+
+// errSuperseded says that somebody else has written since.
+var errSuperseded = errors.New("another leader has written since")
+
+// know remembers what is kept under a name.
+func (k *keeper) know(name, digest string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.digests == nil {
+		k.digests = map[string]string{}
+	}
+	k.digests[name] = digest
 }
 
 // kept is one thing that was kept.
@@ -57,9 +74,18 @@ func keptName(kind, id string) string {
 	return "sallyport-" + kind + "-" + hex.EncodeToString(sum[:10])
 }
 
-// save keeps content under an id, in place of what was kept under it before. Where it takes several pieces, the head is written after them, so that what is
+// save keeps content under an id, in place of what was kept under it before, whoever wrote it. Where it takes several pieces, the head is written after them, so that what is
 // found is either the old or the new.
 func (k *keeper) save(ctx context.Context, kind, id string, content []byte) error {
+	return k.write(ctx, kind, id, content, false)
+}
+
+// saveLast is save for a controller that stops, perhaps because it leads no longer: it does not write over what another leader wrote. The error wraps errSuperseded then.
+func (k *keeper) saveLast(ctx context.Context, kind, id string, content []byte) error {
+	return k.write(ctx, kind, id, content, true)
+}
+
+func (k *keeper) write(ctx context.Context, kind, id string, content []byte, last bool) error {
 	var zipped bytes.Buffer
 	w := gzip.NewWriter(&zipped)
 	if _, err := w.Write(content); err != nil {
@@ -83,7 +109,14 @@ func (k *keeper) save(ctx context.Context, kind, id string, content []byte) erro
 	}
 	old := head.DeepCopy()
 	if exists && old.Data["digest"] == digest {
+		k.know(head.Name, digest)
 		return nil
+	}
+	k.mu.Lock()
+	known := k.digests[head.Name]
+	k.mu.Unlock()
+	if last && old.Data["digest"] != known {
+		return fmt.Errorf("keep %s %s: %w", kind, id, errSuperseded)
 	}
 	head.Data = map[string]string{"id": id, "digest": digest, "pieces": strconv.Itoa(pieces)}
 	head.BinaryData = nil
@@ -106,6 +139,7 @@ func (k *keeper) save(ctx context.Context, kind, id string, content []byte) erro
 	if err != nil {
 		return fmt.Errorf("keep %s %s: %w", kind, id, err)
 	}
+	k.know(head.Name, digest)
 	if k.wrote != nil {
 		k.wrote(kind, zipped.Len())
 	}
@@ -116,6 +150,7 @@ func (k *keeper) save(ctx context.Context, kind, id string, content []byte) erro
 func (k *keeper) remove(ctx context.Context, kind, id string) error {
 	head := k.object(kind, keptName(kind, id))
 	err := k.reader.Get(ctx, client.ObjectKeyFromObject(head), head)
+	k.know(head.Name, "")
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
@@ -172,6 +207,7 @@ func (k *keeper) load(ctx context.Context, kind string) (all []kept, unusable []
 			unusable = append(unusable, fmt.Errorf("kept %s %s: %w", kind, id, err))
 			continue
 		}
+		k.know(name, head.Data["digest"])
 		all = append(all, kept{id: id, content: content})
 	}
 	return all, unusable, nil

@@ -375,8 +375,8 @@ func (l *Learner) send(w xds.Workload, model *detector.Model) error {
 	return l.publish(w, &xdsv1.DetectorModel{Model: b, Digest: model.Digest(), Schema: features.SchemaID})
 }
 
-// flush keeps what has changed, if it is time, or all of it.
-func (l *Learner) flush(ctx context.Context, all bool) {
+// flush keeps what has changed, if it is time; all of it where the controller stops.
+func (l *Learner) flush(ctx context.Context, last bool) {
 	l.mu.Lock()
 	dirty := map[xds.Workload]*learned{}
 	for w, have := range l.workloads {
@@ -384,13 +384,17 @@ func (l *Learner) flush(ctx context.Context, all bool) {
 		if have.source != v1alpha1.ModelOwn {
 			every = keepYoungEvery
 		}
-		if have.dirty && (all || l.now().Sub(have.keptAt) >= every) {
+		if have.dirty && (last || l.now().Sub(have.keptAt) >= every) {
 			dirty[w] = have
 		}
 	}
 	l.mu.Unlock()
 	for w, have := range dirty {
-		if err := l.keep(ctx, w, have); err != nil {
+		save := l.keeper.save
+		if last {
+			save = l.keeper.saveLast
+		}
+		if err := l.keepBy(ctx, w, have, save); err != nil {
 			l.report(err, "baseline of "+workloadName(w)+" is not kept")
 		}
 	}
@@ -415,6 +419,10 @@ type keptLearned struct {
 }
 
 func (l *Learner) keep(ctx context.Context, w xds.Workload, have *learned) error {
+	return l.keepBy(ctx, w, have, l.keeper.save)
+}
+
+func (l *Learner) keepBy(ctx context.Context, w xds.Workload, have *learned, save func(ctx context.Context, kind, id string, content []byte) error) error {
 	l.keeping.Lock()
 	defer l.keeping.Unlock()
 	l.mu.Lock()
@@ -428,7 +436,7 @@ func (l *Learner) keep(ctx context.Context, w xds.Workload, have *learned) error
 	have.bytes = len(content)
 	l.mu.Unlock()
 	if err == nil {
-		err = l.keeper.save(ctx, keptBaseline, workloadName(w), content)
+		err = save(ctx, keptBaseline, workloadName(w), content)
 	}
 	if err != nil {
 		l.mu.Lock()

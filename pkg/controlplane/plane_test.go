@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -633,6 +634,34 @@ func TestWhatIsKeptInPieces(t *testing.T) {
 	if len(pieces.Items) != 0 {
 		t.Errorf("%d ConfigMaps are left", len(pieces.Items))
 	}
+}
+
+// A leader that was replaced does not write over what its successor wrote.
+func TestALateWrite(t *testing.T) {
+	l := newLab(t)
+	first := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
+	second := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
+	must(t, first.save(l.ctx, keptBaseline, "a/B/c", []byte("one")))
+	must(t, first.saveLast(l.ctx, keptBaseline, "a/B/c", []byte("two")))
+	must(t, first.saveLast(l.ctx, keptBaseline, "a/B/new", []byte("one")))
+	all, _, err := second.load(l.ctx, keptBaseline)
+	must(t, err)
+	if len(all) != 2 {
+		t.Fatalf("%d are kept", len(all))
+	}
+	must(t, second.save(l.ctx, keptBaseline, "a/B/c", []byte("three")))
+	must(t, second.remove(l.ctx, keptBaseline, "a/B/new"))
+	for _, id := range []string{"a/B/c", "a/B/new"} {
+		if err := first.saveLast(l.ctx, keptBaseline, id, []byte("four")); !errors.Is(err, errSuperseded) {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	all, _, err = second.load(l.ctx, keptBaseline)
+	must(t, err)
+	if len(all) != 1 || string(all[0].content) != "three" {
+		t.Errorf("%d are kept, the first %q", len(all), all[0].content)
+	}
+	must(t, second.saveLast(l.ctx, keptBaseline, "a/B/c", []byte("five")))
 }
 
 func TestTheTimeOfIssueNeverGoesBack(t *testing.T) {
