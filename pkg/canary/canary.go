@@ -11,7 +11,7 @@ const (
 	// MinValue is the least number of characters of a token, white space left out: shorter ones are found by chance.
 	MinValue = 8
 	// MaxValue is the largest.
-	MaxValue = 128
+	MaxValue = 256
 	// MaxTokens is how many there may be in a set.
 	MaxTokens = 1024
 )
