@@ -82,7 +82,7 @@ func (p *Plane) reconcileBaseline(ctx context.Context, request reconcile.Request
 	seen := p.seen[request.NamespacedName]
 	p.mu.Unlock()
 	if !known {
-		return reconcile.Result{}, nil
+		return reconcile.Result{}, p.deaf(ctx, request.NamespacedName)
 	}
 	baseline := &v1alpha1.Baseline{}
 	err := p.client.Get(ctx, request.NamespacedName, baseline)

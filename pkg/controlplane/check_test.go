@@ -189,7 +189,7 @@ func TestCheckDetector(t *testing.T) {
 		"more than is kept": {v1alpha1.DetectorSpec{MinSessions: 5000}, "detector.minSessions is not within 0 to 2048", usual, 0},
 		"budget":            {v1alpha1.DetectorSpec{FalsePositivesPerMillion: 1_000_000}, "detector.falsePositivesPerMillion", usual, 0},
 		"interval":          {v1alpha1.DetectorSpec{RetrainInterval: lasting(time.Second)}, "detector.retrainInterval", usual, 0},
-		"canaries":          {v1alpha1.DetectorSpec{Canaries: []v1alpha1.Canary{canary("a", "12345678"), canary("b", strings.Repeat("x", 100))}}, "", usual, 2},
+		"canaries":          {v1alpha1.DetectorSpec{Canaries: []v1alpha1.Canary{canary("a", "12345678"), canary("b", strings.Repeat("x", 256))}}, "", usual, 2},
 		"short canary":      {v1alpha1.DetectorSpec{Canaries: []v1alpha1.Canary{canary("a", "1234567"), canary("b", "12345678")}}, "canaries[0]: ", usual, 1},
 		"nameless canary":   {v1alpha1.DetectorSpec{Canaries: []v1alpha1.Canary{canary("", "12345678")}}, "canaries[0]", usual, 0},
 		"two of a name":     {v1alpha1.DetectorSpec{Canaries: []v1alpha1.Canary{canary("a", "12345678"), canary("a", "87654321")}}, "only the first is looked for", usual, 1},

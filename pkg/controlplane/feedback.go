@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
@@ -136,7 +137,25 @@ func (p *Plane) hear(ctx context.Context, baseline *v1alpha1.Baseline, w xds.Wor
 	if err := p.learner.keepNow(ctx, w); err != nil {
 		return fmt.Errorf("keep feedback: %w", err)
 	}
-	if err := p.writeStatus(ctx, baseline, func() { baselineStatus(baseline, p.learner.state(w)) }); err != nil {
+	return p.answer(ctx, baseline, outcome, func() { baselineStatus(baseline, p.learner.state(w)) })
+}
+
+// deaf answers the annotation of a Baseline of whose workload nothing is known: it has no sidecar, and nothing was learned of it.
+func (p *Plane) deaf(ctx context.Context, name types.NamespacedName) error {
+	baseline := &v1alpha1.Baseline{}
+	if err := p.client.Get(ctx, name, baseline); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if _, ok := baseline.Annotations[v1alpha1.FeedbackAnnotation]; !ok {
+		return nil
+	}
+	outcome := heard{corev1.EventTypeWarning, "FeedbackUnknownCall", "nothing is known of this workload's calls: it has no sidecar, and nothing was learned of it"}
+	return p.answer(ctx, baseline, outcome, func() { baseline.Status.Feedback = &v1alpha1.FeedbackStatus{Last: outcome.note} })
+}
+
+// answer tells what became of an annotation, and removes it.
+func (p *Plane) answer(ctx context.Context, baseline *v1alpha1.Baseline, outcome heard, status func()) error {
+	if err := p.writeStatus(ctx, baseline, status); err != nil {
 		return err
 	}
 	before := baseline.DeepCopy()
