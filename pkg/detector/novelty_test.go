@@ -36,7 +36,7 @@ func TestNovelty(t *testing.T) {
 			now := detectortest.Epoch.Add(time.Duration(i) * time.Second)
 			turn := sessions.Begin(call, now)
 			features.Extract(&v, nil, call, turn, &features.Context{Salt: detectortest.Salt, Baseline: m.Baseline(), Now: now})
-			sessions.Settle(turn, 0, true, false, now)
+			sessions.Settle(turn, features.Outcome{Released: true}, now)
 		}
 		for i, f := range features.Schema {
 			if f.Name == "novelty.unseen_run" {

@@ -139,7 +139,7 @@ func (r *session) replay(of Sample, tools json.RawMessage, wanted []bool, each f
 				return err
 			}
 		}
-		sessions.Settle(sample.turn, 0, true, false, clock)
+		sessions.Settle(sample.turn, features.Outcome{Released: true}, clock)
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 
 // What a Baseline knows marks of.
 const (
-	kindModel = iota
+	kindModel byte = iota
 	kindSystem
 	kindDestination
 	kindCredential
@@ -155,7 +155,7 @@ func (b *Baseline) compare(dst *Vector, m *marks) Facts {
 }
 
 // unknown says that a mark is there and not known.
-func (b *Baseline) unknown(kind int, mark uint32) bool {
+func (b *Baseline) unknown(kind byte, mark uint32) bool {
 	return mark != 0 && b.known[kind].get(mark) == 0 && !b.known[kind].full()
 }
 

@@ -2,9 +2,9 @@
 //
 //	turn := sessions.Begin(call, arrived)          // which conversation, and what is new in it
 //	var v features.Vector
-//	features.ExtractWith(&v, &words, call, turn, arrived, model.Sketch(), salt)
+//	facts := features.Extract(&v, &evidence, call, turn, &features.Context{Salt: salt, Baseline: model.Baseline(), Now: arrived})
 //	...                                            // judge v, decide
-//	sessions.Settle(turn, percentile, released, taint, arrived)
+//	sessions.Settle(turn, features.Outcome{Percentile: a.Percentile, Score: a.Score, Released: released, Taint: a.Exceeds}, arrived)
 //
 // [Schema] documents every number: what it is, its unit and why it is looked at. The numbers describe what is new in a
 // call, not the whole of it, as an agent sends its whole conversation each time; [Sessions] knows what was there before. A caller cannot make

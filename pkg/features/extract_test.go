@@ -72,7 +72,7 @@ const benignResult = `{"ticket":"T-17","customer":"Fenwick","status":"waiting","
 func conversation(result string) (*llm.Call, *Turn) {
 	call := talk("s:1 u:1")
 	s := NewSessions(0, 0)
-	s.Settle(s.Begin(call, epoch), 0, true, false, epoch)
+	s.Settle(s.Begin(call, epoch), Outcome{Released: true}, epoch)
 	more := talk("s:1 u:1 a:1 t:1")
 	more.Messages[1].Parts[0].Text = []byte("what about ticket T-17 of fenwick")
 	more.Messages[2].Parts = []llm.Part{{Kind: llm.PartToolCall, ToolName: "read_ticket", Text: []byte(`{"ticket":"T-17"}`)}}
@@ -173,7 +173,7 @@ func TestToolCallFeatures(t *testing.T) {
 		c := talk("s:1 u:pay a:1 t:1")
 		c.Messages[1].Parts[0].Text = []byte("Pay Miller 50 euros")
 		c.Messages[3].Parts = []llm.Part{{Kind: llm.PartToolResult, Text: []byte(earlier)}}
-		s.Settle(s.Begin(c, epoch), 0, true, false, epoch)
+		s.Settle(s.Begin(c, epoch), Outcome{Released: true}, epoch)
 		c.Messages = append(c.Messages, llm.Message{Role: llm.RoleAssistant, Digest: llm.Digest{9},
 			Parts: []llm.Part{{Kind: llm.PartToolCall, ToolName: tool, Text: []byte(args)}}})
 		turn := s.Begin(c, epoch)
@@ -219,7 +219,7 @@ func TestEnvelopeAndTime(t *testing.T) {
 	s := NewSessions(0, 0)
 	first := talk("s:1 u:1")
 	first.Tools = []llm.Tool{{Name: "a", Digest: llm.Digest{1}}}
-	s.Settle(s.Begin(first, epoch), 0, true, false, epoch)
+	s.Settle(s.Begin(first, epoch), Outcome{Released: true}, epoch)
 
 	c := talk("s:1 u:1 a:1 s:2 u:2")
 	c.Model = "another"
@@ -243,7 +243,7 @@ func TestEnvelopeAndTime(t *testing.T) {
 	}
 
 	// A refused call's model is not the conversation's.
-	s.Settle(s.Begin(c, at), 0, false, false, at)
+	s.Settle(s.Begin(c, at), Outcome{}, at)
 	Extract(&v, nil, c, s.Begin(c, at), &Context{})
 	if v[modelChanged] != 1 {
 		t.Error("a refused change of model is not a change the next time")
@@ -383,10 +383,10 @@ func BenchmarkSessions(b *testing.B) {
 			}
 			opening := talk(strings.Join(messages[:n/2], " "))
 			call := talk(strings.Join(messages, " "))
-			s.Settle(s.Begin(opening, epoch), 0, true, false, epoch)
+			s.Settle(s.Begin(opening, epoch), Outcome{Released: true}, epoch)
 			b.ReportAllocs()
 			for b.Loop() {
-				s.Settle(s.Begin(call, epoch), 0.5, true, false, epoch)
+				s.Settle(s.Begin(call, epoch), Outcome{Percentile: 0.5, Released: true}, epoch)
 			}
 		})
 	}

@@ -2,6 +2,8 @@ package features
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"time"
 
 	"sallyport.dev/sallyport/pkg/llm"
@@ -29,15 +31,19 @@ type Facts struct {
 	NewModel, NewTools, NewSystem, NewDestination, NewCredential bool
 }
 
-// mark is the mark of something by its hash: never 0.
-func mark(kind int, h, salt uint64) uint32 {
-	return max(1, uint32(scramble(scramble(h+uint64(kind)+1)^salt)))
+// mark is the mark of something of a kind: never 0. The hash is one that nobody can find another text for, so that nothing new passes for something known but by
+// chance, one in four thousand million for each that is known.
+func mark[T []byte | string](kind byte, b T, salt uint64) uint32 {
+	var room [256]byte
+	text := binary.LittleEndian.AppendUint64(append(room[:0], kind), salt)
+	sum := sha256.Sum256(append(text, b...))
+	return max(1, binary.LittleEndian.Uint32(sum[:]))
 }
 
-func hashOf[T []byte | string](b T) uint64 {
+func hashOf(s string) uint64 {
 	h := uint64(hashBasis)
-	for i := range len(b) {
-		h = (h ^ uint64(b[i])) * hashPrime
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * hashPrime
 	}
 	return h
 }
@@ -48,29 +54,29 @@ func (m *marks) note(call *llm.Call, t *Turn, from int, cx *Context) {
 		now := cx.Now.UTC()
 		m.hour = uint8((int(now.Weekday())+6)%7*24 + now.Hour())
 	}
-	m.model = mark(kindModel, hashOf(call.Model), cx.Salt)
+	m.model = mark(kindModel, call.Model, cx.Salt)
+	var system point
 	if t != nil {
-		m.system = mark(kindSystem, t.system, cx.Salt)
+		system = t.system
 	} else {
-		m.system = mark(kindSystem, systemOf(call.Messages), cx.Salt)
+		system = systemOf(call.Messages)
 	}
+	m.system = mark(kindSystem, system[:], cx.Salt)
 	if cx.Destination != "" {
-		m.destination = mark(kindDestination, hashOf(cx.Destination), cx.Salt)
+		m.destination = mark(kindDestination, cx.Destination, cx.Salt)
 	}
 	if len(cx.Credential) > 0 {
-		m.credential = mark(kindCredential, hashOf(cx.Credential), cx.Salt)
+		m.credential = mark(kindCredential, cx.Credential, cx.Salt)
 	}
-	for i := range call.Tools {
-		h := hashOf(call.Tools[i].Digest[:])
+	for i := range call.Tools[:min(len(call.Tools), maxToolMarks)] {
+		digest := call.Tools[i].Digest
 		if i+1 == maxToolMarks { // all that are left share one mark
 			for _, tool := range call.Tools[i+1:] {
-				h = (h ^ hashOf(tool.Digest[:])) * hashPrime
+				sum := sha256.Sum256(append(digest[:], tool.Digest[:]...))
+				copy(digest[:], sum[:])
 			}
 		}
-		m.tools = append(m.tools, mark(kindTool, h, cx.Salt))
-		if len(m.tools) == maxToolMarks {
-			break
-		}
+		m.tools = append(m.tools, mark(kindTool, digest[:], cx.Salt))
 	}
 	p := pace{calls: 1}
 	if t != nil {
@@ -101,52 +107,59 @@ func lastTool(messages []llm.Message) uint16 {
 // maxSystem is how many bytes of a system prompt are read; of what is longer, any change makes another.
 const maxSystem = 256 << 10
 
-// systemOf names the system prompt: the messages before the first of another role. Words with digits in them count by their length only, as prompts have dates and
-// identifiers in them.
-func systemOf(messages []llm.Message) uint64 {
-	h := uint64(hashBasis)
-	budget := maxSystem
+// leadingSystem is how many messages there are before the first of another role.
+func leadingSystem(messages []llm.Message) int {
 	for i := range messages {
 		if messages[i].Role != llm.RoleSystem {
-			break
+			return i
 		}
+	}
+	return len(messages)
+}
+
+// systemOf names the system prompt: the messages before the first of another role. Words with digits in them are all one, and white space is left out, as prompts have dates, numbers and
+// other identifiers in them.
+func systemOf(messages []llm.Message) point {
+	h := sha256.New()
+	var room [512]byte
+	b := room[:0]
+	budget := maxSystem
+	for i := range messages[:leadingSystem(messages)] {
 		for j := range messages[i].Parts {
 			text := messages[i].Parts[j].Text
 			if len(text) > budget {
-				return (h ^ hashOf(messages[i].Digest[:])) * hashPrime
+				h.Write(messages[i].Digest[:])
+				text = nil
 			}
 			budget -= len(text)
-			h = systemText(h, text)
+			begun, digits := 0, false // where the word began, and whether it has digits
+			for _, c := range text {
+				switch classOf[c] {
+				case space, newline:
+					begun, digits = len(b), false
+					continue
+				case word, high:
+					if isDigit(c) && !digits {
+						b, digits, c = b[:begun], true, '0'
+					} else if digits {
+						continue
+					}
+				default:
+					begun, digits = len(b)+1, false
+				}
+				if b = append(b, c); len(b) == cap(b) {
+					h.Write(b)
+					b, begun = b[:0], 0
+				}
+			}
+			h.Write(append(b, 0))
+			b = b[:0]
 		}
 	}
-	return h
-}
-
-func systemText(h uint64, b []byte) uint64 {
-	for i := 0; i < len(b); {
-		begin, w, digits := i, uint64(hashBasis), false
-		for ; i < len(b); i++ {
-			c := b[i]
-			k := classOf[c]
-			if k != word && k != high {
-				break
-			}
-			digits = digits || c >= '0' && c <= '9'
-			w = (w ^ uint64(c)) * hashPrime
-		}
-		if i == begin {
-			if k := classOf[b[i]]; k != space && k != newline {
-				h = (h ^ uint64(b[i])) * hashPrime
-			}
-			i++
-			continue
-		}
-		if digits {
-			w = numeral + uint64(min(i-begin, 16))
-		}
-		h = (h ^ w) * hashPrime
-	}
-	return h
+	var p point
+	var sum [sha256.Size]byte
+	copy(p[:], h.Sum(sum[:0]))
+	return p
 }
 
 // called notes a tool call of the new messages.
@@ -263,14 +276,16 @@ func (m *marks) addDestination(name []byte, said *wordSet, salt uint64) {
 	if len(name) == 0 || len(m.destinations) >= maxDestinations {
 		return
 	}
-	h, w := uint64(hashBasis), uint64(hashBasis)
+	var room [128]byte
+	text := room[:0]
+	w := uint64(hashBasis)
 	length, known := 0, true
 	for _, c := range name {
 		if c >= 'A' && c <= 'Z' {
 			c |= 0x20
 		}
 		if c != ' ' {
-			h = (h ^ uint64(c)) * hashPrime
+			text = append(text, c)
 		}
 		if k := classOf[c]; k == word || k == high {
 			w = (w ^ uint64(c)) * hashPrime
@@ -281,7 +296,7 @@ func (m *marks) addDestination(name []byte, said *wordSet, salt uint64) {
 		w, length = hashBasis, 0
 	}
 	known = known && (length == 0 || said.has(w))
-	x := mark(kindArgument, h, salt) | destinationSaid
+	x := mark(kindArgument, text, salt) | destinationSaid
 	for _, y := range m.destinations {
 		if y|destinationSaid == x {
 			return

@@ -1,12 +1,13 @@
 package features
 
 import (
-	"container/list"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"hash/maphash"
 	"math"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -14,22 +15,25 @@ import (
 	"sallyport.dev/sallyport/pkg/policy"
 )
 
-// Bounds of Sessions. With the default number of conversations they come to about 20 MB.
+// Bounds of Sessions. With the default number of conversations they come to less than 4 MB.
 const (
 	defaultSessions = 4096
 	defaultIdle     = time.Hour
 
 	// maxMessages is how many messages of a call are compared with earlier calls; those beyond are always new.
 	maxMessages = 4096
-	// maxPoints is how many prefixes are remembered over all conversations.
-	maxPoints = 1 << 17
-	// maxSharers is how many conversations are remembered as having one prefix in common.
-	maxSharers = 8
+	// maxHeld is how many messages are remembered over all conversations, 8 bytes each.
+	maxHeld = 1 << 17
+	// maxSharers is how many conversations are found by one prefix: those that opened alike, or whose last calls were alike.
+	maxSharers = 16
 )
 
-// tailGrowth is by how much, at each call, the tail 1-p of the worst percentile grows: a call at 0.999 counts as 0.991 ten calls
-// later and as 0.91 after twenty.
-const tailGrowth = 1.25
+// How a conversation's worst call fades. At each call, the tail 1-p of the worst percentile grows: a call at 0.999 counts as 0.991 ten calls
+// later and as 0.91 after twenty. The worst score shrinks, by a fifth in ten calls.
+const (
+	tailGrowth = 1.25
+	scoreDecay = 0.98
+)
 
 // Sessions recognises conversations by the calls themselves, as no header can be trusted to say which one a call goes
 // on with. A model's API has no memory: each call brings its whole conversation, the earlier messages and then the new ones. So a call goes
@@ -46,34 +50,73 @@ type Sessions struct {
 	max  int
 	idle time.Duration
 
+	seed maphash.Seed // nobody outside knows what a prefix is remembered by, so that none can be made to pass for another
+
 	mu      sync.Mutex
-	recent  *list.List           // of *session, the most recently used first
-	points  map[point][]*session // which conversations have this prefix; the latest last
-	held    int                  // points over all conversations
-	counter uint64               // makes ids unique
+	recent  list                  // the most recently used first
+	index   map[prefix][]*session // conversations by their openings and by their last calls; the latest last
+	held    int                   // messages over all conversations
+	counter uint64                // makes ids unique
 	pace    pace
 }
 
 // point names a prefix of a conversation: a hash over the roles and digests of its messages.
 type point [16]byte
 
+// prefix is what Sessions remembers of a point.
+type prefix uint64
+
 // session is a conversation. All fields are guarded by Sessions.mu.
 type session struct {
 	id      string
 	calls   int
-	started time.Time // arrival of the first call
-	last    time.Time // arrival of the last call
-	used    time.Time // when it was settled last
-	worst   float64   // decayed maximum of percentiles
+	started int64   // arrival of the first call, in nanoseconds
+	last    int64   // arrival of the last call
+	used    int64   // when it was settled last
+	worst   float64 // decayed maximum of percentiles
+	score   float64 // decayed maximum of scores
 	tainted bool
+	opening uint16 // messages of the first call
 
-	chain   []point // of the last released call: chain[k-1] names its first k messages
-	bounds  []int   // how many messages each released call had, as far as chain holds them; ascending
-	opening int     // messages of the first call
-	model   string
-	tools   point
+	chain  []prefix // of the last released call: chain[k-1] stands for its first k messages
+	bounds []uint16 // how many messages each released call had, as far as chain holds them; ascending
+	model  uint64
+	tools  uint64
+	system point
 
-	place *list.Element // in Sessions.recent; nil once forgotten
+	newer, older *session // in Sessions.recent
+	placed       bool     // in Sessions.recent; false once forgotten
+}
+
+// list has the sessions in the order of their last use.
+type list struct {
+	newest, oldest *session
+	n              int
+}
+
+func (l *list) push(c *session) {
+	if c.older, c.newer = l.newest, nil; l.newest != nil {
+		l.newest.newer = c
+	} else {
+		l.oldest = c
+	}
+	l.newest, c.placed = c, true
+	l.n++
+}
+
+func (l *list) remove(c *session) {
+	if c.newer != nil {
+		c.newer.older = c.older
+	} else {
+		l.newest = c.older
+	}
+	if c.older != nil {
+		c.older.newer = c.newer
+	} else {
+		l.oldest = c.newer
+	}
+	c.newer, c.older, c.placed = nil, nil, false
+	l.n--
 }
 
 // NewSessions returns Sessions that hold at most max conversations, each until it has been idle for the given time. Values that
@@ -85,7 +128,7 @@ func NewSessions(max int, idle time.Duration) *Sessions {
 	if idle <= 0 {
 		idle = defaultIdle
 	}
-	return &Sessions{max: max, idle: idle, recent: list.New(), points: map[point][]*session{}}
+	return &Sessions{max: max, idle: idle, seed: maphash.MakeSeed(), index: map[prefix][]*session{}}
 }
 
 // Turn is one call's place in its conversation: a snapshot that Begin takes and Settle gets back. It never changes.
@@ -93,17 +136,18 @@ type Turn struct {
 	session policy.Session
 	newFrom int
 
-	at    time.Time // arrival
-	with  *session  // nil for a call that opens a conversation
-	chain []point   // of the call
-	model string
-	tools point
+	at     time.Time // arrival
+	with   *session  // nil for a call that opens a conversation
+	points []point   // of the call, as other processes have them
+	chain  []prefix  // of the call
+	model  uint64
+	tools  uint64
+	system point // names the system prompt
 	// opening names the messages of the conversation's first call.
 	opening point
 
-	system uint64 // names the system prompt
-	pace   pace   // of the workload, this call included
-	cost   float64
+	pace pace // of the workload, this call included
+	cost float64
 
 	// Zero for a call that opens a conversation.
 	modelChanged bool
@@ -131,8 +175,19 @@ func (t *Turn) openingName(salt uint64) uint64 {
 // Begin finds the conversation that the call goes on with. It changes nothing but what is remembered of idle conversations: a call that is
 // not settled leaves no trace.
 func (s *Sessions) Begin(call *llm.Call, now time.Time) *Turn {
-	t := &Turn{at: now, chain: chainOf(call.Messages), model: call.Model, tools: toolsOf(call.Tools), system: systemOf(call.Messages), cost: costOf(call)}
+	t := &Turn{at: now, points: pointsOf(call.Messages), model: hashOf(call.Model), tools: toolsOf(call.Tools), cost: costOf(call)}
+	t.chain = make([]prefix, len(t.points))
+	for i := range t.points {
+		t.chain[i] = prefix(maphash.Bytes(s.seed, t.points[i][:]))
+	}
 
+	if s.begin(t, call, now); t.with == nil || leadingSystem(call.Messages) > int(t.with.opening) {
+		t.system = systemOf(call.Messages)
+	}
+	return t
+}
+
+func (s *Sessions) begin(t *Turn, call *llm.Call, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire(now)
@@ -140,52 +195,57 @@ func (s *Sessions) Begin(call *llm.Call, now time.Time) *Turn {
 
 	with, known := s.find(t.chain)
 	if with == nil {
-		if len(t.chain) > 0 {
-			t.opening = t.chain[len(t.chain)-1]
+		if len(t.points) > 0 {
+			t.opening = t.points[len(t.points)-1]
 		}
 		s.counter++
-		t.session.ID = newID(t.chain, now, s.counter)
-		return t
+		t.session.ID = newID(t.points, now, s.counter)
+		return
 	}
 	t.with = with
-	t.opening = t.chain[with.opening-1] // a call that goes on with a conversation shares all of its opening
+	t.opening = t.points[with.opening-1] // a call that goes on with a conversation shares all of its opening
 	t.newFrom = known
 	if known == len(call.Messages) {
 		// A repetition: go back to where the last call before it ended.
 		t.newFrom = 0
 		for _, n := range with.bounds {
-			if n < known {
-				t.newFrom = n
+			if int(n) < known {
+				t.newFrom = int(n)
 			}
 		}
 	}
-	t.session = policy.Session{ID: with.id, Calls: with.calls, MaxPercentile: with.worst, Tainted: with.tainted}
+	t.session = policy.Session{ID: with.id, Calls: with.calls, MaxPercentile: with.worst, MaxScore: with.score, Tainted: with.tainted}
 	t.modelChanged = t.model != with.model
 	t.toolsChanged = t.tools != with.tools
 	t.lacks = max(0, len(with.chain)-known)
-	t.gap = max(0, now.Sub(with.last))
-	t.age = max(0, now.Sub(with.started))
-	return t
+	t.gap = time.Duration(max(0, now.UnixNano()-with.last))
+	t.age = time.Duration(max(0, now.UnixNano()-with.started))
+	t.system = with.system
 }
 
-// find returns the conversation that a call with this chain goes on with and how many of the call's messages it knows, or nil.
-func (s *Sessions) find(chain []point) (with *session, known int) {
-	for k := len(chain); k > 0; k-- {
-		for _, c := range s.points[chain[k-1]] {
+// find returns the conversation that a call with this chain goes on with and how many of the call's messages it knows, or nil. Each conversation is found by its
+// opening and by its last call. Where more than maxSharers opened alike, one that neither goes on from its last call nor is among the latest is not
+// recognised, and what it brings counts as new.
+func (s *Sessions) find(chain []prefix) (with *session, known int) {
+	for k := len(chain); k > 0 && k >= known; k-- {
+		for _, c := range s.index[chain[k-1]] {
+			common := inCommon(c.chain, chain)
 			// Less than the opening in common is another conversation of the same agent; exactly the opening and no more
 			// is another conversation that begins alike.
-			if k < c.opening || k == c.opening && k == len(chain) {
+			if opening := int(c.opening); common < opening || common == opening && common == len(chain) {
 				continue
 			}
-			if with == nil || rather(c, with, k) {
-				with = c
+			if with == nil || common > known || common == known && c != with && rather(c, with, known) {
+				with, known = c, common
 			}
 		}
-		if with != nil {
-			return with, k
-		}
 	}
-	return nil, 0
+	return with, known
+}
+
+// inCommon is the length of the longest beginning that two chains have in common: as each prefix stands for all before it, it is found by halving.
+func inCommon(a, b []prefix) int {
+	return sort.Search(min(len(a), len(b)), func(i int) bool { return a[i] != b[i] })
 }
 
 // rather reports whether a call that shares k messages with both a and b goes on with a: with one that has not gone another
@@ -200,15 +260,26 @@ func rather(a, b *session, k int) bool {
 	return a.worst > b.worst
 }
 
-// Settle records the call in its conversation, with what became of it: the percentile of its score, whether it was released, and
-// whether it taints the conversation. A call that opens a conversation and is not released is forgotten, as it will be
+// Outcome is what became of a call.
+type Outcome struct {
+	// Percentile and Score are the detector's; 0 where there is none.
+	Percentile, Score float64
+	// Released says that the call was forwarded.
+	Released bool
+	// Taint says that the call taints its conversation.
+	Taint bool
+}
+
+// Settle records the call in its conversation, with what became of it. A call that opens a conversation and is not released is forgotten, as it will be
 // new in full when it comes back.
-func (s *Sessions) Settle(t *Turn, percentile float64, released, taint bool, now time.Time) {
+func (s *Sessions) Settle(t *Turn, o Outcome, now time.Time) {
 	if t == nil {
 		return
 	}
-	if !(percentile >= 0 && percentile <= 1) { // cannot be had: as bad as can be
-		percentile = 1
+	for _, x := range [...]*float64{&o.Percentile, &o.Score} {
+		if !(*x >= 0 && *x <= 1) { // cannot be had: as bad as can be
+			*x = 1
+		}
 	}
 
 	s.mu.Lock()
@@ -218,47 +289,41 @@ func (s *Sessions) Settle(t *Turn, percentile float64, released, taint bool, now
 
 	c := t.with
 	if c == nil {
-		if !released || len(t.chain) == 0 {
+		if !o.Released || len(t.chain) == 0 {
 			return
 		}
-		c = &session{id: t.session.ID, started: t.at, opening: len(t.chain)}
+		c = &session{id: t.session.ID, started: t.at.UnixNano(), opening: uint16(len(t.chain))}
 	}
 	c.calls++
-	if t.at.After(c.last) {
-		c.last = t.at
-	}
-	c.used = now
-	c.worst = max(percentile, 1-min(1, (1-c.worst)*tailGrowth))
-	c.tainted = c.tainted || taint
-	if released {
+	c.last = max(c.last, t.at.UnixNano())
+	c.used = now.UnixNano()
+	c.worst = max(o.Percentile, 1-min(1, (1-c.worst)*tailGrowth))
+	c.score = max(o.Score, c.score*scoreDecay)
+	c.tainted = c.tainted || o.Taint
+	if o.Released {
 		s.advance(c, t)
 	}
-	if c.place == nil {
-		if !released {
-			return // forgotten meanwhile
-		}
-		c.place = s.recent.PushFront(c)
-	} else {
-		s.recent.MoveToFront(c.place)
+	if c.placed {
+		s.recent.remove(c)
+	} else if !o.Released {
+		return // forgotten meanwhile
 	}
-	for s.recent.Len() > s.max || s.held > maxPoints && s.recent.Len() > 1 {
-		s.forget(s.recent.Back().Value.(*session)) //nolint:forcetypeassert // the list holds nothing else
+	s.recent.push(c)
+	for s.recent.n > s.max || s.held > maxHeld && s.recent.n > 1 {
+		s.forget(s.recent.oldest)
 	}
 }
 
 // advance makes the released call the conversation's last one.
 func (s *Sessions) advance(c *session, t *Turn) {
-	c.model, c.tools = t.model, t.tools
-	common := 0
-	for common < len(c.chain) && common < len(t.chain) && c.chain[common] == t.chain[common] {
-		common++
-	}
+	c.model, c.tools, c.system = t.model, t.tools, t.system
+	common := inCommon(c.chain, t.chain)
 	if common == len(t.chain) {
 		return // a repetition of this call or an earlier one
 	}
 	s.unlink(c)
-	c.bounds = slices.DeleteFunc(c.bounds, func(n int) bool { return n > common })
-	c.bounds = append(c.bounds, len(t.chain))
+	c.bounds = slices.DeleteFunc(c.bounds, func(n uint16) bool { return int(n) > common })
+	c.bounds = append(c.bounds, uint16(len(t.chain)))
 	c.chain = t.chain
 	s.link(c)
 }
@@ -267,93 +332,96 @@ func (s *Sessions) advance(c *session, t *Turn) {
 func (s *Sessions) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.recent.Len()
+	return s.recent.n
 }
 
 // expire forgets conversations that have been idle for too long. It looks at the least recently used only, so that its
 // work is bounded by what it forgets.
 func (s *Sessions) expire(now time.Time) {
-	for e := s.recent.Back(); e != nil; e = s.recent.Back() {
-		c := e.Value.(*session) //nolint:forcetypeassert // the list holds nothing else
-		if now.Sub(c.used) <= s.idle {
-			return
-		}
+	for c := s.recent.oldest; c != nil && now.UnixNano()-c.used > int64(s.idle); c = s.recent.oldest {
 		s.forget(c)
 	}
 }
 
 func (s *Sessions) forget(c *session) {
 	s.unlink(c)
-	s.recent.Remove(c.place)
-	c.place = nil
+	s.recent.remove(c)
 	c.chain, c.bounds = nil, nil
 }
 
-// link makes the conversation findable by each prefix of its last released call.
+// ends are what a conversation is found by.
+func (c *session) ends() []prefix {
+	if len(c.chain) < int(c.opening) {
+		return nil
+	}
+	if len(c.chain) == int(c.opening) {
+		return c.chain[len(c.chain)-1:]
+	}
+	return []prefix{c.chain[c.opening-1], c.chain[len(c.chain)-1]}
+}
+
+// link makes the conversation findable.
 func (s *Sessions) link(c *session) {
-	for _, p := range c.chain {
-		sharers := s.points[p]
+	s.held += len(c.chain)
+	for _, p := range c.ends() {
+		sharers := s.index[p]
 		if len(sharers) >= maxSharers {
 			// Give up the oldest that is not tainted.
 			i := max(0, slices.IndexFunc(sharers, func(o *session) bool { return !o.tainted }))
 			sharers = slices.Delete(sharers, i, i+1)
-			s.held--
 		}
-		s.points[p] = append(sharers, c)
-		s.held++
+		s.index[p] = append(sharers, c)
 	}
 }
 
 func (s *Sessions) unlink(c *session) {
-	for _, p := range c.chain {
-		sharers := s.points[p]
+	s.held -= len(c.chain)
+	for _, p := range c.ends() {
+		sharers := s.index[p]
 		i := slices.Index(sharers, c)
-		if i < 0 {
-			continue
+		switch {
+		case i < 0:
+		case len(sharers) == 1:
+			delete(s.index, p)
+		default:
+			s.index[p] = slices.Delete(sharers, i, i+1)
 		}
-		s.held--
-		if len(sharers) == 1 {
-			delete(s.points, p)
-			continue
-		}
-		s.points[p] = slices.Delete(sharers, i, i+1)
 	}
 }
 
-// chainOf names the prefixes of a conversation.
-func chainOf(messages []llm.Message) []point {
-	chain := make([]point, min(len(messages), maxMessages))
+// pointsOf names the prefixes of a conversation.
+func pointsOf(messages []llm.Message) []point {
+	points := make([]point, min(len(messages), maxMessages))
 	var b []byte
 	var p point
-	for i := range chain {
+	for i := range points {
 		m := &messages[i]
 		b = append(b[:0], p[:]...)
 		b = append(b, m.Digest[:]...)
 		b = append(b, m.Role...)
 		sum := sha256.Sum256(b)
 		copy(p[:], sum[:])
-		chain[i] = p
+		points[i] = p
 	}
-	return chain
+	return points
 }
 
 // toolsOf names the tools offered, in their order.
-func toolsOf(tools []llm.Tool) point {
+func toolsOf(tools []llm.Tool) uint64 {
 	h := sha256.New()
 	for i := range tools {
 		h.Write(tools[i].Digest[:])
 	}
-	var p point
-	copy(p[:], h.Sum(nil))
-	return p
+	var sum [sha256.Size]byte
+	return binary.LittleEndian.Uint64(h.Sum(sum[:0]))
 }
 
 // newID names a conversation. It says nothing of its content and is unique across pods and restarts, as records of all
 // pods of a workload are grouped by it.
-func newID(chain []point, now time.Time, counter uint64) string {
+func newID(points []point, now time.Time, counter uint64) string {
 	var b []byte
-	if len(chain) > 0 {
-		b = append(b, chain[len(chain)-1][:]...)
+	if len(points) > 0 {
+		b = append(b, points[len(points)-1][:]...)
 	}
 	b = binary.BigEndian.AppendUint64(b, uint64(now.UnixNano()))
 	b = binary.BigEndian.AppendUint64(b, counter)

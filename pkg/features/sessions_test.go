@@ -147,7 +147,7 @@ func TestSessions(t *testing.T) {
 				if got.Calls != calls[got.ID] {
 					t.Errorf("step %d: %d calls before, want %d", i, got.Calls, calls[got.ID])
 				}
-				s.Settle(turn, st.worse, !st.refused, st.taint, now)
+				s.Settle(turn, Outcome{Percentile: st.worse, Released: !st.refused, Taint: st.taint}, now)
 				calls[got.ID]++
 			}
 			s.check(t)
@@ -160,23 +160,29 @@ func (s *Sessions) check(t *testing.T) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	held := 0
-	for p, sharers := range s.points {
-		held += len(sharers)
+	held, n := 0, 0
+	for c := s.recent.newest; c != nil; c = c.older {
+		held += len(c.chain)
+		n++
+		if c.older == nil && c != s.recent.oldest {
+			t.Error("the list ends before its oldest")
+		}
+	}
+	for p, sharers := range s.index {
 		if len(sharers) == 0 || len(sharers) > maxSharers {
-			t.Errorf("point %x has %d sharers", p, len(sharers))
+			t.Errorf("prefix %x has %d sharers", p, len(sharers))
 		}
 		for _, c := range sharers {
-			if c.place == nil {
-				t.Errorf("point %x leads to a forgotten conversation", p)
+			if !c.placed {
+				t.Errorf("prefix %x leads to a forgotten conversation", p)
 			}
 		}
 	}
-	if held != s.held {
-		t.Errorf("%d points held, %d counted", held, s.held)
+	if held != s.held || n != s.recent.n {
+		t.Errorf("%d messages of %d conversations held, %d of %d counted", held, n, s.held, s.recent.n)
 	}
-	if s.recent.Len() > s.max {
-		t.Errorf("%d conversations, more than %d", s.recent.Len(), s.max)
+	if s.recent.n > s.max || len(s.index) > 2*n {
+		t.Errorf("%d conversations in %d places, more than %d", s.recent.n, len(s.index), s.max)
 	}
 }
 
@@ -188,7 +194,7 @@ func TestWorstPercentileDecays(t *testing.T) {
 	for i, p := range percentiles {
 		turn := s.Begin(talk(messages), epoch)
 		got = append(got, turn.Session().MaxPercentile)
-		s.Settle(turn, p, true, false, epoch)
+		s.Settle(turn, Outcome{Percentile: p, Released: true}, epoch)
 		messages += fmt.Sprintf(" a:%d", i)
 	}
 	if got[0] != 0 || got[1] != 0.999 {
@@ -204,7 +210,7 @@ func TestWorstPercentileDecays(t *testing.T) {
 func TestPercentileThatIsNone(t *testing.T) {
 	s := NewSessions(0, 0)
 	zero := 0.0
-	s.Settle(s.Begin(talk("s:1 u:1"), epoch), zero/zero, true, false, epoch)
+	s.Settle(s.Begin(talk("s:1 u:1"), epoch), Outcome{Percentile: zero/zero, Released: true}, epoch)
 	if got := s.Begin(talk("s:1 u:1 a:1"), epoch).Session().MaxPercentile; got != 1 {
 		t.Errorf("worst percentile %v, want the worst there is", got)
 	}
@@ -214,7 +220,7 @@ func TestSessionsAreBounded(t *testing.T) {
 	t.Run("number", func(t *testing.T) {
 		s := NewSessions(3, time.Hour)
 		for i := range 10 {
-			s.Settle(s.Begin(talk(fmt.Sprintf("s:1 u:%d", i)), epoch), 0, true, false, epoch)
+			s.Settle(s.Begin(talk(fmt.Sprintf("s:1 u:%d", i)), epoch), Outcome{Released: true}, epoch)
 		}
 		if s.Len() != 3 {
 			t.Errorf("%d conversations held, want 3", s.Len())
@@ -229,15 +235,15 @@ func TestSessionsAreBounded(t *testing.T) {
 	})
 	t.Run("idle time", func(t *testing.T) {
 		s := NewSessions(3, time.Minute)
-		s.Settle(s.Begin(talk("s:1 u:1"), epoch), 0, true, false, epoch)
+		s.Settle(s.Begin(talk("s:1 u:1"), epoch), Outcome{Released: true}, epoch)
 		if got := s.Begin(talk("s:1 u:1 a:1"), epoch.Add(time.Minute)).NewFrom(); got != 2 {
 			t.Errorf("forgotten before its time: new from %d", got)
 		}
 		if got := s.Begin(talk("s:1 u:1 a:1"), epoch.Add(61*time.Second)).NewFrom(); got != 0 {
 			t.Errorf("remembered beyond its time: new from %d", got)
 		}
-		if s.Len() != 0 || len(s.points) != 0 {
-			t.Errorf("%d conversations and %d points are left", s.Len(), len(s.points))
+		if s.Len() != 0 || len(s.index) != 0 {
+			t.Errorf("%d conversations and %d places are left", s.Len(), len(s.index))
 		}
 	})
 	t.Run("memory", func(t *testing.T) {
@@ -248,17 +254,17 @@ func TestSessionsAreBounded(t *testing.T) {
 				call.Messages[k].Digest[0] = byte(i)
 			}
 			turn := s.Begin(call, epoch)
-			s.Settle(turn, 0, true, false, epoch)
+			s.Settle(turn, Outcome{Released: true}, epoch)
 		}
-		if s.held > maxPoints {
-			t.Errorf("%d points held, more than %d", s.held, maxPoints)
+		if s.held > maxHeld {
+			t.Errorf("%d messages held, more than %d", s.held, maxHeld)
 		}
 		s.check(t)
 	})
 	t.Run("openings in common", func(t *testing.T) {
 		s := NewSessions(1000, time.Hour)
 		for range 100 {
-			s.Settle(s.Begin(talk("s:1 u:1"), epoch), 0, true, false, epoch)
+			s.Settle(s.Begin(talk("s:1 u:1"), epoch), Outcome{Released: true}, epoch)
 		}
 		s.check(t)
 	})
@@ -266,10 +272,10 @@ func TestSessionsAreBounded(t *testing.T) {
 
 func TestSettleAfterForgetting(t *testing.T) {
 	s := NewSessions(1, time.Hour)
-	s.Settle(s.Begin(talk("s:1 u:1"), epoch), 0, true, true, epoch)
+	s.Settle(s.Begin(talk("s:1 u:1"), epoch), Outcome{Released: true, Taint: true}, epoch)
 	late := s.Begin(talk("s:1 u:1 a:1"), epoch)
-	s.Settle(s.Begin(talk("s:1 u:2"), epoch), 0, true, false, epoch) // takes its place
-	s.Settle(late, 0, true, false, epoch)
+	s.Settle(s.Begin(talk("s:1 u:2"), epoch), Outcome{Released: true}, epoch) // takes its place
+	s.Settle(late, Outcome{Released: true}, epoch)
 	got := s.Begin(talk("s:1 u:1 a:1 t:1"), epoch)
 	if got.NewFrom() != 3 || !got.Session().Tainted {
 		t.Errorf("new from %d, tainted %v: want what was settled last, with its taint", got.NewFrom(), got.Session().Tainted)
@@ -279,8 +285,8 @@ func TestSettleAfterForgetting(t *testing.T) {
 
 func TestSettleWithoutMessages(t *testing.T) {
 	s := NewSessions(1, time.Hour)
-	s.Settle(s.Begin(&llm.Call{}, epoch), 0, true, true, epoch)
-	s.Settle(nil, 0, true, true, epoch)
+	s.Settle(s.Begin(&llm.Call{}, epoch), Outcome{Released: true, Taint: true}, epoch)
+	s.Settle(nil, Outcome{Released: true, Taint: true}, epoch)
 	if s.Len() != 0 {
 		t.Error("a call without messages made a conversation")
 	}
@@ -303,7 +309,7 @@ func TestSessionsConcurrently(t *testing.T) {
 					t.Errorf("call %d: %+v, new from %d", i, got, turn.NewFrom())
 					return
 				}
-				s.Settle(turn, 0, true, false, epoch)
+				s.Settle(turn, Outcome{Released: true}, epoch)
 				messages += fmt.Sprintf(" a:%d", i)
 			}
 		})

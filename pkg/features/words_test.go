@@ -113,7 +113,7 @@ func TestOpening(t *testing.T) {
 		call := talk(words)
 		turn := s.Begin(call, epoch)
 		Extract(&v, &w, call, turn, &Context{Salt: 3})
-		s.Settle(turn, 0, true, false, epoch)
+		s.Settle(turn, Outcome{Released: true}, epoch)
 		return &w, turn
 	}
 	a, _ := first("u:hello there")

@@ -201,7 +201,7 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 		}
 	}
 	if turn != nil {
-		g.Sessions.Settle(turn, in.Anomaly.Percentile, v.Release, in.Anomaly.Exceeds, r.Time)
+		g.Sessions.Settle(turn, features.Outcome{Percentile: in.Anomaly.Percentile, Score: in.Anomaly.Score, Released: v.Release, Taint: in.Anomaly.Exceeds}, r.Time)
 	}
 	rec.JudgeMicros = watch.total()
 	return v

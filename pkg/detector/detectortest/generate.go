@@ -54,7 +54,7 @@ func Rows(seed uint64, calls int) []detector.Row {
 			row := detector.Row{Session: turn.Session().ID}
 			features.Extract(&row.Vector, &evidence, call, turn, &features.Context{Salt: Salt, Now: at})
 			row.Evidence = evidence.Encoded()
-			sessions.Settle(turn, 0, true, false, at)
+			sessions.Settle(turn, features.Outcome{Released: true}, at)
 			rows = append(rows, row)
 		}
 	}

@@ -223,7 +223,7 @@ func explained(t *testing.T) (model string, r *telemetry.Record) {
 		turn := sessions.Begin(call, at)
 		row.Session = turn.Session().ID
 		features.Extract(&row.Vector, nil, call, turn, &features.Context{Now: at})
-		sessions.Settle(turn, 0, true, false, at)
+		sessions.Settle(turn, features.Outcome{Released: true}, at)
 	}
 	r = released(7, row)
 	r.Anomaly = m.Judge(&row.Vector)
