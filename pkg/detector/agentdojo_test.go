@@ -30,12 +30,12 @@ func TestRecordedAgents(t *testing.T) {
 	all := recordedSamples(t, "agentdojo", 3)
 	for _, agent := range []string{"banking", "workspace"} {
 		t.Run(agent, func(t *testing.T) {
-			extended := measure(t, all, agent, rangeExtension, 3, nil)
-			classic := measure(t, all, agent, -1, 1, nil)
-			wordless := measure(t, all, agent, rangeExtension, 3, lexical)
-			former := measure(t, all, agent, rangeExtension, 1, func(f string) bool { return strings.HasPrefix(f, "novelty.") })
-			t.Logf("range extension:        %v", extended)
-			t.Logf("classic forest:         %v", classic)
+			extended := measure(t, all, agent, false, 3, nil)
+			classic := measure(t, all, agent, true, 1, nil)
+			wordless := measure(t, all, agent, false, 3, lexical)
+			former := measure(t, all, agent, false, 1, func(f string) bool { return strings.HasPrefix(f, "novelty.") })
+			t.Logf("as built:               %v", extended)
+			t.Logf("range extension:        %v", classic)
 			t.Logf("without any word list:  %v", wordless)
 			t.Logf("without novelty:        %v", former)
 			t.Logf("a session's worst call: AUC %.3f over calls after the agent obeyed; percentiles %.3f; the calls alone %.3f", extended.hijacked, extended.percentiles, extended.alone)
@@ -117,7 +117,7 @@ func family(attack string) string {
 }
 
 // measure is over five ways to choose the tasks and so many seeds. Features that without names are 0 in training and testing.
-func measure(t *testing.T, all []recorded, agent string, extension float64, seeds uint32, without func(feature string) bool) figures {
+func measure(t *testing.T, all []recorded, agent string, classic bool, seeds uint32, without func(feature string) bool) figures {
 	const folds = 5
 	each := 1 / float64(folds*seeds)
 	f := figures{families: map[string]float64{}}
@@ -137,7 +137,7 @@ func measure(t *testing.T, all []recorded, agent string, extension float64, seed
 				train = append(train, Row{Vector: s.vector, Session: s.session, Evidence: s.words})
 			}
 		}
-		m, err := trainWithout(train, Options{MinCalls: 64, Seed: seed, extension: extension}, without)
+		m, err := trainWithout(train, Options{MinCalls: 64, Seed: seed, classic: classic}, without)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -317,7 +317,7 @@ func recordedSamples(t *testing.T, name string, n uint32) []recorded {
 			features.Extract(&s.vector, &words, call, turn, &features.Context{Salt: salt, Now: at})
 			s.words = words.Encoded()
 			out = append(out, s)
-			sessions.Settle(turn, 0, true, false, at)
+			sessions.Settle(turn, features.Outcome{Released: true}, at)
 		}
 	}
 	if err := lines.Err(); err != nil {

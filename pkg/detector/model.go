@@ -34,6 +34,7 @@ const topFeatures = 5
 type Model struct {
 	forest      *iforest.Forest
 	calibration *iforest.Calibration
+	reference   *iforest.Reference
 	baseline    *features.Baseline // nil where the words of calls were not kept
 	info        Info
 	threshold   float64
@@ -47,6 +48,8 @@ type Info struct {
 	Schema string
 	// Calls and Sessions are how many the model learned from.
 	Calls, Sessions int
+	// PriorRows are those of the calls that are of other workloads, FeedbackRows the calls that people had judged.
+	PriorRows, FeedbackRows int
 	// Threshold is the score above which a call exceeds.
 	Threshold float64
 	// FalsePositivesPerMillion is the budget asked for.
@@ -63,26 +66,27 @@ type Info struct {
 //
 //	magic "SPDM", version (1 byte)
 //	length of the schema (1 byte), schema
-//	calls, sessions, false positives and spent per million: uvarint
+//	calls, sessions, prior and feedback rows, false positives and spent per million: uvarint
 //	length of the forest: uvarint, the forest as iforest writes it
 //	length of the calibration: uvarint, the calibration as iforest writes it
+//	length of the reference: uvarint, the reference as iforest writes it
 //	length of the baseline: uvarint, the baseline as features writes it; 0 where there is none
 //	CRC-32C of all that (4 bytes, little-endian)
 //
 // The threshold follows from the calibration and the budget.
 const (
 	modelMagic   = "SPDM"
-	modelVersion = 2
+	modelVersion = 3
 	maxModel     = 64 << 20
 )
 
 // newModel completes a model from its parts.
-func newModel(forest *iforest.Forest, calibration *iforest.Calibration, baseline *features.Baseline, info Info) (*Model, error) {
-	m := &Model{forest: forest, calibration: calibration, baseline: baseline, info: info}
+func newModel(forest *iforest.Forest, calibration *iforest.Calibration, reference *iforest.Reference, baseline *features.Baseline, info Info) (*Model, error) {
+	m := &Model{forest: forest, calibration: calibration, reference: reference, baseline: baseline, info: info}
 	budget, spent := float64(info.FalsePositivesPerMillion)/1e6, float64(info.SpentPerMillion)/1e6
 	_, m.info.Supported = calibration.Threshold(budget)
 	// Of a million calls, those that spent some of the budget are not among the scores; the rest of it is for those that are.
-	m.threshold, _ = calibration.Threshold((budget - spent) / (1 - spent))
+	m.threshold = calibration.Quantile((budget - spent) / (1 - spent))
 	m.info.Threshold = m.threshold
 
 	f, err := forest.MarshalBinary()
@@ -93,16 +97,24 @@ func newModel(forest *iforest.Forest, calibration *iforest.Calibration, baseline
 	if err != nil {
 		return nil, fmt.Errorf("encode calibration: %w", err)
 	}
+	r, err := reference.MarshalBinary()
+	if err != nil {
+		return nil, fmt.Errorf("encode reference: %w", err)
+	}
 	b := append([]byte(modelMagic), modelVersion, byte(len(info.Schema)))
 	b = append(b, info.Schema...)
 	b = binary.AppendUvarint(b, uint64(info.Calls))
 	b = binary.AppendUvarint(b, uint64(info.Sessions))
+	b = binary.AppendUvarint(b, uint64(info.PriorRows))
+	b = binary.AppendUvarint(b, uint64(info.FeedbackRows))
 	b = binary.AppendUvarint(b, uint64(info.FalsePositivesPerMillion))
 	b = binary.AppendUvarint(b, uint64(info.SpentPerMillion))
 	b = binary.AppendUvarint(b, uint64(len(f)))
 	b = append(b, f...)
 	b = binary.AppendUvarint(b, uint64(len(c)))
 	b = append(b, c...)
+	b = binary.AppendUvarint(b, uint64(len(r)))
+	b = append(b, r...)
 	var k []byte
 	if baseline != nil {
 		if k, err = baseline.AppendBinary(nil); err != nil {
@@ -131,10 +143,13 @@ func Load(b []byte) (*Model, error) {
 	info := Info{Schema: string(r.bytes(uint64(r.byte())))}
 	info.Calls = r.count(math.MaxInt32)
 	info.Sessions = r.count(math.MaxInt32)
+	info.PriorRows = r.count(math.MaxInt32)
+	info.FeedbackRows = r.count(math.MaxInt32)
 	info.FalsePositivesPerMillion = r.count(maxBudget)
 	info.SpentPerMillion = r.count(info.FalsePositivesPerMillion)
 	f := r.bytes(r.uvarint())
 	c := r.bytes(r.uvarint())
+	d := r.bytes(r.uvarint())
 	k := r.bytes(r.uvarint())
 	if err := r.end(); err != nil {
 		return nil, fmt.Errorf("load model: %w", err)
@@ -156,6 +171,13 @@ func Load(b []byte) (*Model, error) {
 	if calibration.Size() == 0 || info.FalsePositivesPerMillion == 0 {
 		return nil, fmt.Errorf("load model: %w: nothing to set a threshold by", ErrCorrupt)
 	}
+	reference := new(iforest.Reference)
+	if err := reference.UnmarshalBinary(d); err != nil {
+		return nil, fmt.Errorf("load model: %w: %w", ErrCorrupt, err)
+	}
+	if reference.Features() != features.Size {
+		return nil, fmt.Errorf("load model: %w: distributions of %d features, not %d", ErrCorrupt, reference.Features(), features.Size)
+	}
 	var baseline *features.Baseline
 	if len(k) > 0 {
 		baseline = new(features.Baseline)
@@ -163,7 +185,7 @@ func Load(b []byte) (*Model, error) {
 			return nil, fmt.Errorf("load model: %w: %w", ErrCorrupt, err)
 		}
 	}
-	return newModel(forest, calibration, baseline, info)
+	return newModel(forest, calibration, reference, baseline, info)
 }
 
 // Baseline is what the model knows of the workload: what features.Extract wants of a call that it is to judge. It is nil for a nil model and
@@ -229,7 +251,9 @@ func (m *Model) judge(v *features.Vector) policy.Anomaly {
 		a.Score, a.Percentile, a.Exceeds = 1, m.calibration.Percentile(math.NaN()), true
 		return a
 	}
-	a.Score = m.forest.Score(v[:])
+	var row features.Vector
+	scaled(&row, v)
+	a.Score = m.forest.Score(row[:])
 	a.Percentile = m.calibration.Percentile(a.Score)
 	a.Exceeds = !(a.Score <= m.threshold)
 	return a
@@ -241,17 +265,17 @@ func (m *Model) top(v *features.Vector) []policy.Feature {
 	if !finite(v) {
 		return out // a verdict is encoded as JSON, which has no NaN
 	}
-	for _, c := range m.forest.Explain(v[:]) {
+	for _, c := range m.explain(v) {
 		if len(out) == topFeatures || !(c.Credit > 0) {
 			break
 		}
-		out = append(out, feature(c))
+		out = append(out, feature(c, v))
 	}
 	return out
 }
 
 // Contributions returns what each feature did to the score, the one that raised it most first. Features that were not asked have no part and
-// come with contribution 0. In units of Unit, the contributions add up to how often the score was doubled.
+// come with contribution 0. Contributions are in distance: they add up to how much farther than an ordinary call this one is from the calls that were learned.
 func (m *Model) Contributions(v *features.Vector) []policy.Feature {
 	if m == nil || m.forest == nil {
 		return nil
@@ -259,12 +283,12 @@ func (m *Model) Contributions(v *features.Vector) []policy.Feature {
 	out := make([]policy.Feature, 0, features.Size)
 	var asked [features.Size]bool
 	negative := 0 // where those that lowered the score begin
-	for _, c := range m.forest.Explain(v[:]) {
+	for _, c := range m.explain(v) {
 		asked[c.Feature] = true
 		if c.Credit >= 0 {
 			negative++
 		}
-		out = append(out, feature(c))
+		out = append(out, feature(c, v))
 	}
 	lowered := append([]policy.Feature(nil), out[negative:]...)
 	out = out[:negative]
@@ -276,7 +300,7 @@ func (m *Model) Contributions(v *features.Vector) []policy.Feature {
 	return append(out, lowered...)
 }
 
-// Unit is the contribution that doubles a score; 0 for a nil model.
+// Unit is the distance of an ordinary call, against which contributions are to be seen; 0 for a nil model.
 func (m *Model) Unit() float64 {
 	if m == nil || m.forest == nil {
 		return 0
@@ -284,8 +308,14 @@ func (m *Model) Unit() float64 {
 	return m.forest.CreditUnit()
 }
 
-func feature(c iforest.Contribution) policy.Feature {
-	return policy.Feature{Name: features.Schema[c.Feature].Name, Value: float64(c.Value), Contribution: c.Credit}
+func (m *Model) explain(v *features.Vector) []iforest.Contribution {
+	var row features.Vector
+	scaled(&row, v)
+	return m.forest.Explain(row[:])
+}
+
+func feature(c iforest.Contribution, v *features.Vector) policy.Feature {
+	return policy.Feature{Name: features.Schema[c.Feature].Name, Value: float64(v[c.Feature]), Contribution: c.Credit}
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

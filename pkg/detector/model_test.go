@@ -59,7 +59,7 @@ func TestJudge(t *testing.T) {
 			a := m.Judge(&v)
 			check(t, m, a)
 			each(i, a)
-			sessions.Settle(turn, a.Percentile, true, false, at)
+			sessions.Settle(turn, features.Outcome{Percentile: a.Percentile, Score: a.Score, Released: true}, at)
 		}
 	}
 	for range 300 {
@@ -97,7 +97,7 @@ func check(t *testing.T, m *detector.Model, a policy.Anomaly) {
 	if !a.Ready || a.ModelDigest != m.Digest() || a.Threshold != m.Info().Threshold {
 		t.Errorf("verdict is not the model's: %+v", a)
 	}
-	if !(a.Score > 0 && a.Score <= 1) || !(a.Percentile >= 0 && a.Percentile < 1) || a.Exceeds != (a.Score > a.Threshold) {
+	if !(a.Score >= 0 && a.Score <= 1) || !(a.Percentile >= 0 && a.Percentile < 1) || a.Exceeds != (a.Score > a.Threshold) {
 		t.Errorf("verdict that cannot be: %+v", a)
 	}
 	if len(a.TopFeatures) > 5 || a.Percentile <= 0.9 && len(a.TopFeatures) > 0 {
@@ -239,7 +239,7 @@ func FuzzLoad(f *testing.F) {
 				t.Errorf("a model that was loaded is encoded otherwise: %v", err)
 			}
 			var v features.Vector
-			if a := m.Judge(&v); !a.Ready || !(a.Score > 0 && a.Score <= 1) {
+			if a := m.Judge(&v); !a.Ready || !(a.Score >= 0 && a.Score <= 1) {
 				t.Errorf("verdict %+v", a)
 			}
 		}
@@ -338,14 +338,20 @@ func TestLearningFromWhatPassed(t *testing.T) {
 	all := detectortest.Rows(1, 2000)
 	exceed := func(m *detector.Model) (rest []detector.Row, share float64) {
 		for _, r := range all {
-			if !m.Judge(&r.Vector).Exceeds {
+			v := r.Vector
+			e, err := features.DecodeEvidence(r.Evidence)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Baseline().Features(&v, e)
+			if !m.Judge(&v).Exceeds {
 				rest = append(rest, r)
 			}
 		}
 		return rest, 1 - float64(len(rest))/float64(len(all))
 	}
 	generations := func(told bool) float64 {
-		rows, share := all, 0.0
+		rows, share, sum := all, 0.0, 0.0
 		for range 5 {
 			o := detector.Options{FalsePositivesPerMillion: 50_000, SampleSize: 256}
 			if told {
@@ -356,11 +362,12 @@ func TestLearningFromWhatPassed(t *testing.T) {
 				t.Fatal(err)
 			}
 			rows, share = exceed(m)
+			sum += share
 		}
-		return share
+		return sum / 5
 	}
-	if told, untold := generations(true), generations(false); told > 0.08 || untold < told+0.03 {
-		t.Errorf("after five models %.3f of the calls exceed a budget of 0.05; untold, %.3f", told, untold)
+	if told, untold := generations(true), generations(false); told > 0.07 || untold < told+0.03 {
+		t.Errorf("of five models in a row, %.3f of the calls exceed a budget of 0.05; untold, %.3f", told, untold)
 	}
 
 	for _, tc := range []struct{ exceeded, seen, want float64 }{{0, 0, 0}, {0, 9, 0}, {1, 99, 0.01}, {5, 0, 1}} {

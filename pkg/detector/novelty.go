@@ -15,8 +15,8 @@ import (
 // More parts are nearer to what the model's sketch, which has learned all, will say of new calls, and take longer.
 const noveltyFolds = 10
 
-// decodeWords returns the words of each row, nil where there are none.
-func decodeWords(rows []Row) ([]*features.Evidence, error) {
+// decodeEvidence returns the evidence of each row, nil where there are none.
+func decodeEvidence(rows []Row) ([]*features.Evidence, error) {
 	words := make([]*features.Evidence, len(rows))
 	for i := range rows {
 		if len(rows[i].Evidence) == 0 {
@@ -37,6 +37,9 @@ const (
 	byReading = 1. / 3
 )
 
+// fewGroups is how many groups there must be for the coarser reasons to be kept.
+const fewGroups = 10
+
 // group names the group of each row: calls that resemble each other for a reason that new calls will not share. Those are the calls of a session; of
 // sessions that opened with the same messages, as an agent that is given one task ten times has done one task; and of sessions that read much the same, as
 // where one task was put in different words. Where groups would be too few to learn from, or one of them much of all, as where every conversation begins with
@@ -50,7 +53,7 @@ func group(rows []Row, sessions []*read, of []int, alike float64) []string {
 			groups[i] = sessions[find(parent, of[i])].id
 			sizes[groups[i]]++
 		}
-		if len(sizes) >= 2*folds && slices.Max(slices.Collect(maps.Values(sizes))) <= len(rows)/5 {
+		if len(sizes) >= fewGroups && slices.Max(slices.Collect(maps.Values(sizes))) <= len(rows)/5 {
 			return groups
 		}
 	}
@@ -179,34 +182,43 @@ func find(parent []int, i int) int {
 	return i
 }
 
-// novelty returns the rows' vectors with novelty features against sketches that know nothing of a row's group. Were a row compared with a sketch that has
-// learned it, nothing in it would be new, and the forest would learn that nothing ever is. Rows without words keep what they have.
-func novelty(rows []Row, words []*features.Evidence, groups []string, seed uint64) [][]float32 {
+// compared returns the rows as the forest wants them, with those features that come of a comparison with a baseline by one that knows nothing of a row's group. Were a row
+// compared with a baseline that has learned it, nothing in it would be new, and the forest would learn that nothing ever is. Rows without evidence keep what they have.
+func compared(rows []Row, evidence []*features.Evidence, groups []string, o Options) [][]float32 {
 	vectors := make([]features.Vector, len(rows))
-	out := make([][]float32, len(rows))
 	known := make(map[string]bool)
 	for i := range rows {
 		vectors[i] = rows[i].Vector
-		out[i] = vectors[i][:]
 		known[groups[i]] = true
 	}
 	parts := min(noveltyFolds, len(known))
-	part := deal(groups, parts, seed)
+	part := deal(groups, parts, o.Seed)
 	for p := range parts {
 		others := features.NewBaseline()
-		for i, w := range words {
-			if w != nil && part[i] != p {
-				others.Learn(w)
+		for i, e := range evidence {
+			if e != nil && part[i] != p {
+				others.Learn(e)
 			}
 		}
-		for i, w := range words {
-			if w != nil && part[i] == p {
-				others.Features(&vectors[i], w)
+		for i, e := range evidence {
+			if e != nil && part[i] == p {
+				others.Features(&vectors[i], e)
 			}
 		}
 	}
+	out := make([][]float32, len(rows))
+	for i := range vectors {
+		if o.mask != nil {
+			o.mask(&vectors[i])
+		}
+		scaled(&vectors[i], &vectors[i])
+		out[i] = vectors[i][:]
+	}
 	return out
 }
+
+// uncompare takes the features out of a vector that come of a comparison with a baseline.
+func uncompare(v *features.Vector) { features.NewBaseline().Features(v, &features.Evidence{}) }
 
 // baseline learns the evidence of all rows; it is nil where there are none.
 func baseline(words []*features.Evidence) *features.Baseline {

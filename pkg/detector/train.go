@@ -25,6 +25,13 @@ type Row struct {
 	Evidence []byte
 }
 
+// Labelled is a call that someone judged.
+type Labelled struct {
+	Row
+	// Attack says that it was one; else the detector was wrong about it.
+	Attack bool
+}
+
 // Defaults of Options.
 const (
 	DefaultFalsePositivesPerMillion = 10_000
@@ -36,11 +43,17 @@ const (
 const maxBudget = 999_999
 
 // folds is how many parts the sessions are dealt to for calibration: each part is scored by a forest that has learned the others.
-const folds = 5
+const folds = 10
 
-// rangeExtension of the forest. Training rows are benign only, and what tells an attack is a feature that was constant in them or a
-// value beyond theirs, which the classic forest cannot see; see iforest.Options.
-const rangeExtension = 1
+// The forest. Training rows are benign, and what tells an attack is a feature that was constant in them or a value beyond theirs, which the
+// classic forest cannot see; so each tree leads a row to one of the rows it knows, and the distance to that is the score (iforest.LeafDistance). Trees are kept shallow: among
+// few rows a deep tree separates all of them, and finds the nearest in features that do not matter.
+const (
+	defaultSampleSize = 256
+	depth             = 6
+	minDeviation      = 1
+	rangeExtension    = 1
+)
 
 // Options say how to train. The zero value takes every default.
 type Options struct {
@@ -53,14 +66,20 @@ type Options struct {
 	// MinCalls and MinSessions are how many calls, of how many sessions, there must be. 0 means 256 and 8; less than 16 and 2 is taken for
 	// 16 and 2.
 	MinCalls, MinSessions int
-	// Trees and SampleSize are those of the forest, see iforest.Options. 0 means 100 and 1,024: a large sample costs training time and little
-	// else.
+	// Prior are calls of other workloads, for one that has too few of its own: they count towards MinCalls and MinSessions and are learned from and calibrated by like
+	// the workload's own. Their evidence is not used. As long as the workload's own calls are fewer than MinCalls, the model has no baseline, and features that come of a
+	// comparison with one are 0 in it.
+	Prior []Row
+	// Feedback are calls that people judged. An attack makes what is like it more anomalous, and nothing of its session is learned from; a false positive is learned from like any
+	// row, and makes what is like it less anomalous. Both are bounded, see iforest.Feedback: labels bend the forest and do not replace it.
+	Feedback []Labelled
+	// Trees and SampleSize are those of the forest, see iforest.Options; the forest keeps twice as many rows as a sample has. 0 means 100 and 256.
 	Trees, SampleSize int
 	// Seed makes training repeatable: equal rows in equal order, options and seed give equal bytes.
 	Seed uint64
 
-	// extension overrides rangeExtension in tests, -1 meaning none.
-	extension float64
+	// classic has tests train the paper's forest with range extension, for comparison.
+	classic bool
 	// mask takes features out of rows in tests, once novelty was added to them.
 	mask func(*features.Vector)
 }
@@ -79,16 +98,10 @@ func (o Options) withDefaults() Options {
 		o.Trees = iforest.DefaultTrees
 	}
 	if o.SampleSize == 0 {
-		o.SampleSize = 1024
+		o.SampleSize = defaultSampleSize
 	}
 	o.MinCalls = max(o.MinCalls, 16)
 	o.MinSessions = max(o.MinSessions, 2)
-	switch {
-	case o.extension == 0:
-		o.extension = rangeExtension
-	case o.extension < 0:
-		o.extension = 0
-	}
 	return o
 }
 
@@ -107,55 +120,80 @@ func Train(rows []Row, o Options) (*Model, error) {
 	if !(o.Trimmed >= 0 && o.Trimmed <= 1) {
 		return nil, fmt.Errorf("train: a share of %v of the calls trimmed; accepted is 0 to 1", o.Trimmed)
 	}
+	own := admitted(rows, o.Feedback)
+	rows = own
+	prior := len(o.Prior) > 0
+	if prior {
+		rows = append(slices.Clone(own), o.Prior...)
+	}
 	sessions := make(map[string]int)
 	for i := range rows {
-		for f, x := range rows[i].Vector {
-			if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
-				return nil, fmt.Errorf("train: row %d of session %q: feature %s is %v", i, rows[i].Session, features.Schema[f].Name, x)
-			}
+		if err := numbers(&rows[i]); err != nil {
+			return nil, fmt.Errorf("train: row %d: %w", i, err)
 		}
 		sessions[rows[i].Session]++
 	}
 	if len(rows) < o.MinCalls || len(sessions) < o.MinSessions {
 		return nil, fmt.Errorf("train: %d calls of %d sessions, wanted %d of %d: %w", len(rows), len(sessions), o.MinCalls, o.MinSessions, ErrTooFew)
 	}
+	if prior {
+		rows = slices.Clone(rows)
+		for i := range rows {
+			if i >= len(own) || len(own) < o.MinCalls {
+				rows[i].Evidence = nil
+				uncompare(&rows[i].Vector)
+			}
+		}
+	}
 
-	words, err := decodeWords(rows)
+	evidence, err := decodeEvidence(rows)
 	if err != nil {
 		return nil, fmt.Errorf("train: %w", err)
 	}
-	reads, of := sessionsOf(rows, words)
-	// What a row is compared with, and what it is scored by, is to be as strange to it as the workload's past is to a new call. For the forest, the finer
-	// groups do: coarser ones take more words away from those that are left, and novelty that is overstated in training is overlooked
-	// later. For the threshold it is the coarser ones, as novelty that is understated there is exceeded later.
-	vectors := novelty(rows, words, group(rows, reads, of, byOpening), o.Seed)
+	reads, of := sessionsOf(rows, evidence)
+	// What a row is compared with, and what it is scored by, is to be as strange to it as the workload's past is to a new call. With the finer groups novelty is understated where
+	// one task was put in different words, with the coarser ones it is overstated, as they take more away from those that are left. The forest learns from the finer ones, as novelty that is
+	// overstated in training is overlooked later; the threshold is set by the mean of the two, which was right within a third for budgets from 1 to 10 %.
+	vectors := compared(rows, evidence, group(rows, reads, of, byOpening), o)
 	groups := group(rows, reads, of, byReading)
-	unseen := novelty(rows, words, groups, o.Seed)
-	if o.mask != nil {
-		for i := range rows {
-			o.mask((*features.Vector)(vectors[i]))
-			o.mask((*features.Vector)(unseen[i]))
-		}
-	}
+	unseen := compared(rows, evidence, groups, o)
 	sizes := make(map[string]int)
 	for _, g := range groups {
 		sizes[g]++
 	}
+	base := baseline(evidence)
+	labels, err := o.labels(base)
+	if err != nil {
+		return nil, fmt.Errorf("train: %w", err)
+	}
 
 	k := min(folds, len(sizes))
 	opts := iforest.Options{
-		Trees: o.Trees, SampleSize: sampleSize(o.SampleSize, len(rows), k, slices.Max(slices.Collect(maps.Values(sizes)))), RangeExtension: o.extension, Seed: o.Seed, Schema: features.SchemaID,
+		Trees: o.Trees, SampleSize: o.SampleSize, Scoring: iforest.LeafDistance, MaxDepth: depth, MinDeviation: minDeviation, RangeExtension: rangeExtension, Seed: o.Seed, Schema: features.SchemaID,
 	}
-	scores, err := crossScores(vectors, unseen, deal(groups, k, o.Seed), k, opts)
+	// It must be a size that the forests of the folds can have as well, which are fitted on fewer rows: scores of forests of other sample sizes are on
+	// another scale. A sample is of half the rows that are kept.
+	opts.SampleSize = max(2, min(opts.SampleSize, (len(rows)-len(rows)/k-slices.Max(slices.Collect(maps.Values(sizes))))/2))
+	opts.Prototypes = max(4, 2*opts.SampleSize)
+	if o.classic {
+		opts = iforest.Options{Trees: o.Trees, SampleSize: opts.Prototypes, RangeExtension: rangeExtension, Seed: o.Seed, Schema: features.SchemaID}
+	}
+	budget := float64(o.FalsePositivesPerMillion) / 1e6
+	fit := func(rows [][]float32) (*iforest.Forest, error) { return fitted(rows, labels, budget, opts) }
+	scores, err := crossScores(vectors, unseen, deal(groups, k, o.Seed), k, fit)
 	if err != nil {
 		return nil, fmt.Errorf("train: score out of fold: %w", err)
 	}
-	forest, err := iforest.Fit(vectors, opts)
+	forest, err := fit(vectors)
 	if err != nil {
 		return nil, fmt.Errorf("train: fit: %w", err)
 	}
-	m, err := newModel(forest, iforest.Calibrate(scores), baseline(words), Info{
-		Schema: features.SchemaID, Calls: len(rows), Sessions: len(sessions), FalsePositivesPerMillion: o.FalsePositivesPerMillion,
+	reference, err := iforest.NewReference(vectors, scores)
+	if err != nil {
+		return nil, fmt.Errorf("train: remember the distributions: %w", err)
+	}
+	m, err := newModel(forest, iforest.Calibrate(scores), reference, base, Info{
+		Schema: features.SchemaID, Calls: len(rows), Sessions: len(sessions), PriorRows: len(o.Prior), FeedbackRows: len(o.Feedback), FalsePositivesPerMillion: o.FalsePositivesPerMillion,
 		SpentPerMillion: min(o.FalsePositivesPerMillion, int(math.Round(o.Trimmed*1e6))),
 	})
 	if err != nil {
@@ -164,9 +202,99 @@ func Train(rows []Row, o Options) (*Model, error) {
 	return m, nil
 }
 
-// crossScores returns the scores of rows by forests fitted on the vectors of the other folds.
-func crossScores(vectors, rows [][]float32, fold []int, folds int, o iforest.Options) ([]float64, error) {
-	scores := make([]float64, len(rows))
+// admitted returns the rows without those of sessions that were labelled attacks, and with those labelled false positives.
+func admitted(rows []Row, labels []Labelled) []Row {
+	if len(labels) == 0 {
+		return rows
+	}
+	attacks := make(map[string]bool)
+	for _, l := range labels {
+		if l.Attack {
+			attacks[l.Session] = true
+		}
+	}
+	out := make([]Row, 0, len(rows)+len(labels))
+	for i := range rows {
+		if !attacks[rows[i].Session] {
+			out = append(out, rows[i])
+		}
+	}
+	for i := range labels {
+		if l := &labels[i]; !l.Attack && !attacks[l.Session] {
+			out = append(out, l.Row)
+		}
+	}
+	return out
+}
+
+// numbers says which of a row's features is none.
+func numbers(row *Row) error {
+	for f, x := range row.Vector {
+		if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
+			return fmt.Errorf("session %q: feature %s is %v", row.Session, features.Schema[f].Name, x)
+		}
+	}
+	return nil
+}
+
+// label is a judged row as the forest wants it.
+type label struct {
+	row    features.Vector
+	attack bool
+}
+
+// labels returns the judged rows as the model that is being trained will see them.
+func (o *Options) labels(base *features.Baseline) ([]label, error) {
+	var out []label
+	for i := range o.Feedback {
+		l := &o.Feedback[i]
+		if err := numbers(&l.Row); err != nil {
+			return nil, fmt.Errorf("feedback %d: %w", i, err)
+		}
+		v := l.Vector
+		switch {
+		case base == nil:
+			uncompare(&v)
+		case len(l.Evidence) > 0:
+			e, err := features.DecodeEvidence(l.Evidence)
+			if err != nil {
+				return nil, fmt.Errorf("feedback %d: %w", i, err)
+			}
+			base.Features(&v, e)
+		}
+		if o.mask != nil {
+			o.mask(&v)
+		}
+		var x label
+		x.attack = l.Attack
+		scaled(&x.row, &v)
+		out = append(out, x)
+	}
+	return out, nil
+}
+
+// fitted is a forest that has heard the labels.
+func fitted(rows [][]float32, labels []label, budget float64, o iforest.Options) (*iforest.Forest, error) {
+	forest, err := iforest.Fit(rows, o)
+	if err != nil || len(labels) == 0 {
+		return forest, err
+	}
+	feedback, err := iforest.NewFeedback(forest, iforest.FeedbackOptions{})
+	if err != nil {
+		return nil, err
+	}
+	for i := range labels {
+		if err := feedback.Label(labels[i].row[:], labels[i].attack); err != nil {
+			return nil, err
+		}
+	}
+	heard, _, err := feedback.Apply(rows, budget)
+	return heard, err
+}
+
+// crossScores returns the scores of rows by forests fitted on the others: for each the mean of what its vector gets and what it gets as it is where less is known.
+func crossScores(vectors, unseen [][]float32, fold []int, folds int, fit func([][]float32) (*iforest.Forest, error)) ([]float64, error) {
+	scores := make([]float64, len(vectors))
 	for k := range folds {
 		var rest [][]float32
 		for i, v := range vectors {
@@ -174,21 +302,15 @@ func crossScores(vectors, rows [][]float32, fold []int, folds int, o iforest.Opt
 				rest = append(rest, v)
 			}
 		}
-		forest, err := iforest.Fit(rest, o)
+		forest, err := fit(rest)
 		if err != nil {
 			return nil, fmt.Errorf("fit fold %d of %d: %w", k+1, folds, err)
 		}
-		for i, row := range rows {
+		for i := range vectors {
 			if fold[i] == k {
-				scores[i] = forest.Score(row)
+				scores[i] = (forest.Score(vectors[i]) + forest.Score(unseen[i])) / 2
 			}
 		}
 	}
 	return scores, nil
-}
-
-// sampleSize is the forest's sample size. It must be one that the forests of the folds can have as well, which are fitted on fewer rows:
-// scores of forests of other sample sizes are on another scale, and a threshold taken from them was exceeded almost twice too often.
-func sampleSize(wanted, rows, folds, largestSession int) int {
-	return max(2, min(wanted, rows-rows/folds-largestSession))
 }

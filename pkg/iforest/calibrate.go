@@ -121,3 +121,29 @@ func (c *Calibration) Threshold(fpr float64) (score float64, ok bool) {
 	i := sort.Search(len(c.ranks), func(i int) bool { return c.ranks[i] >= rank })
 	return c.values[i], true
 }
+
+// Quantile returns the score above which a share fpr of ordinary rows is
+// expected, between two calibration scores where the share lies between them.
+// Threshold promises "at most", and with n scores may be met with up to 1/(n+1)
+// less than was allowed: of 300 scores and 1 %, with 0.66 %. Quantile is met on
+// average, give or take that. Where there are too few scores to say, it is the
+// largest seen, or 0 if there is none, as with Threshold.
+func (c *Calibration) Quantile(fpr float64) float64 {
+	if c.n == 0 {
+		return 0
+	}
+	last := len(c.values) - 1
+	below := float64(c.n) - float64(float64(c.n+1)*fpr) // scores, less one, that lie below
+	if !(fpr > 0 && fpr < 1) || below >= float64(c.n-1) {
+		return c.values[last]
+	}
+	if below <= 0 {
+		return c.values[0]
+	}
+	at := uint64(below)
+	value := func(rank uint64) float64 { // the score of that rank, from 0
+		return c.values[sort.Search(last, func(i int) bool { return c.ranks[i] > rank })]
+	}
+	lo, hi := value(at), value(at+1)
+	return lo + float64((hi-lo)*(below-float64(at)))
+}

@@ -1,0 +1,55 @@
+package detector
+
+import (
+	"math"
+
+	"sallyport.dev/sallyport/pkg/features"
+	"sallyport.dev/sallyport/pkg/iforest"
+)
+
+// Report says how far calls have moved from those that a model learned from.
+type Report struct {
+	// Calls is how many were compared.
+	Calls int
+	// Score is the shift of the scores.
+	Score iforest.Shift
+	// Features are the shifts of the features that have drifted, the largest PSI first.
+	Features []FeatureShift
+}
+
+// FeatureShift is the shift of one feature.
+type FeatureShift struct {
+	Name string
+	iforest.Shift
+}
+
+// Drifted reports whether the scores have: whether calls as a whole are less usual, or more, than the model's threshold was made for. Features may drift without, as where the agent was given
+// another model of the same habits.
+func (r Report) Drifted() bool { return r.Score.Drifted() }
+
+// Drift compares rows with those that the model learned from: calls since then, all of them or a fair sample, in which those that exceeded are not left out. Features that come of a
+// comparison with the baseline are what the vector has, as they were when the call was judged; scores are those of the rows by this model. Rows whose features are not all
+// finite numbers are left out. For a nil model nothing has moved.
+func (m *Model) Drift(rows []Row) Report {
+	if m == nil || m.forest == nil {
+		return Report{}
+	}
+	w := m.reference.NewWindow()
+	var row features.Vector
+	for i := range rows {
+		if !finite(&rows[i].Vector) {
+			continue
+		}
+		scaled(&row, &rows[i].Vector)
+		w.Add(row[:], m.forest.Score(row[:]))
+	}
+	d := w.Drift()
+	r := Report{Calls: d.Rows, Score: d.Score}
+	for _, f := range d.Top() {
+		r.Features = append(r.Features, FeatureShift{features.Schema[f].Name, d.Features[f]})
+	}
+	if math.IsInf(r.Score.PSIChance, 0) {
+		r.Score.PSIChance = 0 // of no calls
+	}
+	return r
+}

@@ -1,0 +1,50 @@
+package detector
+
+import (
+	"strings"
+
+	"sallyport.dev/sallyport/pkg/features"
+)
+
+// scale is by what each feature is multiplied before the forest sees it. There, a difference of 1 is one worth noting: where a feature varies by less in a workload's own calls,
+// the forest takes it to vary by 1 (see iforest.Options.MinDeviation), as a few hundred calls of a few tasks say little of how much it can vary. The numbers are by kind, not by
+// feature: they were chosen with whole agents and attack families left out, and between half and twice of each the figures hardly move.
+var scale = func() (s [features.Size]float32) {
+	for i := range s {
+		s[i] = scaleOf(features.Schema[i].Name)
+	}
+	return s
+}()
+
+func scaleOf(name string) float32 {
+	switch name {
+	case "envelope.model_changed", "envelope.tools_changed", "envelope.late_system", "envelope.server_tools", "envelope.attachments", "envelope.unknown_fields",
+		"data.model_names", "data.role_markers", "data.overrides", "data.invisible", "data.tags", "content.secrets":
+		// What most workloads never have: a single one is an event.
+		return 8
+	case "data.exclamations", "data.capitals":
+		return 0.5
+	case "tool.surprise", "tool.pair_surprise":
+		return 0.1 // ten bits are much, one is not
+	case "size.delta_bytes", "size.messages", "size.tool_share", "size.unread_bytes", "time.gap", "time.rate":
+		// A longer conversation is no attack, and the pace of one is anyone's.
+		return 0.1
+	}
+	group, _, _ := strings.Cut(name, ".")
+	switch {
+	case strings.HasPrefix(name, "novelty.voice"):
+		return 3 // data that speaks like those who give orders
+	case group == "novelty":
+		return 0.5 // a new document is new, and most are harmless
+	case group == "text", group == "tool":
+		return 0.25
+	}
+	return 1
+}
+
+// scaled writes a row as the forest wants it.
+func scaled(dst, v *features.Vector) {
+	for i, x := range v {
+		dst[i] = x * scale[i]
+	}
+}
