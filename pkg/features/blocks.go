@@ -59,18 +59,34 @@ type quads [4]histogram
 func (c *chunk) fill(b []byte, t *quads) {
 	i := 0
 	for ; len(b) >= 8; i++ {
-		x := binary.LittleEndian.Uint64(b)
+		eight := (*[8]byte)(b)
 		b = b[8:]
-		c0, c1, c2, c3, c4, c5, c6, c7 := byte(x), byte(x>>8), byte(x>>16), byte(x>>24), byte(x>>32), byte(x>>40), byte(x>>48), byte(x>>56)
-		t[0][c0]++
-		t[1][c1]++
-		t[2][c2]++
-		t[3][c3]++
-		t[0][c4]++
-		t[1][c5]++
-		t[2][c6]++
-		t[3][c7]++
-		c.put(i, setsOf[c0]|setsOf[c1]<<1|setsOf[c2]<<2|setsOf[c3]<<3|setsOf[c4]<<4|setsOf[c5]<<5|setsOf[c6]<<6|setsOf[c7]<<7)
+		// From the last to the first, so that each shift is an addition.
+		k := eight[7]
+		of := setsOf[k]
+		t[3][k]++
+		k = eight[6]
+		of += of + setsOf[k]
+		t[2][k]++
+		k = eight[5]
+		of += of + setsOf[k]
+		t[1][k]++
+		k = eight[4]
+		of += of + setsOf[k]
+		t[0][k]++
+		k = eight[3]
+		of += of + setsOf[k]
+		t[3][k]++
+		k = eight[2]
+		of += of + setsOf[k]
+		t[2][k]++
+		k = eight[1]
+		of += of + setsOf[k]
+		t[1][k]++
+		k = eight[0]
+		of += of + setsOf[k]
+		t[0][k]++
+		c.put(i, of)
 	}
 	if len(b) > 0 {
 		var last uint64
@@ -100,11 +116,17 @@ func (c *chunk) put(i int, sets uint64) {
 func wordBits(b []byte) (words uint64) {
 	at := 0
 	for ; len(b) >= 8; at += 8 {
-		x := binary.LittleEndian.Uint64(b)
+		eight := (*[8]byte)(b)
 		b = b[8:]
-		eight := setsOf[byte(x)] | setsOf[byte(x>>8)]<<1 | setsOf[byte(x>>16)]<<2 | setsOf[byte(x>>24)]<<3 |
-			setsOf[byte(x>>32)]<<4 | setsOf[byte(x>>40)]<<5 | setsOf[byte(x>>48)]<<6 | setsOf[x>>56]<<7
-		words |= eight & 0xff << at
+		of := setsOf[eight[7]]
+		of += of + setsOf[eight[6]]
+		of += of + setsOf[eight[5]]
+		of += of + setsOf[eight[4]]
+		of += of + setsOf[eight[3]]
+		of += of + setsOf[eight[2]]
+		of += of + setsOf[eight[1]]
+		of += of + setsOf[eight[0]]
+		words |= of & 0xff << at
 	}
 	for k, c := range b {
 		words |= setsOf[c] & 1 << (at + k)
@@ -151,18 +173,22 @@ type window struct {
 	most int
 }
 
-// add adds n flags, 1 to 64, the first one the lowest bit. The width is the number in a row, at most 64.
+// add adds n flags, the first one the lowest bit. The width is the number in a row, at most 32.
 func (w *window) add(flags uint64, n, width int) {
-	past := w.past
-	w.past = past>>n | flags<<(64-n)
-	if bits.OnesCount64(past>>(65-width))+bits.OnesCount64(flags) <= w.most {
-		return
+	past, most := w.past, w.most
+	for ; n > 0; n -= 16 {
+		k := min(n, 16)
+		past = past>>(k&63) | flags<<((64-k)&63)
+		flags >>= 16
+		if bits.OnesCount64(past>>((64-15-width)&63)) <= most {
+			continue // no window that ends among these has more
+		}
+		for ends := past >> (64 - 16); ends != 0; ends &= ends - 1 {
+			end := 64 - 16 + bits.TrailingZeros64(ends)
+			most = max(most, bits.OnesCount64(past<<((63-end)&63)>>((64-width)&63)))
+		}
 	}
-	for x := flags; x != 0; x &= x - 1 {
-		k := bits.TrailingZeros64(x)
-		// Of the window that ends here, what of it is new and what is past.
-		w.most = max(w.most, bits.OnesCount64(flags<<(63-k)>>(64-width))+bits.OnesCount64(past>>(65-width+k)))
-	}
+	w.past, w.most = past, most
 }
 
 // of returns how often a byte came.

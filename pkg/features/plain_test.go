@@ -235,9 +235,9 @@ func (p *plainScan) classes(texts [][]byte, tool, prompt bool, name uint16) {
 	run := 0
 	for i := 1; i < len(ids); i++ {
 		pair := pairOf(ids[i-1], ids[i])
-		isFresh := !has(p.sketch.results[:], pair)
+		isFresh := !has(p.sketch.heard[:], 2*pair)
 		fresh = append(fresh, isFresh)
-		voiced = append(voiced, isFresh && has(p.sketch.said[:], pair))
+		voiced = append(voiced, isFresh && has(p.sketch.heard[:], 2*pair+1))
 		if has(p.sketch.tools[:], uint32(name)) {
 			alien = append(alien, !has(p.sketch.byTool[:], toolPair(name, pair)))
 		} else {

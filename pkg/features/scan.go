@@ -50,15 +50,30 @@ var classOf, inBase64 = func() (class [256]uint8, base64 [256]bool) {
 // histogram counts bytes.
 type histogram [256]uint32
 
+// nlogn has n·log2(n) for the numbers that bytes of texts of ordinary length come in.
+var nlogn = func() (t [1024]float64) {
+	for n := 2; n < len(t); n++ {
+		t[n] = float64(n) * math.Log2(float64(n))
+	}
+	return
+}()
+
 // entropy of the bytes counted, in bits per byte; 0 for none.
 func (h *histogram) entropy(total int) float64 {
 	if total == 0 {
 		return 0
 	}
 	sum := 0.0
-	for _, n := range h {
-		if n > 0 {
-			sum += float64(n) * math.Log2(float64(n))
+	for i := 0; i < len(h); i += 4 {
+		if h[i]|h[i+1]|h[i+2]|h[i+3] == 0 {
+			continue
+		}
+		for _, n := range h[i : i+4] {
+			if n < uint32(len(nlogn)) {
+				sum += nlogn[n]
+			} else {
+				sum += float64(n) * math.Log2(float64(n))
+			}
 		}
 	}
 	return max(0, math.Log2(float64(total))-sum/float64(total))
@@ -142,13 +157,10 @@ type scan struct {
 
 	// The chunk at hand.
 	chunk  chunk
-	spans  [chunkBytes/2 + 1]span   // its words
+	bounds [chunkBytes + 6]uint32   // where its words begin and end, by turns, and room for what is written before it is known to be none
 	hashes [chunkBytes/2 + 1]uint64 // of its words
 	ids    [chunkBytes/2 + 1]uint16 // classes of its words
 }
-
-// span is where a word is in the text.
-type span struct{ begin, end uint32 }
 
 var pool = sync.Pool{New: func() any { return new(scan) }}
 
@@ -230,12 +242,14 @@ func (s *scan) read(b []byte, tool, prompt bool, name string, said *wordSet) {
 	for from := 0; from < len(b); from += chunkBytes {
 		part := b[from:min(from+chunkBytes, len(b))]
 		s.chunk.fill(part, &s.text)
-		begun, ended := s.blocks(&r, from, len(part))
-		n := s.spell(&r, ended)
+		bounds := s.blocks(&r, from, len(part))
+		n := s.spell(&r, bounds/2)
 		s.words += n
+		distinct := 0
 		for _, h := range s.hashes[:n] {
-			s.distinct += s.seen.add(h)
+			distinct += s.seen.add(h)
 		}
+		s.distinct += distinct
 		if said != nil {
 			for _, h := range s.hashes[:n] {
 				said.add(h)
@@ -250,7 +264,7 @@ func (s *scan) read(b []byte, tool, prompt bool, name string, said *wordSet) {
 		if keep {
 			s.keep.add(s.ids[:n])
 		}
-		s.turn(&r, from, begun, ended, n)
+		s.turn(&r, from, bounds, n)
 	}
 	s.wordBytes += r.bytes - r.unseen
 	s.endRun(b, r.run, len(b))
@@ -276,10 +290,10 @@ func (s *scan) read(b []byte, tool, prompt bool, name string, said *wordSet) {
 	s.prose = max(s.prose, r.functions.most)
 }
 
-// blocks goes through the chunk that begins at from: it ends tokens and runs and returns how many words begin in it, with one that goes on from before, and how
-// many end.
-func (s *scan) blocks(r *reading, from, size int) (begun, ended int) {
-	begun = r.open
+// blocks goes through the chunk that begins at from: it ends tokens and runs and returns how many bounds of words there are. A word that the text goes on with after
+// the chunk has no second one.
+func (s *scan) blocks(r *reading, from, size int) (bounds int) {
+	bounds = r.open
 	token, run, longestToken, longestRun := r.token, r.run, s.longestToken, s.longestRun
 	for k := range (size + blockBytes - 1) / blockBytes {
 		at := from + k*blockBytes
@@ -303,7 +317,9 @@ func (s *scan) blocks(r *reading, from, size int) (begun, ended int) {
 
 		if blank != 0 {
 			ends := blank
-			if longestToken >= longGap {
+			if longestToken >= blockBytes {
+				ends &= -ends // those after it are too short
+			} else if longestToken >= longGap {
 				ends = afterLong(blank)
 			}
 			for ; ends != 0; ends &= ends - 1 {
@@ -332,23 +348,29 @@ func (s *scan) blocks(r *reading, from, size int) (begun, ended int) {
 			run = at + 64 - bits.LeadingZeros64(stops)
 		}
 		r.bytes += bits.OnesCount64(words)
-		before := words<<1 | r.inWord
-		for x := words &^ before; x != 0; x &= x - 1 {
-			s.spans[begun].begin = uint32(at + bits.TrailingZeros64(x))
-			begun++
+		// Four at a time, as the processor would have to guess when to stop.
+		x := words ^ (words<<1 | r.inWord)
+		n := bits.OnesCount64(x)
+		for i := bounds; i < bounds+n; i += 4 {
+			four := (*[4]uint32)(s.bounds[i:])
+			four[0] = uint32(at + bits.TrailingZeros64(x))
+			x &= x - 1
+			four[1] = uint32(at + bits.TrailingZeros64(x))
+			x &= x - 1
+			four[2] = uint32(at + bits.TrailingZeros64(x))
+			x &= x - 1
+			four[3] = uint32(at + bits.TrailingZeros64(x))
+			x &= x - 1
 		}
-		for x := before &^ words; x != 0; x &= x - 1 {
-			s.spans[ended].end = uint32(at + bits.TrailingZeros64(x))
-			ended++
-		}
+		bounds += n
 		r.inWord = words >> 63
 	}
 	r.token, r.run, s.longestToken, s.longestRun = token, run, longestToken, longestRun
-	if from+size == len(r.text) && ended < begun {
-		s.spans[ended].end = uint32(len(r.text))
-		ended++
+	if from+size == len(r.text) && bounds%2 != 0 {
+		s.bounds[bounds] = uint32(len(r.text))
+		bounds++
 	}
-	return begun, ended
+	return bounds
 }
 
 // rare looks at the rare bytes of the block at a place in the text and returns which bytes are escaped and which of them end lines.
@@ -405,66 +427,88 @@ func (r *reading) rare(at int, rare uint64) (escaped, broken uint64) {
 
 // spell makes hashes and classes of the words of the chunk and returns how many there are, which may be fewer as a word of characters that do
 // not show is none.
-func (s *scan) spell(r *reading, words int) (spelt int) {
+func (s *scan) spell(r *reading, words int) int {
+	if r.hidden {
+		return s.spellShown(r, words)
+	}
+	short := words
+	for short > 0 && int(s.bounds[2*short-2])+8 > len(r.text) {
+		short--
+	}
 	b := r.text
-	for _, w := range s.spans[:words] {
-		length := int(w.end - w.begin)
-		var h, others, digits, smalls uint64
-		if i := int(w.begin); length <= 8 && i+8 <= len(b) && !r.hidden {
-			m := head[length]
-			x := binary.LittleEndian.Uint64(b[i:]) & m
-			h = fold(wordBasis, x, 0)
-			others, digits, smalls = x&(bit7|bit6), m&^(x|x>>1)&bit6, x&(bit7|bit5)
-		} else {
-			var long spelling
-			if long, length = r.spell(int(w.begin), int(w.end)); length == 0 {
-				continue
-			}
-			h, others, digits, smalls = long.hash, long.others, long.digits, long.smalls
-		}
-		if spelt >= len(s.hashes) {
-			break // never: a chunk has no more words
-		}
-		s.hashes[spelt] = h
-		if r.hidden {
-			s.spans[spelt] = w
-		}
-		if smalls == 0 && length >= 3 {
-			r.capitals++
-		}
+	hashes := s.hashes[:short]
+	ids, bounds := s.ids[:len(hashes)], s.bounds[:2*len(hashes)]
+	for i := range hashes {
+		begin, end := bounds[2*i], bounds[2*i+1]
+		n := end - begin
+		m := head[min(n, 8)]
+		x := binary.LittleEndian.Uint64(b[begin:]) & m
+		h := fold(wordBasis, x, 0)
+		hashes[i] = h
 		if r.classes {
 			// Numbers, dates and identifiers are new each time: what counts is that there is one.
-			numbered := uint64(numeral)
-			if others != 0 {
-				numbered += uint64(min(length, 16))
+			number := numeral + uint64(n)
+			if x&(bit7|bit6) == 0 {
+				number = numeral
 			}
-			if digits != 0 {
-				h = numbered
+			if m&^(x|x>>1)&bit6 != 0 {
+				h = number
 			}
-			s.ids[spelt] = classify(h, s.salt)
+			ids[i] = classify(h, s.salt)
 		}
-		spelt++
+		if n > 8 {
+			s.put(r, i, spell(b[begin:end]), int(n))
+		} else if x&(bit7|bit5) == 0 && n >= 3 {
+			r.capitals++
+		}
 	}
-	return spelt
+	for i := short; i < words; i++ {
+		word := b[s.bounds[2*i]:s.bounds[2*i+1]]
+		s.put(r, i, spell(word), len(word))
+	}
+	return words
 }
 
-// spell spells a word without what does not show in it, and returns how long it is then.
-func (r *reading) spell(begin, end int) (spelling, int) {
-	if !r.hidden {
-		return spell(r.text[begin:end]), end - begin
+// put sets the hash and the class of the chunk's i-th word, which is of a length.
+func (s *scan) put(r *reading, i int, w spelling, length int) {
+	s.hashes[i] = w.hash
+	if w.smalls == 0 && length >= 3 {
+		r.capitals++
 	}
-	w := newSpeller()
-	for i := begin; i < end; {
-		if n := unseen(r.text[i:]); n > 0 {
-			r.invisible++
-			r.unseen += n
-			i += n
-			continue
+	if r.classes {
+		h := w.hash
+		switch {
+		case w.others == 0:
+			h = numeral
+		case w.digits != 0:
+			h = numeral + uint64(min(length, 16))
 		}
-		w.add(r.text[i])
-		i++
+		s.ids[i] = classify(h, s.salt)
 	}
-	return w.end(), w.length
+}
+
+// spellShown is spell for a text in which something does not show.
+func (s *scan) spellShown(r *reading, words int) (shown int) {
+	for i := range words {
+		begin, end := s.bounds[2*i], s.bounds[2*i+1]
+		w := newSpeller()
+		for i := int(begin); i < int(end); {
+			if n := unseen(r.text[i:]); n > 0 {
+				r.invisible++
+				r.unseen += n
+				i += n
+				continue
+			}
+			w.add(r.text[i])
+			i++
+		}
+		if w.length > 0 {
+			s.bounds[2*shown], s.bounds[2*shown+1] = begin, end
+			s.put(r, shown, w.end(), w.length)
+			shown++
+		}
+	}
+	return shown
 }
 
 // weigh looks up the words of the chunk that begins at from.
@@ -490,7 +534,7 @@ func (s *scan) command(r *reading, cat category, from, i int) bool {
 	r.instructions += int(cat & instruction / instruction)
 	r.addresses += int(cat & address / address)
 	r.machines += int(cat & machine / machine)
-	begin, end := int(s.spans[i].begin), int(s.spans[i].end)
+	begin, end := int(s.bounds[2*i]), int(s.bounds[2*i+1])
 	if cat&order != 0 && r.word+i < r.reach {
 		r.overrides++
 		r.reach = 0
@@ -511,8 +555,8 @@ func (s *scan) command(r *reading, cat category, from, i int) bool {
 // lastWord returns where the word ended that came last before the chunk's i-th and was no number.
 func (s *scan) lastWord(r *reading, i int) int {
 	for i--; i >= 0; i-- {
-		end := int(s.spans[i].end)
-		for k := int(s.spans[i].begin); k < end; k++ {
+		end := int(s.bounds[2*i+1])
+		for k := int(s.bounds[2*i]); k < end; k++ {
 			if n := unseen(r.text[k:]); n > 0 {
 				k += n - 1
 			} else if r.text[k] > '9' {
@@ -524,11 +568,11 @@ func (s *scan) lastWord(r *reading, i int) int {
 }
 
 // turn leaves the chunk that begins at from for the next one.
-func (s *scan) turn(r *reading, from, begun, ended, words int) {
+func (s *scan) turn(r *reading, from, bounds, words int) {
 	r.number = s.lastWord(r, words)
 	r.word += words
-	if r.open = begun - ended; r.open != 0 {
-		s.spans[0].begin = s.spans[ended].begin
+	if r.open = bounds % 2; r.open != 0 {
+		s.bounds[0] = s.bounds[bounds-1]
 	}
 	r.sentence = before(&r.sentences, from, from+chunkBytes, r.sentence)
 	r.line = before(&r.lines, from, from+chunkBytes, r.line)
@@ -597,7 +641,7 @@ func (s *scan) endRun(b []byte, from, to int) {
 // that they be recognised are looked for: mere randomness is as often an identifier.
 func isSecret(run, after []byte) bool {
 	// NAME=value is one run: what counts is the value. Padding at the end is none.
-	if i := bytes.LastIndexByte(run[:len(run)-1], '='); i >= 0 && len(run)-i > minSecret {
+	if i := lastEquals(run[:len(run)-1]); i >= 0 && len(run)-i > minSecret {
 		run = run[i+1:]
 	}
 	n := len(run)
@@ -621,6 +665,14 @@ func isSecret(run, after []byte) bool {
 		return n >= 36 && hasPrefix(run, "npm_")
 	}
 	return false
+}
+
+// lastEquals is where the last equals sign is, -1 where there is none, as there mostly is: that is found faster than the last one.
+func lastEquals(b []byte) int {
+	if bytes.IndexByte(b, '=') < 0 {
+		return -1
+	}
+	return bytes.LastIndexByte(b, '=')
 }
 
 func hasPrefix(b []byte, prefix string) bool {

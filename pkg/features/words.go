@@ -207,7 +207,8 @@ func (w *words) pairs(yield func(pair uint32)) {
 // Sizes of a sketch's sets, in bits.
 const (
 	pairSlots = 1 << (2 * classBits) // one for each pair of classes
-	toolSlots = 1 << 19
+	toolSlots = 1 << toolBits
+	toolBits  = 19
 	toolNames = 1 << 16
 
 	// fewPairs is how many pairs of words of a tool must be known before its results are compared with its own: with fewer, all that it
@@ -221,21 +222,19 @@ const (
 //
 // learn is not safe for concurrent use; a sketch that is no longer taught is.
 type sketch struct {
-	results [pairSlots / 64]uint64
-	said    [pairSlots / 64]uint64
-	byTool  [toolSlots / 64]uint64
-	tools   [toolNames / 64]uint64 // tools of which enough is known
-	pairs   map[uint16]int         // how many pairs of each tool were learned; nil once it was decoded
+	heard  [2 * pairSlots / 64]uint64 // of each pair two bits, which are looked up at once: tools' results had it; users or system prompts had it
+	byTool [toolSlots / 64]uint64
+	tools  [toolNames / 64]uint64 // tools of which enough is known
+	pairs  map[uint16]int         // how many pairs of each tool were learned; nil once it was decoded
 }
 
-func set(bits []uint64, i uint32)       { bits[i>>6] |= 1 << (i & 63) }
-func has(bits []uint64, i uint32) bool  { return bits[i>>6]>>(i&63)&1 != 0 }
-func at(bits []uint64, i uint32) uint64 { return bits[i>>6] >> (i & 63) & 1 }
+func set(bits []uint64, i uint32)      { bits[i>>6] |= 1 << (i & 63) }
+func has(bits []uint64, i uint32) bool { return bits[i>>6]>>(i&63)&1 != 0 }
 
 func pairOf(a, b uint16) uint32 { return uint32(a)<<classBits | uint32(b) }
 
 func toolPair(name uint16, pair uint32) uint32 {
-	return uint32(scramble(uint64(name)<<32|uint64(pair))) % toolSlots
+	return uint32((uint64(name)<<32 | uint64(pair)) * 0x9e3779b97f4a7c15 >> (64 - toolBits))
 }
 
 // learn adds the words of one call.
@@ -251,10 +250,10 @@ func (s *sketch) learn(w *words) {
 			}
 			pair := pairOf(w.ids[i-1], w.ids[i])
 			if !r.tool {
-				set(s.said[:], pair)
+				set(s.heard[:], 2*pair+1)
 				continue
 			}
-			set(s.results[:], pair)
+			set(s.heard[:], 2*pair)
 			set(s.byTool[:], toolPair(r.name, pair))
 			if s.pairs[r.name]++; s.pairs[r.name] == fewPairs {
 				set(s.tools[:], uint32(r.name))
@@ -267,8 +266,8 @@ func (s *sketch) learn(w *words) {
 // sketchBytes is the length of an encoded sketch.
 const sketchBytes = (2*pairSlots + toolSlots + toolNames) / 8
 
-func (s *sketch) sets() [4][]uint64 {
-	return [4][]uint64{s.results[:], s.said[:], s.byTool[:], s.tools[:]}
+func (s *sketch) sets() [3][]uint64 {
+	return [3][]uint64{s.heard[:], s.byTool[:], s.tools[:]}
 }
 
 // append appends the sketch to b: its sets of bits, little-endian.
@@ -325,12 +324,12 @@ func (n *novelty) add(ids []uint16) {
 	for len(ids) > 0 {
 		some := ids[:min(len(ids), 64)]
 		ids = ids[len(some):]
-		known, said := n.sketch.lookUp(n.last, some)
+		known, said, own := n.sketch.lookUp(n.last, some, n.name)
 		all := ^uint64(0) >> (64 - len(some))
 		fresh := all &^ known
 		alien := fresh
 		if n.own {
-			alien = all &^ n.sketch.lookUpTool(n.name, n.last, some)
+			alien = all &^ own
 		}
 		n.last = some[len(some)-1]
 
@@ -361,25 +360,22 @@ func (n *novelty) follow(fresh uint64, count int) {
 	}
 }
 
-// lookUp returns which of up to 64 pairs, of which the first begins with last, tools' results had, and which users or system prompts had.
-func (s *sketch) lookUp(last uint16, ids []uint16) (results, said uint64) {
+// lookUp returns which of up to 64 pairs, of which the first begins with last, tools' results had, which users or system prompts had, and which this tool's results
+// had.
+//
+//go:noinline
+func (s *sketch) lookUp(last uint16, ids []uint16, name uint16) (results, said, own uint64) {
 	pair := uint32(last)
-	for i, id := range ids {
+	for _, id := range ids {
 		pair = (pair<<classBits | uint32(id)) % pairSlots
-		results |= at(s.results[:], pair) << (i & 63)
-		said |= at(s.said[:], pair) << (i & 63)
+		i := toolPair(name, pair)
+		own = own>>1 | s.byTool[i/64]>>(i%64)<<63
+		x := s.heard[pair/32] >> (2 * pair % 64)
+		results = results>>1 | x<<63
+		said = said>>1 | x>>1<<63
 	}
-	return results, said
-}
-
-// lookUpTool returns which of them the tool's results had.
-func (s *sketch) lookUpTool(name, last uint16, ids []uint16) (results uint64) {
-	pair := uint32(last)
-	for i, id := range ids {
-		pair = (pair<<classBits | uint32(id)) % pairSlots
-		results |= at(s.byTool[:], toolPair(name, pair)) << (i & 63)
-	}
-	return results
+	unused := 64 - len(ids)
+	return results >> unused, said >> unused, own >> unused
 }
 
 func (n *novelty) write(dst *Vector) {
