@@ -20,5 +20,14 @@ type driftedFeature struct {
 
 // driftOf compares calls with what the model learned from.
 func driftOf(model *detector.Model, window []features.Vector) *drift {
-	return nil
+	rows := make([]detector.Row, len(window))
+	for i := range window {
+		rows[i].Vector = window[i]
+	}
+	r := model.Drift(rows)
+	d := &drift{calls: r.Calls, scorePSI: r.Score.PSI, drifting: r.Drifted()}
+	for _, f := range r.Features {
+		d.features = append(d.features, driftedFeature{f.Name, f.PSI})
+	}
+	return d
 }

@@ -27,7 +27,8 @@ func (l *Learner) job(w xds.Workload, have *learned, what task, s learning) *job
 	counts := have.reservoir.Counts()
 	j := &job{
 		source: v1alpha1.ModelOwn, rows: have.reservoir.Rows(), labels: slices.Clone(have.labels), admitted: counts.Seen, heard: have.spoken,
-		options: detector.Options{FalsePositivesPerMillion: s.budget, MinCalls: s.minCalls, MinSessions: s.minSessions, Seed: seed(w), Trimmed: counts.Trimmed()},
+		// That there are enough was seen to; of sessions that were labelled attacks, fewer may be left.
+		options: detector.Options{FalsePositivesPerMillion: s.budget, MinCalls: 1, MinSessions: 1, Seed: seed(w), Trimmed: counts.Trimmed()},
 	}
 	if attacks := have.attacks(); len(attacks) > 0 {
 		j.rows = slices.DeleteFunc(j.rows, func(row detector.Row) bool { return attacks[row.Session] })
@@ -36,6 +37,7 @@ func (l *Learner) job(w xds.Workload, have *learned, what task, s learning) *job
 		j.source = v1alpha1.ModelPrior
 		pool := l.prior(w, s)
 		j.prior = mixed(pool, max(0, s.minCalls-len(j.rows)))
+		j.options.MinCalls = s.minCalls // below which the detector trusts a workload's own words with nothing
 	}
 	return j
 }

@@ -1,19 +1,16 @@
 package controlplane
 
 import (
-	"slices"
-
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
 	"sallyport.dev/sallyport/pkg/detector"
 )
 
 // train makes the model.
 func (j *job) train() (*detector.Model, error) {
-	rows := append(slices.Clone(j.rows), j.prior...)
+	o := j.options
+	o.Prior = j.prior
 	for i := range j.labels {
-		if j.labels[i].label == v1alpha1.LabelFalsePositive {
-			rows = append(rows, j.labels[i].row)
-		}
+		o.Feedback = append(o.Feedback, detector.Labelled{Row: j.labels[i].row, Attack: j.labels[i].label == v1alpha1.LabelAttack})
 	}
-	return detector.Train(rows, j.options)
+	return detector.Train(j.rows, o)
 }
