@@ -278,24 +278,25 @@ func (m *marks) addDestination(name []byte, said *wordSet, salt uint64) {
 	}
 	var room [128]byte
 	text := room[:0]
-	w := uint64(hashBasis)
-	length, known := 0, true
-	for _, c := range name {
+	known, length := true, 0
+	for i := range len(name) + 1 {
+		c := byte(0)
+		if i < len(name) {
+			c = name[i]
+		}
+		if k := classOf[c]; k == word || k == high {
+			length++
+		} else if length > 0 {
+			known = known && said.has(hashAt(name, i-length, i))
+			length = 0
+		}
 		if c >= 'A' && c <= 'Z' {
 			c |= 0x20
 		}
-		if c != ' ' {
+		if c != ' ' && c != 0 {
 			text = append(text, c)
 		}
-		if k := classOf[c]; k == word || k == high {
-			w = (w ^ uint64(c)) * hashPrime
-			length++
-			continue
-		}
-		known = known && (length == 0 || said.has(w))
-		w, length = hashBasis, 0
 	}
-	known = known && (length == 0 || said.has(w))
 	x := mark(kindArgument, text, salt) | destinationSaid
 	for _, y := range m.destinations {
 		if y|destinationSaid == x {

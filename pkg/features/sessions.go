@@ -24,7 +24,7 @@ const (
 	maxMessages = 4096
 	// maxHeld is how many messages are remembered over all conversations, 8 bytes each.
 	maxHeld = 1 << 17
-	// maxSharers is how many conversations are found by one prefix: those that opened alike, or whose last calls were alike.
+	// maxSharers is how many conversations are found by one opening once they have gone on from it.
 	maxSharers = 16
 )
 
@@ -52,12 +52,13 @@ type Sessions struct {
 
 	seed maphash.Seed // nobody outside knows what a prefix is remembered by, so that none can be made to pass for another
 
-	mu      sync.Mutex
-	recent  list                  // the most recently used first
-	index   map[prefix][]*session // conversations by their openings and by their last calls; the latest last
-	held    int                   // messages over all conversations
-	counter uint64                // makes ids unique
-	pace    pace
+	mu       sync.Mutex
+	recent   list                  // the most recently used first
+	ends     map[prefix][]*session // conversations by the whole of their last released calls
+	openings map[prefix][]*session // conversations that have gone on, by their openings; the latest last
+	held     int                   // messages over all conversations
+	counter  uint64                // makes ids unique
+	pace     pace
 }
 
 // point names a prefix of a conversation: a hash over the roles and digests of its messages.
@@ -128,7 +129,7 @@ func NewSessions(max int, idle time.Duration) *Sessions {
 	if idle <= 0 {
 		idle = defaultIdle
 	}
-	return &Sessions{max: max, idle: idle, seed: maphash.MakeSeed(), index: map[prefix][]*session{}}
+	return &Sessions{max: max, idle: idle, seed: maphash.MakeSeed(), ends: map[prefix][]*session{}, openings: map[prefix][]*session{}}
 }
 
 // Turn is one call's place in its conversation: a snapshot that Begin takes and Settle gets back. It never changes.
@@ -223,24 +224,30 @@ func (s *Sessions) begin(t *Turn, call *llm.Call, now time.Time) {
 	t.system = with.system
 }
 
-// find returns the conversation that a call with this chain goes on with and how many of the call's messages it knows, or nil. Each conversation is found by its
-// opening and by its last call. Where more than maxSharers opened alike, one that neither goes on from its last call nor is among the latest is not
-// recognised, and what it brings counts as new.
+// find returns the conversation that a call with this chain goes on with and how many of the call's messages it knows, or nil. A conversation is found by the whole of its
+// last call, which most calls go on from, and by its opening, where history was changed. Of more than maxSharers that opened alike and have gone on, those that did so longest ago
+// are found by their last calls only; what a call that changes their history brings counts as new.
 func (s *Sessions) find(chain []prefix) (with *session, known int) {
 	for k := len(chain); k > 0 && k >= known; k-- {
-		for _, c := range s.index[chain[k-1]] {
-			common := inCommon(c.chain, chain)
-			// Less than the opening in common is another conversation of the same agent; exactly the opening and no more
-			// is another conversation that begins alike.
-			if opening := int(c.opening); common < opening || common == opening && common == len(chain) {
-				continue
+		for _, c := range s.ends[chain[k-1]] {
+			if c.eligible(k, chain) && (known < k || c != with && rather(c, with, k)) {
+				with, known = c, k
 			}
-			if with == nil || common > known || common == known && c != with && rather(c, with, known) {
+		}
+		for _, c := range s.openings[chain[k-1]] {
+			common := inCommon(c.chain, chain)
+			if c.eligible(common, chain) && (known < common || known == common && c != with && rather(c, with, known)) {
 				with, known = c, common
 			}
 		}
 	}
 	return with, known
+}
+
+// eligible says whether a call that has so many messages in common with c may go on with it. Less than the opening in common is another conversation of the same agent; exactly
+// the opening and no more is another conversation that begins alike.
+func (c *session) eligible(common int, chain []prefix) bool {
+	return common >= int(c.opening) && (common > int(c.opening) || common < len(chain))
 }
 
 // inCommon is the length of the longest beginning that two chains have in common: as each prefix stands for all before it, it is found by halving.
@@ -298,7 +305,7 @@ func (s *Sessions) Settle(t *Turn, o Outcome, now time.Time) {
 	c.last = max(c.last, t.at.UnixNano())
 	c.used = now.UnixNano()
 	c.worst = max(o.Percentile, 1-min(1, (1-c.worst)*tailGrowth))
-	c.score = max(o.Score, c.score*scoreDecay)
+	c.score = Carried(c.score, o.Score)
 	c.tainted = c.tainted || o.Taint
 	if o.Released {
 		s.advance(c, t)
@@ -328,6 +335,9 @@ func (s *Sessions) advance(c *session, t *Turn) {
 	s.link(c)
 }
 
+// Carried is the score that a conversation carries after a call, from that before it and the call's own: its worst one, which fades.
+func Carried(before, score float64) float64 { return max(score, before*scoreDecay) }
+
 // Len is the number of conversations held.
 func (s *Sessions) Len() int {
 	s.mu.Lock()
@@ -349,43 +359,47 @@ func (s *Sessions) forget(c *session) {
 	c.chain, c.bounds = nil, nil
 }
 
-// ends are what a conversation is found by.
-func (c *session) ends() []prefix {
-	if len(c.chain) < int(c.opening) {
-		return nil
-	}
-	if len(c.chain) == int(c.opening) {
-		return c.chain[len(c.chain)-1:]
-	}
-	return []prefix{c.chain[c.opening-1], c.chain[len(c.chain)-1]}
-}
-
 // link makes the conversation findable.
 func (s *Sessions) link(c *session) {
 	s.held += len(c.chain)
-	for _, p := range c.ends() {
-		sharers := s.index[p]
-		if len(sharers) >= maxSharers {
-			// Give up the oldest that is not tainted.
-			i := max(0, slices.IndexFunc(sharers, func(o *session) bool { return !o.tainted }))
-			sharers = slices.Delete(sharers, i, i+1)
-		}
-		s.index[p] = append(sharers, c)
+	if len(c.chain) == 0 {
+		return
 	}
+	end := c.chain[len(c.chain)-1]
+	s.ends[end] = append(s.ends[end], c)
+	if len(c.chain) <= int(c.opening) {
+		return
+	}
+	opening := c.chain[c.opening-1]
+	sharers := s.openings[opening]
+	if len(sharers) >= maxSharers {
+		// Give up the oldest that is not tainted.
+		i := max(0, slices.IndexFunc(sharers, func(o *session) bool { return !o.tainted }))
+		sharers = slices.Delete(sharers, i, i+1)
+	}
+	s.openings[opening] = append(sharers, c)
 }
 
 func (s *Sessions) unlink(c *session) {
 	s.held -= len(c.chain)
-	for _, p := range c.ends() {
-		sharers := s.index[p]
-		i := slices.Index(sharers, c)
-		switch {
-		case i < 0:
-		case len(sharers) == 1:
-			delete(s.index, p)
-		default:
-			s.index[p] = slices.Delete(sharers, i, i+1)
-		}
+	if len(c.chain) == 0 {
+		return
+	}
+	drop(s.ends, c.chain[len(c.chain)-1], c)
+	if len(c.chain) > int(c.opening) {
+		drop(s.openings, c.chain[c.opening-1], c)
+	}
+}
+
+func drop(index map[prefix][]*session, p prefix, c *session) {
+	sharers := index[p]
+	i := slices.Index(sharers, c)
+	switch {
+	case i < 0:
+	case len(sharers) == 1:
+		delete(index, p)
+	default:
+		index[p] = slices.Delete(sharers, i, i+1)
 	}
 }
 

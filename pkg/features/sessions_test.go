@@ -168,21 +168,33 @@ func (s *Sessions) check(t *testing.T) {
 			t.Error("the list ends before its oldest")
 		}
 	}
-	for p, sharers := range s.index {
+	ends := 0
+	for p, sharers := range s.ends {
+		ends += len(sharers)
+		for _, c := range sharers {
+			if !c.placed || c.chain[len(c.chain)-1] != p {
+				t.Errorf("%x is no end of a conversation", p)
+			}
+		}
+	}
+	if ends != n {
+		t.Errorf("%d of %d conversations are found by their ends", ends, n)
+	}
+	for p, sharers := range s.openings {
 		if len(sharers) == 0 || len(sharers) > maxSharers {
-			t.Errorf("prefix %x has %d sharers", p, len(sharers))
+			t.Errorf("%d conversations opened alike", len(sharers))
 		}
 		for _, c := range sharers {
-			if !c.placed {
-				t.Errorf("prefix %x leads to a forgotten conversation", p)
+			if !c.placed || c.chain[c.opening-1] != p {
+				t.Errorf("%x is no opening of a conversation", p)
 			}
 		}
 	}
 	if held != s.held || n != s.recent.n {
 		t.Errorf("%d messages of %d conversations held, %d of %d counted", held, n, s.held, s.recent.n)
 	}
-	if s.recent.n > s.max || len(s.index) > 2*n {
-		t.Errorf("%d conversations in %d places, more than %d", s.recent.n, len(s.index), s.max)
+	if s.recent.n > s.max {
+		t.Errorf("%d conversations, more than %d", s.recent.n, s.max)
 	}
 }
 
@@ -207,10 +219,68 @@ func TestWorstPercentileDecays(t *testing.T) {
 	}
 }
 
+// The worst score is carried on as well, and fades.
+func TestWorstScoreDecays(t *testing.T) {
+	s := NewSessions(0, 0)
+	messages := "s:1 u:1"
+	var got []float64
+	for i, score := range []float64{0.7, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.75, 0.1} {
+		turn := s.Begin(talk(messages), epoch)
+		got = append(got, turn.Session().MaxScore)
+		s.Settle(turn, Outcome{Score: score, Released: i != 11}, epoch) // a refused call counts
+		messages += fmt.Sprintf(" a:%d", i)
+	}
+	if got[0] != 0 || got[1] != 0.7 || got[12] != 0.75 {
+		t.Errorf("worst scores %v", got)
+	}
+	for i := 2; i < 12; i++ {
+		if got[i] >= got[i-1] || got[i] < 0.7*0.8 {
+			t.Errorf("the worst score does not fade slowly: %v", got)
+		}
+	}
+	zero := 0.0
+	s.Settle(s.Begin(talk("s:1 u:2"), epoch), Outcome{Score: zero / zero, Released: true}, epoch)
+	if got := s.Begin(talk("s:1 u:2 a:1"), epoch).Session().MaxScore; got != 1 {
+		t.Errorf("worst score %v, want the worst there is", got)
+	}
+}
+
+// Any number of conversations that open alike go on side by side, as when a program gives one task to many agents.
+func TestManyOpenAlike(t *testing.T) {
+	s := NewSessions(0, 0)
+	ids := map[string]int{}
+	const n = 200
+	for round := range 4 {
+		for i := range n {
+			messages := "s:1 u:1"
+			for k := range round {
+				messages += fmt.Sprintf(" a:%d-%d t:%d", i, k, k)
+			}
+			turn := s.Begin(talk(messages), epoch)
+			got := turn.Session()
+			if round == 0 {
+				s.Settle(turn, Outcome{Released: true}, epoch)
+				continue
+			}
+			if round == 1 {
+				// Which of those that opened alike goes on cannot be told, and of most is no longer known.
+				s.Settle(turn, Outcome{Released: true, Taint: i == 7}, epoch)
+				ids[got.ID] = i
+				continue
+			}
+			if was, ok := ids[got.ID]; !ok || was != i || got.Tainted != (i == 7) || turn.NewFrom() != 2*round {
+				t.Fatalf("round %d: conversation %d goes on as %d (%v), new from %d, %+v", round, i, was, ok, turn.NewFrom(), got)
+			}
+			s.Settle(turn, Outcome{Released: true}, epoch)
+		}
+		s.check(t)
+	}
+}
+
 func TestPercentileThatIsNone(t *testing.T) {
 	s := NewSessions(0, 0)
 	zero := 0.0
-	s.Settle(s.Begin(talk("s:1 u:1"), epoch), Outcome{Percentile: zero/zero, Released: true}, epoch)
+	s.Settle(s.Begin(talk("s:1 u:1"), epoch), Outcome{Percentile: zero / zero, Released: true}, epoch)
 	if got := s.Begin(talk("s:1 u:1 a:1"), epoch).Session().MaxPercentile; got != 1 {
 		t.Errorf("worst percentile %v, want the worst there is", got)
 	}
@@ -242,8 +312,8 @@ func TestSessionsAreBounded(t *testing.T) {
 		if got := s.Begin(talk("s:1 u:1 a:1"), epoch.Add(61*time.Second)).NewFrom(); got != 0 {
 			t.Errorf("remembered beyond its time: new from %d", got)
 		}
-		if s.Len() != 0 || len(s.index) != 0 {
-			t.Errorf("%d conversations and %d places are left", s.Len(), len(s.index))
+		if s.Len() != 0 || len(s.ends)+len(s.openings) != 0 {
+			t.Errorf("%d conversations and %d places are left", s.Len(), len(s.ends)+len(s.openings))
 		}
 	})
 	t.Run("memory", func(t *testing.T) {
