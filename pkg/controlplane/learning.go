@@ -27,6 +27,8 @@ const (
 	// maxLearnedBytes is how much all baselines may have together, as they are kept unzipped, before no further workloads are learned and of the others no further
 	// evidence. In memory they take about twice that.
 	maxLearnedBytes = 128 << 20
+	// maxBaselineBytes is that of one workload.
+	maxBaselineBytes = 4 << 20
 	// lookEvery is how often it is looked for what is due because time has passed.
 	lookEvery = 10 * time.Second
 	// retryAfter is how long a training that failed is not tried again.
@@ -184,7 +186,7 @@ func (l *Learner) Record(id xds.Identity, record []byte) {
 			return
 		}
 	}
-	if l.salt(w) == 0 || l.bytes > maxLearnedBytes {
+	if l.salt(w) == 0 || l.bytes > maxLearnedBytes || have.bytes > maxBaselineBytes {
 		row.Evidence = nil
 	}
 	if have.attacks()[row.Session] {

@@ -626,6 +626,40 @@ func FuzzCalls(f *testing.F) {
 	})
 }
 
+// A workload of the longest texts has a baseline that can be kept all the same.
+func TestABaselineIsBounded(t *testing.T) {
+	l := newLab(t)
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	largest := 0
+	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace, wrote: func(_ string, n int) { largest = max(largest, n) }}
+	learner := newLearner(func(xds.Workload, *xdsv1.DetectorModel) error { return nil }, k, func() time.Time { return now }, func() {}, func() {}, newMetrics(), func(err error, what string) { t.Error(what, err) })
+	learner.salt = salted(7)
+	id := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "wordy"}
+	learner.configure(id.Namespace, learningOf(&v1alpha1.DetectorSpec{MinCalls: reservoirCapacity}))
+	random := rand.New(rand.NewPCG(1, 2))
+	var texts [64][]byte
+	for i := range texts {
+		for range 14 {
+			texts[i] = append(texts[i], fmt.Sprintf("%x ", random.Uint64())...)
+			for range 300 {
+				texts[i] = fmt.Appendf(texts[i], "w%c%c%c ", 'a'+rune(random.IntN(26)), 'a'+rune(random.IntN(26)), 'a'+rune(random.IntN(26)))
+			}
+		}
+		texts[i] = evidenceOf(string(texts[i]))
+	}
+	for i := range 2000 {
+		learner.Record(id, record(random, i, func(r *telemetry.Record) {
+			r.Session.ID, r.Evidence = fmt.Sprint("session-", i/12), texts[i%len(texts)]
+		}))
+		now = now.Add(5 * time.Second)
+		learner.flush(l.ctx, false)
+	}
+	t.Logf("evidence of %d bytes a call; %.1f MB written at most", len(texts[0]), float64(largest)/1e6)
+	if have := learner.workloads[id.Workload()]; have.bytes > 2*maxBaselineBytes {
+		t.Errorf("%d bytes", have.bytes)
+	}
+}
+
 // What one busy workload has written in an hour, to within what its calls look like.
 func TestWhatIsWrittenInAnHour(t *testing.T) {
 	l := newLab(t)
