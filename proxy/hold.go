@@ -38,7 +38,7 @@ var errCut = errors.New("the response was withheld")
 //
 //	cut              a frame is passed on unless the response is denied with it
 //	hold-tool-calls  the same; but from the frame in which a tool call begins, frames are held until all calls that have begun are complete
-//	hold-all         frames are held until the end
+//	hold-all         frames are held until the end; of a WebSocket, those of a response until the end of that
 //
 // The response is judged whenever something new is known of it that the policy sees: who answers, a tool call that is complete, why it ends. It is used
 // by one goroutine.
@@ -93,8 +93,11 @@ func (s *screen) frame(dst, wire, text []byte) (out []byte, ok bool) {
 	s.steps.Write(text)
 	s.seen.Write(text)
 	if s.mode == policy.ResponseHoldAll {
-		s.hold(wire, text)
-		return dst, true
+		if turns, ok := s.steps.(llm.TurnWatcher); !s.endless || !ok || turns.InTurn() {
+			s.hold(wire, text)
+			return dst, true
+		}
+		return s.turn(dst, wire, text)
 	}
 	now, open, calls := s.step()
 	switch {
@@ -112,13 +115,33 @@ func (s *screen) frame(dst, wire, text []byte) (out []byte, ok bool) {
 			return dst, false
 		}
 	}
+	return s.release(dst, wire, text, !open && calls >= mostToolCalls/2), true
+}
+
+// turn takes a message that is no part of a response, or the last of one: then all of it is judged.
+func (s *screen) turn(dst, wire, text []byte) (out []byte, ok bool) {
+	now, _, calls := s.step()
+	switch {
+	case calls >= mostToolCalls:
+		return dst, s.deny(s.withhold(ruleTooManyCalls, fmt.Sprintf("The response asks for more than %d tools.", mostToolCalls-1)))
+	case len(s.held) > 0 || now != s.last || !s.asked:
+		s.last = now
+		if !s.ask(true) {
+			return dst, false
+		}
+	}
+	return s.release(dst, wire, text, calls >= mostToolCalls/2), true
+}
+
+// release appends what was held, and a frame. forget says that there are many tool calls, and all are done with.
+func (s *screen) release(dst, wire, text []byte, forget bool) []byte {
 	dst = s.letGo(dst)
 	s.passed.Write(text)
-	if s.endless && !open && calls >= mostToolCalls/2 {
+	if s.endless && forget {
 		s.before += s.callers()
-		s.renew() // those are done with
+		s.renew()
 	}
-	return append(dst, wire...), true
+	return append(dst, wire...)
 }
 
 // end judges what was not yet judged when the response has ended, and appends what was held.

@@ -45,8 +45,8 @@ func (c *call) serveWebSocket() {
 		switch row := c.verdict.Row; {
 		case row != nil && row.Surface != llm.SurfaceUnknown && !slices.Contains(row.Streams, llm.FramingWebSocket):
 			refuse(c.verdict, "PROXY-UPGRADE", "This surface has no WebSocket; call it by plain HTTP.")
-		case c.verdict.Response == policy.ResponseHoldAll:
-			refuse(c.verdict, ruleHoldAll, "The policy asks to hold whole responses, and a WebSocket has no end to hold them to; call by plain HTTP.")
+		case c.verdict.Response == policy.ResponseHoldAll && !hasTurns(row):
+			refuse(c.verdict, ruleHoldAll, noTurns)
 		}
 	}
 	if !c.verdict.Release {
@@ -99,7 +99,19 @@ func (c *call) serveWebSocket() {
 }
 
 // ruleHoldAll refuses what cannot be held whole.
-const ruleHoldAll = "PROXY-HOLD-ALL"
+const (
+	ruleHoldAll = "PROXY-HOLD-ALL"
+	noTurns     = "The policy asks to hold whole responses, and what goes over this WebSocket has no end to hold it to; call by plain HTTP."
+)
+
+// hasTurns says whether it can be told where the responses of a surface's WebSocket begin and end.
+func hasTurns(row *llm.Row) bool {
+	if row == nil {
+		return false
+	}
+	_, ok := row.Watch(llm.WatchOptions{Framing: llm.FramingWebSocket}).(llm.TurnWatcher)
+	return ok
+}
 
 // upgrade takes the caller's connection over, answers its handshake, and relays until both ends are done.
 func (c *call) upgrade(res *http.Response, up io.ReadWriteCloser, deflate *websocket.Deflate) {
@@ -465,8 +477,8 @@ func (s *socket) judge(text []byte, broken string) (*gate.Verdict, time.Time) {
 	switch {
 	case broken != "":
 		refuse(v, "PROXY-MESSAGE", broken)
-	case v.Release && v.Response == policy.ResponseHoldAll:
-		refuse(v, ruleHoldAll, "The policy asks to hold whole responses, and a WebSocket has no end to hold them to; call by plain HTTP.")
+	case v.Release && v.Response == policy.ResponseHoldAll && !hasTurns(s.call.verdict.Row):
+		refuse(v, ruleHoldAll, noTurns)
 	}
 	return v, c.start
 }
@@ -746,6 +758,9 @@ func (s *socket) take(first, f websocket.Frame) error {
 			}
 		}
 		return s.end(gate.ResponseVerdict{Refusal: s.screen.refusal})
+	}
+	if s.screen.mode == policy.ResponseHoldAll && s.screen.size > limit {
+		return s.end(s.withhold(ruleHeldTooLarge, fmt.Sprintf("The response is longer than the %d bytes that are held.", limit)))
 	}
 	s.waiting(len(s.screen.held) > 0)
 	if len(out) == 0 {

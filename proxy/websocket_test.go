@@ -11,6 +11,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -222,7 +223,7 @@ func TestWebSocketHandshake(t *testing.T) {
 		rule   string
 	}{
 		"a surface without":    {"/v1/models", "", nil, 403, "PROXY-UPGRADE"},
-		"hold all":             {"/v1/realtime?model=x", policy.ResponseHoldAll, nil, 403, ruleHoldAll},
+		"hold all":             {"/v1/realtime/translations?model=x", policy.ResponseHoldAll, nil, 403, ruleHoldAll},
 		"a body":               {"/v1/realtime?model=x", "", []string{"Upgrade: websocket", "Upgrade: websocket\r\nContent-Length: 2", "\r\n\r\n", "\r\n\r\n{}"}, 400, "PROXY-UPGRADE"},
 		"another version":      {"/v1/realtime?model=x", "", []string{"Version: 13", "Version: 8"}, 400, "PROXY-UPGRADE"},
 		"another method":       {"/v1/realtime?model=x", "", []string{"GET ", "PUT "}, 400, "PROXY-UPGRADE"},
@@ -643,6 +644,104 @@ func TestWebSocketToolCalls(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Where all of a response is held, what is none goes on at once, and each response when it has ended and was judged.
+func TestWebSocketHoldAll(t *testing.T) {
+	created := `{"type":"response.created","response":{"id":"resp_1","status":"in_progress"}}`
+	saying := `{"type":"response.output_text.delta","response_id":"resp_1","item_id":"item_1","output_index":0,"content_index":0,"delta":"Hello"}`
+	done := `{"type":"response.done","response":{"id":"resp_1","status":"completed","output":[]}}`
+	for _, compression := range []coder.CompressionMode{coder.CompressionDisabled, coder.CompressionContextTakeover} {
+		t.Run(fmt.Sprint(compression), func(t *testing.T) {
+			r := newRig(t, func(o *Options) { o.Timeouts.Hold = 5 * time.Millisecond })
+			r.gate.mode = policy.ResponseHoldAll
+			r.gate.decideReply = denyTool("send_mail")
+			ponged := make(chan struct{})
+			r.accept(t, &coder.AcceptOptions{CompressionMode: compression, CompressionThreshold: 1}, func(ctx context.Context, c *coder.Conn, _ *http.Request) {
+				say := func(messages ...string) {
+					for _, m := range messages {
+						_ = c.Write(ctx, coder.MessageText, []byte(m)) // the caller may have had enough
+					}
+				}
+				say(`{"type":"session.created"}`)
+				_, _, _ = c.Read(ctx)
+				say(created, saying, saying, `{"type":"rate_limits.updated"}`)
+				<-ponged // the caller has answered, and heard nothing yet
+				say(done, `{"type":"rate_limits.updated"}`)
+				_, _, _ = c.Read(ctx)
+				say(slices.Concat([]string{created, saying}, calling, []string{done})...)
+				_, _, _ = c.Read(ctx)
+			})
+			pings, answered := 0, make(chan struct{})
+			c := r.socket(t, &coder.DialOptions{CompressionMode: compression, CompressionThreshold: 1, OnPingReceived: func(_ context.Context, p []byte) bool {
+				if pings++; pings == 2 && string(p) == holdPing {
+					close(answered)
+				}
+				return true
+			}})
+			if got := read(t, c); got != `{"type":"session.created"}` {
+				t.Fatalf("got %q", got)
+			}
+			say(t, c, `{"type":"response.create"}`)
+			first := make(chan string)
+			go func() {
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				_, b, err := c.Read(ctx)
+				if err != nil {
+					b = []byte(err.Error())
+				}
+				first <- string(b)
+			}()
+			select {
+			case got := <-first:
+				t.Fatalf("%q came before the response had ended", got)
+			case <-answered:
+				close(ponged)
+			}
+			got := []string{<-first}
+			for len(got) < 6 {
+				got = append(got, read(t, c))
+			}
+			limits := `{"type":"rate_limits.updated"}`
+			if want := []string{created, saying, saying, limits, done, limits}; !slices.Equal(got, want) {
+				t.Errorf("got %q", got)
+			}
+			for _, reply := range r.gate.judgedReplies() {
+				if len(reply.ToolCalls) > 0 {
+					t.Errorf("judged was %+v", reply)
+				}
+			}
+			say(t, c, `{"type":"response.create"}`)
+			if got := read(t, c); !strings.Contains(got, decidedRule) || strings.Contains(got, "Hello") {
+				t.Errorf("of the denied response came %q", got)
+			}
+			var closed coder.CloseError
+			if _, _, err := c.Read(t.Context()); !errors.As(err, &closed) || closed.Code != coder.StatusPolicyViolation {
+				t.Errorf("%v", err)
+			}
+			r.records.next(t)
+			r.records.next(t)
+			if rec := r.records.next(t); rec.Outcome != telemetry.OutcomeCut || rec.ResponseRule != decidedRule || rec.HeldToolCalls != 1 {
+				t.Errorf("record %+v", rec)
+			}
+		})
+	}
+	t.Run("too long", func(t *testing.T) {
+		r := newRig(t, func(o *Options) { o.Limits.HeldResponse = 2000 })
+		r.gate.mode = policy.ResponseHoldAll
+		r.accept(t, nil, func(ctx context.Context, c *coder.Conn, _ *http.Request) {
+			for c.Write(ctx, coder.MessageText, []byte(saying)) == nil {
+			}
+		})
+		c := r.socket(t, nil)
+		if got := read(t, c); !strings.Contains(got, ruleHeldTooLarge) {
+			t.Errorf("got %q", got)
+		}
+		if rec := r.records.next(t); rec.Outcome != telemetry.OutcomeCut || rec.ResponseRule != ruleHeldTooLarge {
+			t.Errorf("record %+v", rec)
+		}
+	})
 }
 
 // A connection may have any number of tool calls, one after another, though a response may not.

@@ -157,6 +157,13 @@ type Watcher interface {
 	End(r Refusal) []byte
 }
 
+// TurnWatcher is a Watcher of a WebSocket that knows when a response begins and when it has ended.
+type TurnWatcher interface {
+	Watcher
+	// InTurn says whether a response is under way: one has begun, and what was written last is not its end.
+	InTurn() bool
+}
+
 // FramingOf returns the framing that a content type says.
 func FramingOf(contentType string) Framing {
 	media, _, _ := mime.ParseMediaType(contentType)

@@ -186,6 +186,30 @@ func TestHandshake(t *testing.T) {
 }
 
 // However a stream is framed, what ends it is an error object that leaves the whole well-formed.
+// Of a session it is known whether the model's turn is under way. A call of tools ends one: the model waits for what they say.
+func TestTurns(t *testing.T) {
+	w, ok := google.Watch(llm.WatchOptions{Framing: llm.FramingWebSocket}).(llm.TurnWatcher)
+	if !ok {
+		t.Fatal("a session has no turns")
+	}
+	for _, m := range []string{ // "!" before those after which none is
+		`!{"setupComplete":{}}`, `!{"serverContent":{"inputTranscription":{"text":"hi"}}}`, `{"serverContent":{"modelTurn":{"parts":[{"text":"a"}]}}}`, `{"usageMetadata":{}}`,
+		`{"serverContent":{"generationComplete":true}}`, `!{"serverContent":{"turnComplete":true}}`, `!{"goAway":{}}`,
+		`!{"serverContent":{"modelTurn":{"parts":[{"text":"a"}]},"turnComplete":true}}`, `{"serverContent":{"turnComplete":false,"outputTranscription":{"text":"a"}}}`, `!{"serverContent":{"interrupted":true}}`,
+		`{"serverContent":{"modelTurn":{}}}`, `!{"toolCall":{"functionCalls":[{"name":"f","args":{}}]}}`, `{"toolCall":{"functionCalls":[{"name":"f","willContinue":true}]}}`,
+		`!{"toolCall":{"functionCalls":[{}]}}`, `{"serverContent":{"modelTurn":{}}}`, `!{"error":{"code":500}}`,
+	} {
+		message, none := strings.CutPrefix(m, "!")
+		w.Write([]byte(message))
+		if w.InTurn() == none {
+			t.Errorf("%t after %s", w.InTurn(), message)
+		}
+	}
+	if _, ok := google.Watch(llm.WatchOptions{Framing: llm.FramingSSE}).(llm.TurnWatcher); ok {
+		t.Error("a stream of events has turns")
+	}
+}
+
 func TestEnd(t *testing.T) {
 	refusal := llm.Refusal{DecisionID: "d-1", Rule: "R-1", Message: "No."}
 	chunk := `{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}`

@@ -19,6 +19,7 @@ const (
 	takeFinish
 	takeBlocked
 	takeTurn
+	takeInterrupted
 	takePrompt
 	takeCandidates
 	takeCached
@@ -34,6 +35,8 @@ const (
 	endCode
 	endError
 	endText
+	endModelTurn
+	endToolCall
 )
 
 // response is the shape of a response, of a piece of one in a stream, and of a message of a session together.
@@ -64,9 +67,14 @@ var response = func() *wire.Shape {
 			"thoughtsTokenCount":      take(takeThoughts),
 			"toolUsePromptTokenCount": take(takeToolPrompt),
 		}},
-		"serverContent": {Members: map[string]*wire.Shape{"modelTurn": content, "turnComplete": take(takeTurn)}},
-		"toolCall":      {Members: map[string]*wire.Shape{"functionCalls": {Each: &wire.Shape{End: endCall, Members: call}}}},
-		"error":         {End: endError},
+		"serverContent": {Members: map[string]*wire.Shape{
+			"modelTurn":           {End: endModelTurn, Members: content.Members},
+			"outputTranscription": {End: endModelTurn},
+			"turnComplete":        take(takeTurn),
+			"interrupted":         take(takeInterrupted),
+		}},
+		"toolCall": {End: endToolCall, Members: map[string]*wire.Shape{"functionCalls": {Each: &wire.Shape{End: endCall, Members: call}}}},
+		"error":    {End: endError},
 	}}
 	// A stream that was not asked for as events is an array, also where nobody said so.
 	root.Each = root
@@ -86,6 +94,9 @@ type taker struct {
 	truncated bool
 	continues bool
 
+	// Of a session: the model has said something and not yet that this was all; and what the message at hand says of that.
+	turn, begins, ends bool
+
 	open int // the number of calls so far where the last of them is continued, else 0
 	last int
 }
@@ -102,7 +113,10 @@ func (t *taker) Take(id int, v strictjson.Value) {
 	case takeTurn:
 		if v.Bool() {
 			t.reply.FinishReason = "turnComplete"
+			t.ends = true
 		}
+	case takeInterrupted:
+		t.ends = t.ends || v.Bool()
 	case takePrompt:
 		wire.SetTokens(&t.prompt, v)
 	case takeCandidates:
@@ -141,11 +155,21 @@ func (t *taker) End(id int) {
 		}
 		t.call(true)
 	case endError:
-		t.failed = true
+		t.failed, t.ends = true, true
+	case endModelTurn:
+		t.begins = true
+	case endToolCall:
+		// The model goes on when it was answered, or also before: then that is a turn of its own.
+		t.begins, t.ends = true, t.ends || t.open == 0
 	case endText:
 		t.texts++
+		t.turn = (t.turn || t.begins) && !t.ends
+		t.begins, t.ends = false, false
 	}
 }
+
+// InTurn implements wire.TurnTaker.
+func (t *taker) InTurn() bool { return t.turn }
 
 // call follows the end of a call, or of a piece of one: a piece without a name continues the call before it.
 func (t *taker) call(serverSide bool) {

@@ -3,6 +3,7 @@ package openai
 import (
 	"bytes"
 	"cmp"
+	"strings"
 
 	"sallyport.dev/sallyport/pkg/llm"
 	"sallyport.dev/sallyport/pkg/llm/internal/wire"
@@ -18,6 +19,11 @@ func WatchResponses(o llm.WatchOptions) llm.Watcher {
 // WatchRealtime returns a reader of the messages that the provider sends over a realtime WebSocket. The tokens of all its responses are added up.
 func WatchRealtime(o llm.WatchOptions) llm.Watcher {
 	return wire.Watch(o, eventResponse, &eventTaker{calls: wire.Calls{Keep: o.Arguments}, refuse: RefuseRealtimeMessage, realtime: true})
+}
+
+// WatchTranslations returns a reader of what goes on all the time and is no responses, one after another. It is no llm.TurnWatcher.
+func WatchTranslations(o llm.WatchOptions) llm.Watcher {
+	return wire.Watch(o, eventResponse, struct{ wire.Taker }{&eventTaker{calls: wire.Calls{Keep: o.Arguments}, refuse: RefuseRealtimeMessage, realtime: true}})
 }
 
 // The values that are taken of a response and of the events of one.
@@ -149,6 +155,8 @@ type eventTaker struct {
 	// scopes number the responses that are under way, of which a WebSocket can have several.
 	scopes map[string]int
 	next   int
+	// open are the responses that have begun and not ended.
+	open map[string]bool
 }
 
 // maxScopes is how many responses of one WebSocket are told apart at a time.
@@ -225,6 +233,7 @@ func (t *eventTaker) End(id int) {
 		t.item = responseItem{}
 	case endEvent:
 		t.take(&t.event)
+		t.turn(&t.event)
 		t.event = responseEvent{delta: t.event.delta[:0], arguments: t.event.arguments[:0], items: t.event.items[:0]}
 		t.item = responseItem{}
 	}
@@ -265,6 +274,37 @@ func (t *eventTaker) take(e *responseEvent) {
 		t.reply.FinishReason = ""
 	}
 }
+
+// turn notes of which responses there is more to come. What is said of a response is a part of it, whether its beginning was seen or not.
+func (t *eventTaker) turn(e *responseEvent) {
+	scope := t.scope(e)
+	switch e.kind {
+	case "response.completed", "response.done", "response.incomplete", "response.failed":
+		delete(t.open, scope)
+	case "error":
+		if !t.realtime { // there it is about something that the caller has said
+			delete(t.open, scope)
+		}
+	default:
+		if !strings.HasPrefix(e.kind, "response.") {
+			return
+		}
+		if t.open == nil {
+			t.open = map[string]bool{}
+		}
+		if len(t.open) < maxScopes {
+			t.open[scope] = true
+		} else {
+			t.open[manyScopes] = true // its end is not told apart
+		}
+	}
+}
+
+// manyScopes stands for the responses that are too many to be told apart.
+const manyScopes = "\x00"
+
+// InTurn implements wire.TurnTaker.
+func (t *eventTaker) InTurn() bool { return len(t.open) > 0 }
 
 // key returns the key of the call that is an item of the event's response.
 func (t *eventTaker) key(e *responseEvent, index int64) int {

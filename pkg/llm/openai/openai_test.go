@@ -179,3 +179,7 @@ func FuzzWatchResponses(f *testing.F) {
 func FuzzWatchRealtime(f *testing.F) {
 	golden.FuzzWatch(f, "testdata/realtime/responses", openai.WatchRealtime)
 }
+
+func FuzzWatchTranslations(f *testing.F) {
+	golden.FuzzWatch(f, "testdata/realtime.translations/responses", openai.WatchTranslations)
+}

@@ -96,7 +96,7 @@ var asked = []entry{
 	{surface: Realtime, class: aModel, operation: llm.OperationRealtime, method: get, path: "/realtime", query: []string{"call_id", "deployment", "intent", "model"}, streams: webSocket,
 		read: readRealtime, watch: WatchRealtime, refuseMessage: RefuseRealtimeMessage},
 	{surface: RealtimeTranslation, class: aModel, operation: llm.OperationRealtime, method: get, path: "/realtime/translations", query: []string{"model"}, streams: webSocket,
-		read: readRealtime, watch: WatchRealtime, refuseMessage: RefuseRealtimeMessage},
+		read: readRealtime, watch: WatchTranslations, refuseMessage: RefuseRealtimeMessage},
 	{surface: Embeddings, class: aModel, operation: llm.OperationEmbeddings, method: post, path: "/embeddings", read: readEmbeddings, watch: WatchUsage, deployed: true},
 	{surface: Moderations, class: aux, operation: llm.OperationModeration, method: post, path: "/moderations", read: readModeration, watch: WatchUsage},
 	{surface: Models, class: aux, operation: llm.OperationList, method: get, path: "/models", read: wire.NoBody, watch: WatchUsage},

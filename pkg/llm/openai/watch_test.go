@@ -117,6 +117,55 @@ func TestLongArguments(t *testing.T) {
 	}
 }
 
+// Over a WebSocket it is known whether a response is under way.
+func TestTurns(t *testing.T) {
+	for name, c := range map[string]struct {
+		watch    golden.Watch
+		messages []string // "!" before those after which none is
+	}{
+		"realtime": {openai.WatchRealtime, []string{`!{"type":"session.created"}`, `!{"type":"conversation.item.added"}`, `{"type":"response.created","response":{"id":"a"}}`,
+			`{"type":"response.created","response":{"id":"b"}}`, `{"type":"error","error":{}}`, `{"type":"response.done","response":{"id":"b"}}`, `{"type":"rate_limits.updated"}`,
+			`{"type":"response.output_text.delta","response_id":"a"}`, `!{"type":"response.done","response":{"id":"a"}}`, `{"type":"response.output_audio.delta","response_id":"c"}`}},
+		"responses": {openai.WatchResponses, []string{`{"type":"response.created","response":{"id":"a"}}`, `{"type":"response.output_text.delta"}`, `!{"type":"response.completed","response":{"id":"a"}}`,
+			`{"type":"response.in_progress"}`, `!{"type":"response.failed"}`, `{"type":"response.queued"}`, `!{"type":"response.incomplete"}`, `{"type":"response.created"}`, `!{"type":"error"}`,
+			`{"type":"response.created","stream_id":"1"}`, `{"type":"response.created","stream_id":"2"}`, `{"type":"response.completed","stream_id":"1"}`, `!{"type":"response.completed","stream_id":"2"}`}},
+	} {
+		w, ok := c.watch(llm.WatchOptions{Framing: llm.FramingWebSocket}).(llm.TurnWatcher)
+		if !ok {
+			t.Fatalf("%s: no turns", name)
+		}
+		for i, m := range c.messages {
+			message, none := strings.CutPrefix(m, "!")
+			w.Write([]byte(message))
+			if w.InTurn() == none {
+				t.Errorf("%s: %t after message %d, %s", name, w.InTurn(), i, message)
+			}
+		}
+	}
+	w := openai.WatchRealtime(llm.WatchOptions{Framing: llm.FramingWebSocket}).(llm.TurnWatcher)
+	for i := range 1000 { // more than are told apart
+		fmt.Fprintf(writer{w}, `{"type":"response.created","response":{"id":"%d"}}`, i)
+	}
+	for i := range 1000 {
+		fmt.Fprintf(writer{w}, `{"type":"response.done","response":{"id":"%d"}}`, i)
+	}
+	if !w.InTurn() {
+		t.Error("all have ended, though not all were told apart")
+	}
+	for name, watch := range map[string]llm.Watcher{
+		"translations": openai.WatchTranslations(llm.WatchOptions{Framing: llm.FramingWebSocket}),
+		"events":       openai.WatchResponses(llm.WatchOptions{Framing: llm.FramingSSE}),
+	} {
+		if _, ok := watch.(llm.TurnWatcher); ok {
+			t.Errorf("%s have turns", name)
+		}
+	}
+}
+
+type writer struct{ w llm.Watcher }
+
+func (w writer) Write(p []byte) (int, error) { w.w.Write(p); return len(p), nil }
+
 // Every form of a stream has its own end, and what is no stream has none.
 func TestEnd(t *testing.T) {
 	refusal := llm.Refusal{DecisionID: "01J", Rule: "X-1", Message: "No."}

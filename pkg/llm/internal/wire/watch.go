@@ -41,11 +41,30 @@ type EventNamer interface {
 	EventName(name string)
 }
 
+// TurnTaker is a Taker that knows, between two messages of a WebSocket, whether a response is under way.
+type TurnTaker interface {
+	InTurn() bool
+}
+
+// turnWatcher implements llm.TurnWatcher.
+type turnWatcher struct {
+	*watcher
+	turns TurnTaker
+}
+
+// InTurn implements llm.TurnWatcher.
+func (w turnWatcher) InTurn() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.turns.InTurn()
+}
+
 // maxEventName is the length of the longest name of an event that is handed over; a longer one is none.
 const maxEventName = 128
 
 // Watch returns a watcher of a response. Each event of a stream of events, each text of NDJSON, each element of an array, each message
-// of a WebSocket is one JSON text of the shape, and so is a response that is no stream. A response of another type is no JSON, and nothing comes of it.
+// of a WebSocket is one JSON text of the shape, and so is a response that is no stream. A response of another type is no JSON, and nothing comes of it. Of
+// a WebSocket, whose Taker is a TurnTaker, the watcher is an llm.TurnWatcher.
 func Watch(o llm.WatchOptions, shape *Shape, t Taker) llm.Watcher {
 	w := &watcher{json: follower{root: shape, taker: t, long: max(0, o.Arguments) + maxValue}, taker: t, framing: o.Framing}
 	if w.framing == llm.FramingNone {
@@ -54,6 +73,9 @@ func Watch(o llm.WatchOptions, shape *Shape, t Taker) llm.Watcher {
 	w.names, _ = t.(EventNamer)
 	w.json.texts = w.framing == llm.FramingNDJSON || w.framing == llm.FramingJSONArray
 	w.json.reset()
+	if turns, ok := t.(TurnTaker); ok && w.framing == llm.FramingWebSocket {
+		return turnWatcher{w, turns}
+	}
 	return w
 }
 
