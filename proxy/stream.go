@@ -114,6 +114,11 @@ func (c *call) hint(hints http.Header) {
 // respond passes a response on.
 func (c *call) respond(ctx context.Context, cancel context.CancelCauseFunc, res *http.Response) {
 	rec := c.verdict.Record
+	if c.r.Context().Err() != nil {
+		// A provider that sees its connection end may still answer before it has ended.
+		rec.UpstreamError = classify(context.Canceled)
+		panic(http.ErrAbortHandler)
+	}
 	rec.Status = res.StatusCode
 	idle := time.AfterFunc(c.view.timeouts.Idle, func() { cancel(errIdle) })
 	defer idle.Stop()
@@ -137,6 +142,9 @@ func (c *call) respond(ctx context.Context, cancel context.CancelCauseFunc, res 
 		}
 		trailers = c.begin(res)
 		err = c.stream(res, idle)
+	}
+	if err == nil && res.ContentLength < 0 && c.r.Context().Err() != nil {
+		err = context.Canceled // likewise; the caller was not told that this is the end
 	}
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
