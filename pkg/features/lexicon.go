@@ -58,7 +58,7 @@ type table struct {
 }
 
 const (
-	slotBits = 10
+	slotBits = 9
 	catBits  = 16
 )
 

@@ -14,6 +14,9 @@ const (
 	maxHistory = 256 << 10 // bytes of earlier text that arguments of tool calls are compared with, the latest first
 )
 
+// maxWaiting is how many classes of words wait to be looked up.
+const maxWaiting = 2048
+
 // overrideReach is how many words after one for setting aside a word for instructions makes a phrase with it.
 const overrideReach = 8
 
@@ -159,7 +162,10 @@ type scan struct {
 	chunk  chunk
 	bounds [chunkBytes + 6]uint32   // where its words begin and end, by turns, and room for what is written before it is known to be none
 	hashes [chunkBytes/2 + 1]uint64 // of its words
-	ids    [chunkBytes/2 + 1]uint16 // classes of its words
+
+	// Classes of words wait until there are many: looking up pairs of them fills the processor's nearest cache with what nothing else needs.
+	ids     [maxWaiting + chunkBytes/2 + 1]uint16
+	waiting int
 }
 
 var pool = sync.Pool{New: func() any { return new(scan) }}
@@ -173,7 +179,7 @@ func (s *scan) begin() {
 	s.capitals, s.exclaimed, s.invisible, s.tags, s.overrides, s.peak, s.prose = 0, 0, 0, 0, 0, 0, 0
 	s.calls, s.effects, s.argsBytes, s.argsWords, s.tainted = 0, 0, 0, 0, 0
 	s.needSaid = false
-	s.keep, s.novel, s.marks = nil, novelty{}, &s.spare
+	s.keep, s.novel, s.marks, s.waiting = nil, novelty{}, &s.spare, 0
 	s.text = quads{}
 	clear(s.args[:])
 	if seen {
@@ -258,11 +264,16 @@ func (s *scan) read(b []byte, tool, prompt bool, name string, said *wordSet) {
 		if tool {
 			s.weigh(&r, from, n)
 		}
-		if compare {
-			s.novel.add(s.ids[:n])
-		}
-		if keep {
-			s.keep.add(s.ids[:n])
+		if r.classes {
+			if s.waiting += n; s.waiting >= maxWaiting || from+chunkBytes >= len(b) {
+				if compare {
+					s.novel.add(s.ids[:s.waiting])
+				}
+				if keep {
+					s.keep.add(s.ids[:s.waiting])
+				}
+				s.waiting = 0
+			}
 		}
 		s.turn(&r, from, bounds, n)
 	}
@@ -437,7 +448,7 @@ func (s *scan) spell(r *reading, words int) int {
 	}
 	b := r.text
 	hashes := s.hashes[:short]
-	ids, bounds := s.ids[:len(hashes)], s.bounds[:2*len(hashes)]
+	ids, bounds := s.ids[s.waiting:][:len(hashes)], s.bounds[:2*len(hashes)]
 	for i := range hashes {
 		begin, end := bounds[2*i], bounds[2*i+1]
 		n := end - begin
@@ -483,7 +494,7 @@ func (s *scan) put(r *reading, i int, w spelling, length int) {
 		case w.digits != 0:
 			h = numeral + uint64(min(length, 16))
 		}
-		s.ids[i] = classify(h, s.salt)
+		s.ids[s.waiting+i] = classify(h, s.salt)
 	}
 }
 
@@ -518,13 +529,13 @@ func (s *scan) weigh(r *reading, from, words int) {
 		var commands, functions uint64 // of each word a bit
 		for i, h := range hashes {
 			cat := lexicon.find(h)
-			functions |= uint64(cat&function) / uint64(function) << (i & 63)
+			functions = functions>>1 | uint64(cat/function)<<63
 			if cat&^(function|effect) != 0 && s.command(r, cat, from, first+i) {
 				commands |= 1 << i
 			}
 		}
 		r.commands.add(commands, len(hashes), 32)
-		r.functions.add(functions, len(hashes), 32)
+		r.functions.add(functions>>(64-len(hashes)), len(hashes), 32)
 	}
 }
 
