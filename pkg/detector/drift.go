@@ -40,7 +40,7 @@ func (m *Model) Drift(rows []Row) Report {
 		if !finite(&rows[i].Vector) {
 			continue
 		}
-		scaled(&row, &rows[i].Vector)
+		scaledBy(&row, &rows[i].Vector, m.scale())
 		w.Add(row[:], m.forest.Score(row[:]))
 	}
 	d := w.Drift()

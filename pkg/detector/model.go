@@ -35,6 +35,7 @@ type Model struct {
 	forest      *iforest.Forest
 	calibration *iforest.Calibration
 	reference   *iforest.Reference
+	cleared     []features.Vector  // calls that people said were all right, scaled
 	baseline    *features.Baseline // nil where the words of calls were not kept
 	info        Info
 	threshold   float64
@@ -70,6 +71,7 @@ type Info struct {
 //	length of the forest: uvarint, the forest as iforest writes it
 //	length of the calibration: uvarint, the calibration as iforest writes it
 //	length of the reference: uvarint, the reference as iforest writes it
+//	how many calls are cleared: uvarint, and of each features.Size × float32
 //	length of the baseline: uvarint, the baseline as features writes it; 0 where there is none
 //	CRC-32C of all that (4 bytes, little-endian)
 //
@@ -81,8 +83,8 @@ const (
 )
 
 // newModel completes a model from its parts.
-func newModel(forest *iforest.Forest, calibration *iforest.Calibration, reference *iforest.Reference, baseline *features.Baseline, info Info) (*Model, error) {
-	m := &Model{forest: forest, calibration: calibration, reference: reference, baseline: baseline, info: info}
+func newModel(forest *iforest.Forest, calibration *iforest.Calibration, reference *iforest.Reference, cleared []features.Vector, baseline *features.Baseline, info Info) (*Model, error) {
+	m := &Model{forest: forest, calibration: calibration, reference: reference, cleared: cleared, baseline: baseline, info: info}
 	budget, spent := float64(info.FalsePositivesPerMillion)/1e6, float64(info.SpentPerMillion)/1e6
 	_, m.info.Supported = calibration.Threshold(budget)
 	// Of a million calls, those that spent some of the budget are not among the scores; the rest of it is for those that are.
@@ -115,6 +117,12 @@ func newModel(forest *iforest.Forest, calibration *iforest.Calibration, referenc
 	b = append(b, c...)
 	b = binary.AppendUvarint(b, uint64(len(r)))
 	b = append(b, r...)
+	b = binary.AppendUvarint(b, uint64(len(cleared)))
+	for i := range cleared {
+		for _, x := range cleared[i] {
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+		}
+	}
 	var k []byte
 	if baseline != nil {
 		if k, err = baseline.AppendBinary(nil); err != nil {
@@ -150,6 +158,15 @@ func Load(b []byte) (*Model, error) {
 	f := r.bytes(r.uvarint())
 	c := r.bytes(r.uvarint())
 	d := r.bytes(r.uvarint())
+	cleared := make([]features.Vector, r.count(maxCleared))
+	for i := range cleared {
+		for f := range cleared[i] {
+			cleared[i][f] = r.float32()
+		}
+		if !finite(&cleared[i]) {
+			r.fail("a cleared call that is no call")
+		}
+	}
 	k := r.bytes(r.uvarint())
 	if err := r.end(); err != nil {
 		return nil, fmt.Errorf("load model: %w", err)
@@ -185,7 +202,7 @@ func Load(b []byte) (*Model, error) {
 			return nil, fmt.Errorf("load model: %w: %w", ErrCorrupt, err)
 		}
 	}
-	return newModel(forest, calibration, reference, baseline, info)
+	return newModel(forest, calibration, reference, cleared, baseline, info)
 }
 
 // Baseline is what the model knows of the workload: what features.Extract wants of a call that it is to judge. It is nil for a nil model and
@@ -252,11 +269,40 @@ func (m *Model) judge(v *features.Vector) policy.Anomaly {
 		return a
 	}
 	var row features.Vector
-	scaled(&row, v)
+	scaledBy(&row, v, m.scale())
 	a.Score = m.forest.Score(row[:])
+	if a.Score > m.threshold {
+		a.Score = m.clear(&row, a.Score)
+	}
 	a.Percentile = m.calibration.Percentile(a.Score)
 	a.Exceeds = !(a.Score <= m.threshold)
 	return a
+}
+
+// maxCleared is how many calls a model keeps that people said were all right: the latest.
+const maxCleared = 256
+
+// clear returns the score of a row that exceeds, less where it is near a call that was cleared: no more than what its distance from that is worth. Only what is about as near as
+// ordinary calls are to each other is let pass by that.
+func (m *Model) clear(row *features.Vector, score float64) float64 {
+	unit := m.forest.CreditUnit()
+	for i := range m.cleared {
+		sum := 0.0
+		for f, x := range m.cleared[i] {
+			d := float64(row[f] - x)
+			sum += float64(d * d)
+		}
+		score = min(score, 1-unit/(math.Sqrt(sum)+unit))
+	}
+	return score
+}
+
+// scale is by what the forest's features are multiplied. A model of other workloads' calls has no baseline, and one of its own has, unless its rows had no evidence.
+func (m *Model) scale() *[features.Size]float32 {
+	if m.info.PriorRows > 0 && m.baseline == nil {
+		return &lentScale
+	}
+	return &scale
 }
 
 // top returns the features that raised the score most.
@@ -310,7 +356,7 @@ func (m *Model) Unit() float64 {
 
 func (m *Model) explain(v *features.Vector) []iforest.Contribution {
 	var row features.Vector
-	scaled(&row, v)
+	scaledBy(&row, v, m.scale())
 	return m.forest.Explain(row[:])
 }
 

@@ -184,7 +184,7 @@ func find(parent []int, i int) int {
 
 // compared returns the rows as the forest wants them, with those features that come of a comparison with a baseline by one that knows nothing of a row's group. Were a row
 // compared with a baseline that has learned it, nothing in it would be new, and the forest would learn that nothing ever is. Rows without evidence keep what they have.
-func compared(rows []Row, evidence []*features.Evidence, groups []string, o Options) [][]float32 {
+func compared(rows []Row, evidence []*features.Evidence, groups []string, by *[features.Size]float32, o Options) [][]float32 {
 	vectors := make([]features.Vector, len(rows))
 	known := make(map[string]bool)
 	for i := range rows {
@@ -211,7 +211,7 @@ func compared(rows []Row, evidence []*features.Evidence, groups []string, o Opti
 		if o.mask != nil {
 			o.mask(&vectors[i])
 		}
-		scaled(&vectors[i], &vectors[i])
+		scaledBy(&vectors[i], &vectors[i], by)
 		out[i] = vectors[i][:]
 	}
 	return out

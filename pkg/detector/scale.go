@@ -42,9 +42,23 @@ func scaleOf(name string) float32 {
 	return 1
 }
 
-// scaled writes a row as the forest wants it.
-func scaled(dst, v *features.Vector) {
+// lentScale is scale without what tells one workload from another rather than one call from another, for models that know other workloads only.
+var lentScale = func() (s [features.Size]float32) {
+	s = scale
+	for i := range s {
+		switch features.Schema[i].Name {
+		case "envelope.tools", "envelope.server_tools", "envelope.attachments", "envelope.unknown_fields", "envelope.max_tokens":
+			s[i] = 0
+		}
+	}
+	return s
+}()
+
+// scaled writes a row as the forest of a workload's own calls wants it.
+func scaled(dst, v *features.Vector) { scaledBy(dst, v, &scale) }
+
+func scaledBy(dst, v *features.Vector, by *[features.Size]float32) {
 	for i, x := range v {
-		dst[i] = x * scale[i]
+		dst[i] = x * by[i]
 	}
 }

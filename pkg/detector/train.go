@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"math/bits"
 	"slices"
 
 	"sallyport.dev/sallyport/pkg/features"
@@ -50,10 +51,13 @@ const folds = 10
 // few rows a deep tree separates all of them, and finds the nearest in features that do not matter.
 const (
 	defaultSampleSize = 256
-	depth             = 6
+	minDepth          = 5
 	minDeviation      = 1
 	rangeExtension    = 1
 )
+
+// depth is two levels less than the paper's forest has for samples of that size.
+func depth(sampleSize int) int { return max(minDepth, bits.Len(uint(sampleSize-1))-2) }
 
 // Options say how to train. The zero value takes every default.
 type Options struct {
@@ -68,10 +72,10 @@ type Options struct {
 	MinCalls, MinSessions int
 	// Prior are calls of other workloads, for one that has too few of its own: they count towards MinCalls and MinSessions and are learned from and calibrated by like
 	// the workload's own. Their evidence is not used. As long as the workload's own calls are fewer than MinCalls, the model has no baseline, and features that come of a
-	// comparison with one are 0 in it.
+	// comparison with one, or that tell workloads apart rather than calls, have no part in it.
 	Prior []Row
 	// Feedback are calls that people judged. An attack makes what is like it more anomalous, and nothing of its session is learned from; a false positive is learned from like any
-	// row, and makes what is like it less anomalous. Both are bounded, see iforest.Feedback: labels bend the forest and do not replace it.
+	// row, and what is like it no longer exceeds. What labels do to the forest is bounded, see iforest.Feedback: they bend it and do not replace it.
 	Feedback []Labelled
 	// Trees and SampleSize are those of the forest, see iforest.Options; the forest keeps twice as many rows as a sample has. 0 means 100 and 256.
 	Trees, SampleSize int
@@ -136,7 +140,11 @@ func Train(rows []Row, o Options) (*Model, error) {
 	if len(rows) < o.MinCalls || len(sessions) < o.MinSessions {
 		return nil, fmt.Errorf("train: %d calls of %d sessions, wanted %d of %d: %w", len(rows), len(sessions), o.MinCalls, o.MinSessions, ErrTooFew)
 	}
+	by := &scale
 	if prior {
+		if len(own) < o.MinCalls {
+			by = &lentScale
+		}
 		rows = slices.Clone(rows)
 		for i := range rows {
 			if i >= len(own) || len(own) < o.MinCalls {
@@ -154,27 +162,27 @@ func Train(rows []Row, o Options) (*Model, error) {
 	// What a row is compared with, and what it is scored by, is to be as strange to it as the workload's past is to a new call. With the finer groups novelty is understated where
 	// one task was put in different words, with the coarser ones it is overstated, as they take more away from those that are left. The forest learns from the finer ones, as novelty that is
 	// overstated in training is overlooked later; the threshold is set by the mean of the two, which was right within a third for budgets from 1 to 10 %.
-	vectors := compared(rows, evidence, group(rows, reads, of, byOpening), o)
+	vectors := compared(rows, evidence, group(rows, reads, of, byOpening), by, o)
 	groups := group(rows, reads, of, byReading)
-	unseen := compared(rows, evidence, groups, o)
+	unseen := compared(rows, evidence, groups, by, o)
 	sizes := make(map[string]int)
 	for _, g := range groups {
 		sizes[g]++
 	}
 	base := baseline(evidence)
-	labels, err := o.labels(base)
+	labels, err := o.labels(base, by)
 	if err != nil {
 		return nil, fmt.Errorf("train: %w", err)
 	}
 
 	k := min(folds, len(sizes))
 	opts := iforest.Options{
-		Trees: o.Trees, SampleSize: o.SampleSize, Scoring: iforest.LeafDistance, MaxDepth: depth, MinDeviation: minDeviation, RangeExtension: rangeExtension, Seed: o.Seed, Schema: features.SchemaID,
+		Trees: o.Trees, SampleSize: o.SampleSize, Scoring: iforest.LeafDistance, MinDeviation: minDeviation, RangeExtension: rangeExtension, Seed: o.Seed, Schema: features.SchemaID,
 	}
 	// It must be a size that the forests of the folds can have as well, which are fitted on fewer rows: scores of forests of other sample sizes are on
 	// another scale. A sample is of half the rows that are kept.
 	opts.SampleSize = max(2, min(opts.SampleSize, (len(rows)-len(rows)/k-slices.Max(slices.Collect(maps.Values(sizes))))/2))
-	opts.Prototypes = max(4, 2*opts.SampleSize)
+	opts.Prototypes, opts.MaxDepth = max(4, 2*opts.SampleSize), depth(opts.SampleSize)
 	if o.classic {
 		opts = iforest.Options{Trees: o.Trees, SampleSize: opts.Prototypes, RangeExtension: rangeExtension, Seed: o.Seed, Schema: features.SchemaID}
 	}
@@ -192,7 +200,14 @@ func Train(rows []Row, o Options) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("train: remember the distributions: %w", err)
 	}
-	m, err := newModel(forest, iforest.Calibrate(scores), reference, base, Info{
+	var cleared []features.Vector
+	for _, l := range labels {
+		if !l.attack {
+			cleared = append(cleared, l.row)
+		}
+	}
+	cleared = cleared[max(0, len(cleared)-maxCleared):]
+	m, err := newModel(forest, iforest.Calibrate(scores), reference, cleared, base, Info{
 		Schema: features.SchemaID, Calls: len(rows), Sessions: len(sessions), PriorRows: len(o.Prior), FeedbackRows: len(o.Feedback), FalsePositivesPerMillion: o.FalsePositivesPerMillion,
 		SpentPerMillion: min(o.FalsePositivesPerMillion, int(math.Round(o.Trimmed*1e6))),
 	})
@@ -244,7 +259,7 @@ type label struct {
 }
 
 // labels returns the judged rows as the model that is being trained will see them.
-func (o *Options) labels(base *features.Baseline) ([]label, error) {
+func (o *Options) labels(base *features.Baseline, by *[features.Size]float32) ([]label, error) {
 	var out []label
 	for i := range o.Feedback {
 		l := &o.Feedback[i]
@@ -267,7 +282,7 @@ func (o *Options) labels(base *features.Baseline) ([]label, error) {
 		}
 		var x label
 		x.attack = l.Attack
-		scaled(&x.row, &v)
+		scaledBy(&x.row, &v, by)
 		out = append(out, x)
 	}
 	return out, nil

@@ -233,3 +233,30 @@ func FuzzCalibration(f *testing.F) {
 		c.Threshold(0.999999)
 	})
 }
+
+func TestQuantile(t *testing.T) {
+	scores := make([]float64, 299)
+	for i := range scores {
+		scores[i] = float64(i + 1)
+	}
+	c := Calibrate(scores)
+	for _, tc := range []struct{ fpr, want float64 }{
+		{0.01, 297}, {0.02, 294}, {0.015, 295.5}, {0.5, 150}, {0.001, 299}, {0, 299}, {1, 299}, {math.NaN(), 299}, {0.9999, 1},
+	} {
+		if got := c.Quantile(tc.fpr); math.Abs(got-tc.want) > 1e-9 {
+			t.Errorf("a share of %v lies above %v, want %v", tc.fpr, got, tc.want)
+		}
+	}
+	if got := Calibrate(nil).Quantile(0.01); got != 0 {
+		t.Errorf("of no scores: %v", got)
+	}
+	ties := Calibrate([]float64{1, 1, 1, 1, 2, 2, 2, 2, 2, 2})
+	last := math.Inf(1)
+	for fpr := 0.01; fpr < 1; fpr += 0.01 {
+		q := ties.Quantile(fpr)
+		if !(q >= 1 && q <= 2 && q <= last) {
+			t.Fatalf("quantile %v of ties is %v after %v", fpr, q, last)
+		}
+		last = q
+	}
+}

@@ -1,0 +1,186 @@
+package detector_test
+
+import (
+	"errors"
+	"math"
+	"testing"
+
+	"sallyport.dev/sallyport/pkg/detector"
+	"sallyport.dev/sallyport/pkg/detector/detectortest"
+	"sallyport.dev/sallyport/pkg/features"
+)
+
+// seen is a row's vector as the model's sidecar would have had it.
+func seen(t *testing.T, m *detector.Model, r detector.Row) *features.Vector {
+	t.Helper()
+	v := r.Vector
+	if b := m.Baseline(); b != nil && len(r.Evidence) > 0 {
+		e, err := features.DecodeEvidence(r.Evidence)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Features(&v, e)
+	}
+	return &v
+}
+
+// attacks are calls that carry an injection, each of a session of its own.
+func attacks(seed uint64, n int) []detector.Row {
+	g := detectortest.New(seed)
+	var rows []detector.Row
+	var e features.Evidence
+	for len(rows) < n {
+		c := g.Hijacked()
+		sessions := features.NewSessions(0, 0)
+		for i, call := range c.Calls[:c.Exposed+1] {
+			turn := sessions.Begin(call, detectortest.Epoch)
+			row := detector.Row{Session: turn.Session().ID}
+			features.Extract(&row.Vector, &e, call, turn, &features.Context{Salt: detectortest.Salt, Now: detectortest.Epoch})
+			row.Evidence = e.Encoded()
+			sessions.Settle(turn, features.Outcome{Released: true}, detectortest.Epoch)
+			if i == c.Exposed {
+				rows = append(rows, row)
+			}
+		}
+	}
+	return rows
+}
+
+func mean(t *testing.T, m *detector.Model, rows []detector.Row) float64 {
+	t.Helper()
+	sum := 0.0
+	for _, r := range rows {
+		sum += m.Judge(seen(t, m, r)).Score / float64(len(rows))
+	}
+	return sum
+}
+
+func TestFeedback(t *testing.T) {
+	rows := detectortest.Rows(1, 600)
+	injected := attacks(2, 40)
+	var labels []detector.Labelled
+	for _, r := range injected[:20] {
+		labels = append(labels, detector.Labelled{Row: r, Attack: true})
+	}
+	// One that was refused, and is not among the rows, is said to have been all right.
+	odd := rows[11]
+	odd.Session = "odd"
+	for i, f := range features.Schema {
+		if f.Name == "data.role_markers" {
+			odd.Vector[i] = 1
+		}
+	}
+	labels = append(labels, detector.Labelled{Row: odd})
+	before, err := detector.Train(rows, detector.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := detector.Train(rows, detector.Options{Feedback: labels})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := after.Info(); i.FeedbackRows != len(labels) || i.Calls != len(rows)+1 {
+		t.Errorf("info %+v", i)
+	}
+	unlabelled := injected[20:]
+	if b, a := mean(t, before, unlabelled), mean(t, after, unlabelled); a < b {
+		t.Errorf("attacks like those that were labelled score %.4f after %.4f", a, b)
+	}
+	b, a := before.Judge(seen(t, before, odd)), after.Judge(seen(t, after, odd))
+	if !b.Exceeds || a.Exceeds {
+		t.Errorf("a call said to be all right: exceeds %v before and %v after (scores %.3f over %.3f, %.3f over %.3f)", b.Exceeds, a.Exceeds, b.Score, b.Threshold, a.Score, a.Threshold)
+	}
+	again, err := detector.Train(rows, detector.Options{Feedback: labels})
+	if err != nil || again.Digest() != after.Digest() {
+		t.Errorf("the same labels gave another model: %v", err)
+	}
+
+	// Nothing of a session that was an attack is learned.
+	taught := append(rows[:len(rows):len(rows)], injected[0])
+	m, err := detector.Train(taught, detector.Options{Feedback: labels[:1]})
+	if err != nil || m.Info().Calls != len(rows) {
+		t.Errorf("%d of %d calls learned, %v", m.Info().Calls, len(taught), err)
+	}
+	labels[0].Vector[0] = float32(math.NaN())
+	if _, err := detector.Train(rows, detector.Options{Feedback: labels[:1]}); err == nil {
+		t.Error("a label of no numbers was taken")
+	}
+	labels[0].Vector[0], labels[0].Evidence = 0, []byte("evidence")
+	if _, err := detector.Train(rows, detector.Options{Feedback: labels[:1]}); !errors.Is(err, features.ErrEvidence) {
+		t.Errorf("a label of evidence that cannot be read: %v", err)
+	}
+}
+
+func TestPrior(t *testing.T) {
+	lent := detectortest.Rows(1, 400)
+	for i := range lent {
+		lent[i].Evidence = nil
+		lent[i].Session = "other/" + lent[i].Session
+	}
+	own := detectortest.Rows(2, 320)
+	if _, err := detector.Train(own[:20], detector.Options{}); !errors.Is(err, detector.ErrTooFew) {
+		t.Fatalf("twenty calls: %v", err)
+	}
+	for n, baseline := range map[int]bool{0: false, 20: false, 300: true} {
+		m, err := detector.Train(own[:n], detector.Options{Prior: lent})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := m.Info(); i.Calls != n+len(lent) || i.PriorRows != len(lent) || (m.Baseline() != nil) != baseline {
+			t.Errorf("%d calls of its own: %+v, a baseline: %v", n, i, m.Baseline() != nil)
+		}
+		injected := attacks(3, 40)
+		found := 0
+		for _, r := range injected {
+			if m.Judge(seen(t, m, r)).Exceeds {
+				found++
+			}
+		}
+		exceeding := 0
+		for _, r := range detectortest.Rows(4, 500) {
+			if m.Judge(seen(t, m, r)).Exceeds {
+				exceeding++
+			}
+		}
+		t.Logf("%d calls of its own: %d of 40 injections found, %d of 500 benign calls exceed", n, found, exceeding)
+		if found < 36 || exceeding > 25 {
+			t.Errorf("%d calls of its own: %d of 40 injections found, %d of 500 benign calls exceed", n, found, exceeding)
+		}
+		b, err := m.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := detector.Load(b)
+		if err != nil || l.Info() != m.Info() || l.Judge(&injected[0].Vector).Score != m.Judge(&injected[0].Vector).Score {
+			t.Errorf("the model changed on its way: %v", err)
+		}
+	}
+}
+
+func TestDrift(t *testing.T) {
+	m := model()
+	var same, other []detector.Row
+	for _, r := range detectortest.Rows(9, 600) {
+		r.Vector = *seen(t, m, r)
+		same = append(same, r)
+		for i, f := range features.Schema {
+			if f.Name == "envelope.max_tokens" {
+				r.Vector[i] += 9
+			}
+		}
+		other = append(other, r)
+	}
+	if d := m.Drift(same); d.Calls != len(same) || d.Drifted() || len(d.Features) > 0 {
+		t.Errorf("calls like those that were learned from drift: %+v", d)
+	}
+	d := m.Drift(other)
+	if !d.Drifted() || len(d.Features) != 1 || d.Features[0].Name != "envelope.max_tokens" {
+		t.Errorf("calls that ask for more output: %+v", d)
+	}
+	if d := m.Drift(nil); d.Calls != 0 || d.Drifted() {
+		t.Errorf("no calls drift: %+v", d)
+	}
+	if d := (*detector.Model)(nil).Drift(same); d.Calls != 0 || d.Drifted() {
+		t.Errorf("no model: %+v", d)
+	}
+}
