@@ -1,6 +1,7 @@
 package canary
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,8 +24,8 @@ type Token struct{ Name, Value string }
 type Set struct {
 	names  []string // sorted, each once
 	tokens []token
-	tails  index // by their last four bytes
-	quads  index // by three of their last five bytes, in each of three alignments and any case of letters, as base64 has them
+	plain  index // by four bytes, with bit 5 set
+	sixes  index // by four signs of base64, 24 bits
 }
 
 type token struct {
@@ -35,28 +36,40 @@ type token struct {
 // place is a token that an entry of an index stands for.
 type place struct {
 	token int
-	after int // bytes of the token that follow those of the entry
+	at    int // how far into the token the entry begins: in bytes, for base64 in bits
 }
 
 // index finds places by a number. The filter, a bit for each hash, answers for most numbers.
 type index struct {
-	filter *[1 << filterBits / 64]uint64
+	filter []uint64 // a power of two
+	shift  uint
 	places map[uint32][]place
 }
 
-const filterBits = 15
-
-func hash(x uint32) uint32 { return x * 0x9e3779b1 >> (32 - filterBits) }
-
-func newIndex() index {
-	return index{filter: new([1 << filterBits / 64]uint64), places: map[uint32][]place{}}
+func (x *index) has(key uint32) bool {
+	h := key * 0x9e3779b1 >> x.shift
+	return x.filter[h/64]>>(h%64)&1 != 0
 }
 
 func (x *index) add(key uint32, p place) {
-	h := hash(key)
-	x.filter[h/64] |= 1 << (h % 64)
+	if x.places == nil {
+		x.places = map[uint32][]place{}
+	}
 	if !slices.Contains(x.places[key], p) {
 		x.places[key] = append(x.places[key], p)
+	}
+}
+
+// seal makes the filter: at least 32 bits for each number, so that one in 32 is looked up in vain.
+func (x *index) seal() {
+	x.shift = 32 - 15
+	for x.shift > 32-20 && 32*len(x.places) > 1<<(32-x.shift) {
+		x.shift--
+	}
+	x.filter = make([]uint64, 1<<(32-x.shift)/64)
+	for key := range x.places {
+		h := key * 0x9e3779b1 >> x.shift
+		x.filter[h/64] |= 1 << (h % 64)
 	}
 }
 
@@ -66,7 +79,7 @@ func New(tokens []Token) (*Set, error) {
 	if len(tokens) > MaxTokens {
 		return nil, fmt.Errorf("%d canary tokens, more than %d", len(tokens), MaxTokens)
 	}
-	s := &Set{tails: newIndex(), quads: newIndex()}
+	s := &Set{}
 	for _, t := range tokens {
 		s.names = append(s.names, t.Name)
 	}
@@ -81,6 +94,8 @@ func New(tokens []Token) (*Set, error) {
 		s.tokens = append(s.tokens, token{name, folded})
 		s.enter(i, folded)
 	}
+	s.plain.seal()
+	s.sixes.seal()
 	return s, nil
 }
 
@@ -107,21 +122,27 @@ func fold(t Token) ([]byte, error) {
 	return folded, nil
 }
 
-// enter makes the token found by the indexes.
+// bit5 is what tells capitals from small letters, in four bytes.
+const bit5 = 0x20202020
+
+// enter makes the token found by the indexes. A text is looked at at every fourth byte: one of four windows of the token is there, of base64 one of
+// twelve, as it may begin at any even bit.
 func (s *Set) enter(i int, v []byte) {
 	n := len(v)
-	s.tails.add(uint32(v[n-4])<<24|uint32(v[n-3])<<16|uint32(v[n-2])<<8|uint32(v[n-1]), place{i, 0})
-	for after := range 3 {
-		three := v[n-3-after : n-after]
-		for capitals := range 8 {
-			key := uint32(0)
-			for k, c := range three {
+	for at := n - 7; at <= n-4; at++ {
+		s.plain.add(binary.LittleEndian.Uint32(v[at:])|bit5, place{i, at})
+	}
+	for at := 8*n - 24 - 22; at <= 8*n-24; at += 2 {
+		first, last := at/8, (at+23)/8
+		for capitals := range 1 << (last + 1 - first) {
+			window := uint64(0)
+			for k, c := range v[first : last+1] {
 				if capitals>>k&1 != 0 && c >= 'a' && c <= 'z' {
 					c -= 'a' - 'A'
 				}
-				key = key<<8 | uint32(c)
+				window = window<<8 | uint64(c)
 			}
-			s.quads.add(key, place{i, after})
+			s.sixes.add(uint32(window>>(8*(last+1)-at-24))&(1<<24-1), place{i, at})
 		}
 	}
 }

@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // secret has letters, digits and signs that some codings treat in their own way.
@@ -153,7 +155,7 @@ func TestPieces(t *testing.T) {
 	} {
 		token := encode(secret)
 		for _, filler := range []string{".", "a\\n", "zz ", "%41"} {
-			for offset := pieceBytes - len(token) - 5; offset < pieceBytes+keptBytes+5; offset += 37 {
+			for offset := pieceBytes - len(token) - 5; offset < pieceBytes+keptBytes+5; offset += 149 {
 				text := strings.Repeat(filler, max(0, offset)/len(filler)) + " !" + token + " tail"
 				if len(s.Find([]byte(text))) != 1 {
 					t.Errorf("%s after %d bytes of %q is not found", name, offset, filler)
@@ -293,5 +295,24 @@ func BenchmarkFind(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(text)), "ns/byte")
 		})
+	}
+}
+
+// Every character that counts as hidden is found to be so by its first byte.
+func TestHidden(t *testing.T) {
+	n := 0
+	for r := rune(0x80); r <= 0x10ffff; r++ {
+		b := utf8.AppendRune(nil, r)
+		hidden := unicode.In(r, unicode.Cf, unicode.Zs, unicode.Zl, unicode.Zp) || unicode.Is(unicode.Variation_Selector, r)
+		if got := hiddenHere(b); got > 0 {
+			if n++; got != len(b) || hiddenHere(append(b, 'x')) != len(b) {
+				t.Errorf("%U: %d of %d bytes", r, got, len(b))
+			}
+		} else if hidden && !unicode.Is(unicode.Prepended_Concatenation_Mark, r) && r < 0x10000 {
+			t.Errorf("%U shows", r)
+		}
+	}
+	if n < 4096 {
+		t.Errorf("%d characters are hidden", n)
 	}
 }

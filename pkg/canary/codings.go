@@ -6,7 +6,6 @@ import (
 
 // property is what a byte is.
 type property struct {
-	small    byte // the same, in small letters
 	sextet   byte
 	nibble   byte
 	inBase64 int8 // -1 where it is a sign of base64, in one alphabet or the other; else 0
@@ -17,7 +16,6 @@ type property struct {
 var properties, blank, silent = func() (all [256]property, blank, silent [256]bool) {
 	for i := range all {
 		c, p := byte(i), &all[i]
-		p.small = small(c)
 		switch {
 		case c >= 'A' && c <= 'Z':
 			p.sextet, p.inBase64 = c-'A', -1
@@ -69,10 +67,11 @@ func hiddenHere(b []byte) int {
 	if len(b) == 0 {
 		return 0
 	}
-	if blank[b[0]] {
+	switch b[0] {
+	case ' ', '\t', '\n', '\v', '\f', '\r':
 		return 1
-	}
-	if b[0] < 0xc2 {
+	case 0xc2, 0xcd, 0xd8, 0xe1, 0xe2, 0xe3, 0xef, 0xf3: // what such characters begin with
+	default:
 		return 0
 	}
 	r, n := utf8.DecodeRune(b)

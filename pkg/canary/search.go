@@ -2,6 +2,8 @@ package canary
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 	"sync"
 )
 
@@ -160,88 +162,96 @@ func (v *view) end(x *search) {
 
 // scan looks for tokens as they are, in hexadecimal and in base64.
 func (x *search) scan(b []byte) {
-	tails, quads := x.set.tails.filter, x.set.quads.filter
-	var four, nibbles, sextets uint32
-	var hexRun, base64Run int
-	for i, c := range b {
-		p := &properties[c]
-		four = four<<8 | uint32(p.small)
-		if h := hash(four); tails[h/64]>>(h%64)&1 != 0 {
+	plain, sixes := &x.set.plain, &x.set.sixes
+	hexEnd := 0 // where the last run of hexadecimal digits ended
+	for i := 0; i+4 <= len(b); i += 4 {
+		if four := binary.LittleEndian.Uint32(b[i:]) | bit5; plain.has(four) {
 			x.asIs(b, i, four)
 		}
-		sextets = sextets<<6 | uint32(p.sextet)
-		base64Run = (base64Run + 1) & int(p.inBase64)
-		if key := sextets & (1<<24 - 1); base64Run >= 4 {
-			if h := hash(key); quads[h/64]>>(h%64)&1 != 0 {
-				x.inBase64(b, i, key)
-			}
+		p0, p1, p2, p3 := &properties[b[i]], &properties[b[i+1]], &properties[b[i+2]], &properties[b[i+3]]
+		if p0.inBase64&p1.inBase64&p2.inBase64&p3.inBase64 == 0 {
+			continue
 		}
-		nibbles = nibbles<<4 | uint32(p.nibble)
-		if hexRun = (hexRun + 1) & int(p.inHex); hexRun >= 8 {
-			w := foldFour(nibbles)
-			if h := hash(w); tails[h/64]>>(h%64)&1 != 0 {
-				x.inHex(b, i, w)
+		if key := uint32(p0.sextet)<<18 | uint32(p1.sextet)<<12 | uint32(p2.sextet)<<6 | uint32(p3.sextet); sixes.has(key) {
+			x.inBase64(b, i, key)
+		}
+		if p0.inHex&p1.inHex&p2.inHex&p3.inHex != 0 && i >= hexEnd {
+			begin := i
+			for begin > hexEnd && properties[b[begin-1]].inHex != 0 {
+				begin--
+			}
+			hexEnd = i + 4
+			for hexEnd < len(b) && properties[b[hexEnd]].inHex != 0 {
+				hexEnd++
+			}
+			if hexEnd-begin >= minHex {
+				x.inHex(b[begin:hexEnd])
 			}
 		}
 	}
-}
-
-func foldFour(w uint32) uint32 {
-	return uint32(small(byte(w>>24)))<<24 | uint32(small(byte(w>>16)))<<16 | uint32(small(byte(w>>8)))<<8 | uint32(small(byte(w)))
 }
 
 func (x *search) hit(t *token) { x.found[t.name], x.any = true, true }
 
-// asIs looks for tokens that end at b[end].
-func (x *search) asIs(b []byte, end int, four uint32) {
-next:
-	for _, p := range x.set.tails.places[four] {
+// same says whether a token in small letters is b, in any case.
+func same(folded, b []byte) bool {
+	for i, c := range folded {
+		if small(b[i]) != c {
+			return false
+		}
+	}
+	return true
+}
+
+// asIs looks for tokens that have these four bytes at b[i].
+func (x *search) asIs(b []byte, i int, four uint32) {
+	for _, p := range x.set.plain.places[four] {
 		t := &x.set.tokens[p.token]
-		from := end + 1 - len(t.folded)
-		if from < 0 {
-			continue
+		if from := i - p.at; from >= 0 && from+len(t.folded) <= len(b) && same(t.folded, b[from:]) {
+			x.hit(t)
 		}
-		for i, c := range t.folded {
-			if small(b[from+i]) != c {
-				continue next
-			}
-		}
-		x.hit(t)
 	}
 }
 
-// inHex looks for tokens whose last digit is b[end].
-func (x *search) inHex(b []byte, end int, four uint32) {
-next:
-	for _, p := range x.set.tails.places[four] {
-		t := &x.set.tokens[p.token]
-		from := end + 1 - 2*len(t.folded)
-		if from < 0 {
+// inHex looks for tokens in hexadecimal digits.
+func (x *search) inHex(digits []byte) {
+	var last uint64 // eight bytes' digits
+	for i, c := range digits {
+		last = last<<4 | uint64(properties[c].nibble)
+		// The first of the four bytes is the lowest.
+		four := bits.ReverseBytes32(uint32(last)) | bit5
+		if i < 7 || !x.set.plain.has(four) {
 			continue
 		}
-		for i, c := range t.folded {
-			high, low := &properties[b[from+2*i]], &properties[b[from+2*i+1]]
-			if high.inHex&low.inHex == 0 || small(high.nibble<<4|low.nibble) != c {
-				continue next
+	next:
+		for _, p := range x.set.plain.places[four] {
+			t := &x.set.tokens[p.token]
+			from := i - 7 - 2*p.at
+			if from < 0 || from+2*len(t.folded) > len(digits) {
+				continue
 			}
+			for k, c := range t.folded {
+				if small(properties[digits[from+2*k]].nibble<<4|properties[digits[from+2*k+1]].nibble) != c {
+					continue next
+				}
+			}
+			x.hit(t)
 		}
-		x.hit(t)
 	}
 }
 
-// inBase64 looks for tokens of which b[end] is the last of four signs for three bytes.
-func (x *search) inBase64(b []byte, end int, key uint32) {
+// inBase64 looks for tokens that have these four signs at b[i].
+func (x *search) inBase64(b []byte, i int, key uint32) {
 next:
-	for _, p := range x.set.quads.places[key] {
+	for _, p := range x.set.sixes.places[key] {
 		t := &x.set.tokens[p.token]
-		// Where the token's first bit is, in sextets and bits, and its last.
-		first := (end-3)*6 - 8*(len(t.folded)-3-p.after)
+		first := 6*i - p.at // where the token begins, in bits
 		if first < 0 || (first+8*len(t.folded)-1)/6 >= len(b) {
 			continue
 		}
 		for i, c := range t.folded {
 			at := first + 8*i
-			one, two := &properties[b[at/6]], &properties[b[min(at/6+1, len(b)-1)]]
+			one, two := &properties[b[at/6]], &properties[b[at/6+1]]
 			twelve := uint16(one.sextet)<<6 | uint16(two.sextet)
 			if one.inBase64&two.inBase64 == 0 || small(byte(twelve>>(4-at%6))) != c {
 				continue next
@@ -259,28 +269,31 @@ const (
 
 // runs looks into what is base64 or hexadecimal by its signs, and long enough.
 func (x *search) runs(b []byte) {
-	for i := 0; i < len(b); {
+	for end := 0; end+minBase64 <= len(b); {
+		// A run that is long enough and does not begin before end has this sign in it.
+		i := end + minBase64 - 1
 		if properties[b[i]].inBase64 == 0 {
-			i++
+			end = i + 1
 			continue
 		}
-		begin, hexFrom := i, i
-		for i < len(b) {
-			p := &properties[b[i]]
-			if p.inBase64 == 0 {
-				break
-			}
-			if p.inHex == 0 {
-				if i-hexFrom >= minHex {
-					x.hexRun(b[hexFrom:i])
-				}
-				hexFrom = i + 1
-			}
-			i++
+		begin := i
+		for begin > end && properties[b[begin-1]].inBase64 != 0 {
+			begin--
 		}
-		if i-begin >= minBase64 {
-			x.hexRun(b[hexFrom:i])
-			x.base64Run(b[begin:i])
+		for end = i + 1; end < len(b) && properties[b[end]].inBase64 != 0; {
+			end++
+		}
+		if end-begin < minBase64 {
+			continue
+		}
+		x.base64Run(b[begin:end])
+		for i := begin; i+minHex <= end; {
+			n := 0
+			for i+n < end && properties[b[i+n]].inHex != 0 {
+				n++
+			}
+			x.hexRun(b[i : i+n])
+			i += n + 1
 		}
 	}
 }
@@ -298,23 +311,31 @@ func (x *search) base64Run(run []byte) {
 	for len(run) >= minBase64 {
 		part := run[:min(len(run), pieceBytes)]
 		for phase := range 4 {
-			var bits, have uint32
-			n := 0
-			for _, c := range part[phase:] {
-				bits = bits<<6 | uint32(properties[c].sextet)
-				if have += 6; have >= 8 {
-					have -= 8
-					x.decoded[n] = byte(bits >> have)
-					n++
-				}
-			}
-			x.encoded(x.decoded[:n])
+			x.encoded(x.decoded[:decode(x.decoded[:], part[phase:])])
 		}
 		if len(part) == len(run) {
 			return
 		}
 		run = run[len(part)-keptRun:]
 	}
+}
+
+// decode writes what signs of base64 stand for and returns how much it is.
+func decode(to, signs []byte) (n int) {
+	for ; len(signs) >= 4; signs = signs[4:] {
+		three := uint32(properties[signs[0]].sextet)<<18 | uint32(properties[signs[1]].sextet)<<12 | uint32(properties[signs[2]].sextet)<<6 | uint32(properties[signs[3]].sextet)
+		to[n], to[n+1], to[n+2] = byte(three>>16), byte(three>>8), byte(three)
+		n += 3
+	}
+	if len(signs) >= 2 {
+		to[n] = properties[signs[0]].sextet<<2 | properties[signs[1]].sextet>>4
+		n++
+	}
+	if len(signs) == 3 {
+		to[n] = properties[signs[1]].sextet<<4 | properties[signs[2]].sextet>>2
+		n++
+	}
+	return n
 }
 
 func (x *search) hexRun(run []byte) {
@@ -340,7 +361,7 @@ func (x *search) encoded(b []byte) {
 	for i := 0; i < len(b); {
 		begin, shown := i, 0
 		for i < len(b) {
-			if c := b[i]; c >= ' ' && c < 0x7f {
+			if c := b[i]; c > ' ' && c < 0x7f {
 				i++
 				shown++
 			} else if silent[c] {
