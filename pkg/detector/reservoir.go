@@ -12,7 +12,7 @@ import (
 // Reservoir is a bounded sample of a workload's calls to train on. It is wary of being taught: calls that were refused, that exceeded the threshold or
 // that belong to a tainted session are never admitted, no session takes more than a 32nd of it, and once it is full
 // a new call is admitted with a chance that keeps the mean age of the sample at eight times its size, so that habits
-// can change over weeks and a burst changes little.
+// can change over weeks and a burst changes little. Of what the rows' words take, two MiB are held at most.
 //
 // What it cannot tell is a patient attacker whose every call stays under the threshold; such a one can widen what is ordinary
 // for the workload, slowly.
@@ -25,6 +25,7 @@ type Reservoir struct {
 	refused  uint64 // calls turned away
 	exceeded uint64 // of those, such as were turned away for that alone
 	rows     []Row
+	evidence int // bytes held with the rows
 	sessions map[string]*held
 }
 
@@ -41,6 +42,9 @@ const (
 
 	// shares is how many sessions at least a full reservoir holds.
 	shares = 32
+	// maxEvidence is how many bytes of evidence a reservoir holds: that of some thousand calls. Rows beyond keep their numbers and lose their words.
+	maxEvidence = 2 << 20
+
 	// memory is how many times its size a reservoir remembers.
 	memory = 8
 )
@@ -86,20 +90,21 @@ func (r *Reservoir) Add(row Row, a Admission) bool {
 			if r.below(s.seen) >= uint64(len(s.rows)) {
 				return false
 			}
-			r.rows[s.rows[r.below(uint64(len(s.rows)))]] = row
+			r.put(s.rows[r.below(uint64(len(s.rows)))], row)
 			return true
 		}
 	}
 	at := len(r.rows)
 	if at < r.capacity {
-		r.rows = append(r.rows, row)
+		r.rows = append(r.rows, Row{})
+		r.put(at, row)
 	} else {
 		if r.below(min(r.seen, memory*uint64(r.capacity))) >= uint64(r.capacity) {
 			return false
 		}
 		at = int(r.below(uint64(r.capacity)))
 		r.drop(at)
-		r.rows[at] = row
+		r.put(at, row)
 		s = r.sessions[row.Session] // drop may have forgotten it
 	}
 	if s == nil {
@@ -108,6 +113,22 @@ func (r *Reservoir) Add(row Row, a Admission) bool {
 	}
 	s.rows = append(s.rows, at)
 	return true
+}
+
+// put puts a row in a place. Where that makes the evidence too much, rows lose theirs, each with the same chance, until it is not.
+func (r *Reservoir) put(at int, row Row) {
+	r.evidence += len(row.Evidence) - len(r.rows[at].Evidence)
+	r.rows[at] = row
+	for r.evidence > maxEvidence {
+		start := int(r.below(uint64(len(r.rows))))
+		for k := range r.rows {
+			if held := &r.rows[(start+k)%len(r.rows)]; len(held.Evidence) > 0 {
+				r.evidence -= len(held.Evidence)
+				held.Evidence = nil
+				break
+			}
+		}
+	}
 }
 
 // drop takes the row at this index from its session.
@@ -135,6 +156,7 @@ func (r *Reservoir) Rows() []Row { return append([]Row(nil), r.rows...) }
 // Counts says what a reservoir holds and has seen.
 type Counts struct {
 	Calls, Sessions int    // held
+	Evidence        int    // bytes of evidence held with them
 	Seen            uint64 // admissible calls offered
 	Refused         uint64 // calls turned away for their admission, or as no session or no numbers came with them
 	Exceeded        uint64 // of those, calls that exceeded in a session that was not tainted
@@ -150,7 +172,7 @@ func (c Counts) Trimmed() float64 {
 
 // Counts says what the reservoir holds and has seen.
 func (r *Reservoir) Counts() Counts {
-	return Counts{Calls: len(r.rows), Sessions: len(r.sessions), Seen: r.seen, Refused: r.refused, Exceeded: r.exceeded}
+	return Counts{Calls: len(r.rows), Sessions: len(r.sessions), Evidence: r.evidence, Seen: r.seen, Refused: r.refused, Exceeded: r.exceeded}
 }
 
 // A reservoir is encoded as
@@ -167,7 +189,7 @@ func (r *Reservoir) Counts() Counts {
 const (
 	reservoirMagic   = "SPRV"
 	reservoirVersion = 2
-	maxReservoir     = maxCapacity*(maxSession+13+4*features.Size+features.MaxEvidenceBytes) + 1024
+	maxReservoir     = maxCapacity*(maxSession+13+4*features.Size) + maxEvidence + 1024
 )
 
 // MarshalBinary returns the reservoir in the form that UnmarshalBinary reads.
@@ -253,6 +275,9 @@ func (r *Reservoir) UnmarshalBinary(b []byte) error {
 		}
 		s.rows = append(s.rows, len(n.rows))
 		n.rows = append(n.rows, row)
+		if n.evidence += len(row.Evidence); n.evidence > maxEvidence {
+			d.fail("more evidence than is held")
+		}
 		if row.Session == "" || len(row.Session) > maxSession || !finite(&row.Vector) || !readable(row.Evidence) || len(s.rows) > n.perSession() {
 			d.fail("row that cannot be")
 		}

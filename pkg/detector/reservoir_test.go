@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"sallyport.dev/sallyport/pkg/detector"
+	"sallyport.dev/sallyport/pkg/detector/detectortest"
 	"sallyport.dev/sallyport/pkg/features"
 	"sallyport.dev/sallyport/pkg/policy"
 	"sallyport.dev/sallyport/pkg/telemetry"
@@ -267,5 +268,46 @@ func TestFromRecord(t *testing.T) {
 		if a != tc.want || !errors.Is(err, tc.err) {
 			t.Errorf("%s: %+v, %v", name, a, err)
 		}
+	}
+}
+
+func TestReservoirBoundsEvidence(t *testing.T) {
+	var long []byte
+	for _, r := range detectortest.Rows(1, 60) {
+		if len(r.Evidence) > len(long) {
+			long = r.Evidence
+		}
+	}
+	const most = 2 << 20
+	n := 2*most/len(long) + 1
+	r := detector.NewReservoir(n, 1)
+	for i := range n {
+		in := row(i, 0)
+		in.Evidence = long
+		if !r.Add(in, detector.Admission{Released: true}) {
+			t.Fatal("not admitted")
+		}
+	}
+	c := r.Counts()
+	if c.Calls != n || c.Evidence > most || c.Evidence < most*9/10 {
+		t.Fatalf("of %d bytes, %+v", n*len(long), c)
+	}
+	sum, late := 0, 0
+	for i, row := range r.Rows() {
+		sum += len(row.Evidence)
+		if i >= n/2 {
+			late += len(row.Evidence)
+		}
+	}
+	if sum != c.Evidence || late < sum/4 || late > sum*9/10 {
+		t.Errorf("%d bytes held, %d of them with the later half, and %d counted", sum, late, c.Evidence)
+	}
+	b, err := r.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again detector.Reservoir
+	if err := again.UnmarshalBinary(b); err != nil || again.Counts() != c {
+		t.Errorf("%+v, %v", again.Counts(), err)
 	}
 }
