@@ -36,13 +36,13 @@ func (p *Plane) setupBaselines(mgr manager.Manager) error {
 }
 
 // everyBaseline names the Baseline of each workload that is connected or learned of.
-func (p *Plane) everyBaseline(context.Context) []reconcile.Request {
+func (p *Plane) everyBaseline(ctx context.Context) []reconcile.Request {
 	var connected []xds.Workload
 	for _, sidecar := range p.discovery.Sidecars() {
 		connected = append(connected, sidecar.Workload())
 	}
-	if err := p.learner.meet(connected); err != nil {
-		p.report(err, "models are not withdrawn")
+	if err := p.learner.meet(ctx, connected); err != nil {
+		p.report(err, "workloads that are gone are not forgotten")
 	}
 	workloads := append(p.learner.known(), connected...)
 	p.mu.Lock()

@@ -33,6 +33,8 @@ const (
 	lookEvery = 10 * time.Second
 	// retryAfter is how long a training that failed is not tried again.
 	retryAfter = 5 * time.Minute
+	// forgottenAfter is how long a workload that never called is remembered without a sidecar.
+	forgottenAfter = time.Hour
 	// flushTimeout is how long keeping everything may take when the controller stops.
 	flushTimeout = 20 * time.Second
 )
@@ -115,7 +117,8 @@ type learned struct {
 	spoken, heard uint64 // how often feedback was given, and how much of it the model was trained with
 	dirty         bool   // something is not kept yet
 	keptAt        time.Time
-	bytes         int // as it was kept last
+	metAt         time.Time // when it had a sidecar last
+	bytes         int       // as it was kept last
 	training      bool
 	drifting      bool      // when it was looked last
 	retryAt       time.Time // training failed, and is not tried again before
@@ -128,7 +131,6 @@ type LearnedState struct {
 	Calls      int64
 	Sessions   int64
 	Rejected   int64
-	MinCalls   int
 	Model      string
 	Source     v1alpha1.ModelSource
 	TrainedOn  int64
@@ -208,34 +210,37 @@ func (l *Learner) begin(w xds.Workload) *learned {
 	if len(l.workloads) >= maxLearnedWorkloads || l.bytes > maxLearnedBytes {
 		return nil
 	}
-	have := &learned{reservoir: detector.NewReservoir(reservoirCapacity, seed(w)), keptAt: l.now()}
+	have := &learned{reservoir: detector.NewReservoir(reservoirCapacity, seed(w)), keptAt: l.now(), metAt: l.now()}
 	l.workloads[w] = have
 	return have
 }
 
-// meet is told which workloads have sidecars, so that one that has not called yet may have a shared prior. Of those that are gone and were never learned, nothing is remembered.
-func (l *Learner) meet(connected []xds.Workload) error {
-	there := make(map[xds.Workload]bool, len(connected))
+// meet is told which workloads have sidecars, so that one that has not called yet may have a shared prior. Those that never called and have had no sidecar for a while are
+// forgotten.
+func (l *Learner) meet(ctx context.Context, connected []xds.Workload) error {
 	var gone []xds.Workload
 	l.mu.Lock()
 	for _, w := range connected {
-		there[w] = true
-		if l.workloads[w] == nil && l.settings[w.Namespace].prior != "" && l.begin(w) != nil {
-			l.tell()
+		have := l.workloads[w]
+		if have == nil && l.settings[w.Namespace].prior != "" {
+			if have = l.begin(w); have != nil {
+				l.tell()
+			}
+		}
+		if have != nil {
+			have.metAt = l.now()
 		}
 	}
 	for w, have := range l.workloads {
-		if counts := have.reservoir.Counts(); !there[w] && counts.Seen == 0 && counts.Refused == 0 && len(have.labels) == 0 && !have.training {
-			delete(l.workloads, w)
-			if have.model != nil {
-				gone = append(gone, w)
-			}
+		counts := have.reservoir.Counts()
+		if counts.Seen == 0 && counts.Refused == 0 && len(have.labels) == 0 && !l.frozen[w] && l.now().Sub(have.metAt) > forgottenAfter {
+			gone = append(gone, w)
 		}
 	}
 	l.mu.Unlock()
 	var errs []error
 	for _, w := range gone {
-		errs = append(errs, l.publish(w, nil))
+		errs = append(errs, l.forget(ctx, w))
 	}
 	return errors.Join(errs...)
 }
@@ -563,7 +568,7 @@ func (l *Learner) restore(ctx context.Context, salt func(xds.Workload) uint64) e
 			l.report(err, "kept baseline "+k.id+" is not used")
 			continue
 		}
-		have.keptAt, have.bytes = l.now(), len(k.content)
+		have.keptAt, have.metAt, have.bytes = l.now(), l.now(), len(k.content)
 		l.mu.Lock()
 		l.workloads[w] = have
 		l.bytes += have.bytes
@@ -689,7 +694,7 @@ func (l *Learner) phases() map[string]int {
 func (l *Learner) state(w xds.Workload) LearnedState {
 	l.mu.Lock()
 	settings := l.settings[w.Namespace]
-	s := LearnedState{Frozen: l.frozen[w], RefuseCold: settings.refuseCold, MinCalls: settings.minCalls}
+	s := LearnedState{Frozen: l.frozen[w], RefuseCold: settings.refuseCold}
 	have := l.workloads[w]
 	if have == nil {
 		l.mu.Unlock()

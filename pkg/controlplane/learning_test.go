@@ -155,8 +155,6 @@ func TestASharedPrior(t *testing.T) {
 	far := l.sidecar(r, l.pod(other, "far"), "")
 	far.next(t, "anything", anything)
 	l.update(profile, func() { profile.Spec.Detector.PriorScope = v1alpha1.PriorCluster })
-	far.next(t, "the prior", func(s xds.Snapshot) bool { return s.Model != nil })
-
 	// Its own calls take the others' place, and then its own model theirs.
 	for i := range 32 {
 		quiet.SendRecord(record(random, i, func(r *telemetry.Record) { r.Features[0] += 100 }))
@@ -175,11 +173,59 @@ func TestASharedPrior(t *testing.T) {
 		return s.ModelSource == v1alpha1.ModelOwn && s.Phase == v1alpha1.BaselineReady && s.TrainedOn >= 64 && s.PriorRows == 0
 	})
 
+	// A prior outlives the controller, also where nobody has called yet.
+	before := far.next(t, "the prior", func(s xds.Snapshot) bool { return s.Model != nil }).Model.GetDigest()
+	r.stop()
+	r = l.startAt(r.discovery, strings.TrimPrefix(r.bundles, "https://"))
+	if again := l.sidecar(r, &corev1.Pod{ObjectMeta: l.podMeta(other, "far")}, "").next(t, "anything", anything); again.Model.GetDigest() != before {
+		t.Errorf("after a restart the prior is %q, not %s", again.Model.GetDigest(), before)
+	}
+	l.until("the sidecars are back", func() bool { return len(r.Plane.discovery.Sidecars()) == 3 })
+
 	// Without the setting, a prior is taken back, and a model of one's own stays.
 	l.update(profile, func() { profile.Spec.Detector.SharedPrior = false })
 	far.next(t, "no model", func(s xds.Snapshot) bool { return s.Model == nil })
 	if s := r.learner.state(xds.Workload{Namespace: namespace, Kind: "Pod", Name: "quiet"}); s.Source != v1alpha1.ModelOwn {
 		t.Errorf("state %+v", s)
+	}
+}
+
+// A workload that never called is forgotten some time after its last sidecar went, and what was kept of it as well.
+func TestMeet(t *testing.T) {
+	l := newLab(t)
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
+	published := map[xds.Workload]bool{}
+	learner := newLearner(func(w xds.Workload, m *xdsv1.DetectorModel) error { published[w] = m != nil; return nil }, k, func() time.Time { return now }, func() {}, func() {}, newMetrics(), func(err error, what string) { t.Error(what, err) })
+	spec := quick
+	spec.SharedPrior = true
+	learner.configure("agents", learningOf(&spec))
+	busy, quiet := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "busy"}, xds.Workload{Namespace: "agents", Kind: "Job", Name: "quiet"}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 100 {
+		learner.Record(busy, record(random, i, nil))
+	}
+	must(t, learner.meet(l.ctx, []xds.Workload{quiet}))
+	for learner.doOne(l.ctx) {
+	}
+	if !published[quiet] || learner.state(quiet).Source != v1alpha1.ModelPrior {
+		t.Fatalf("no prior: %+v", learner.state(quiet))
+	}
+	for range 3 {
+		now = now.Add(forgottenAfter)
+		must(t, learner.meet(l.ctx, []xds.Workload{quiet}))
+	}
+	must(t, learner.meet(l.ctx, nil))
+	if len(learner.known()) != 2 {
+		t.Error("forgotten at once")
+	}
+	now = now.Add(forgottenAfter + time.Second)
+	must(t, learner.meet(l.ctx, nil))
+	if known := learner.known(); len(known) != 1 || known[0] != busy.Workload() || published[quiet] {
+		t.Errorf("known %v, published %v", known, published)
+	}
+	if all, _, err := k.load(l.ctx, keptBaseline); err != nil || len(all) != 1 {
+		t.Errorf("%d are kept, %v", len(all), err)
 	}
 }
 
