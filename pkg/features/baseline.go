@@ -17,6 +17,7 @@ const (
 	kindTool
 	kindArgument // destinations in arguments
 	kinds
+	kindSalt = kinds // of the salt itself
 )
 
 // knownLimits bound how many of each a Baseline knows.
@@ -46,6 +47,7 @@ var errBaseline = errors.New("not a valid encoding of a baseline")
 //
 // Learn is not safe for concurrent use; a Baseline that is no longer taught is, and nothing in it is locked.
 type Baseline struct {
+	salt        uint32 // the mark of what all marks are salted with; 0 while nothing was learned
 	rows        uint32 // calls learned
 	words       sketch
 	known       [kinds]tally
@@ -72,9 +74,12 @@ func (b *Baseline) limits() {
 	b.tools.limit, b.transitions.limit, b.departures.limit = maxTools, maxTransitions, maxTools
 }
 
-// Learn adds what one call left behind.
+// Learn adds what one call left behind. What was salted otherwise than what was learned before is left out, as nothing in it could be told apart.
 func (b *Baseline) Learn(e *Evidence) {
-	if !e.present {
+	if b.rows == 0 {
+		b.salt = e.salt
+	}
+	if !e.present || e.salt != b.salt {
 		return
 	}
 	b.words.learn(&e.words)
@@ -106,8 +111,14 @@ func (b *Baseline) Learn(e *Evidence) {
 }
 
 // Features writes those features of a call that come of a comparison with the baseline to its vector, as Extract does for a call at hand, and leaves the
-// others. Of a long text, it sees what the evidence has of it.
+// others. Of a long text, it sees what the evidence has of it. Where the evidence was salted otherwise, nothing is new.
 func (b *Baseline) Features(dst *Vector, e *Evidence) {
+	if b.rows > 0 && b.salt != e.salt {
+		clear(dst[unseenBurst : voicePeak+1])
+		clear(dst[newModel : newCredential+1])
+		clear(dst[toolSurprise : hourSurprise+1])
+		return
+	}
 	b.words.novelty(dst, &e.words)
 	b.compare(dst, &e.marks)
 }
@@ -207,6 +218,7 @@ const baselineVersion = 1
 // AppendBinary appends the baseline to b. Equal baselines have equal bytes.
 func (b *Baseline) AppendBinary(to []byte) ([]byte, error) {
 	to = append(to, baselineVersion)
+	to = binary.LittleEndian.AppendUint32(to, b.salt)
 	to = binary.AppendUvarint(to, uint64(b.rows))
 	to = binary.AppendUvarint(to, uint64(b.events))
 	for _, t := range b.tallies() {
@@ -234,11 +246,12 @@ func (b *Baseline) counts() [3][]uint32 { return [3][]uint32{b.hours[:], b.calli
 // UnmarshalBinary reads what AppendBinary wrote, and leaves the baseline alone where it is something else. A baseline that was read is for comparing, not for
 // learning on: how much is known of each tool's words begins at nothing.
 func (b *Baseline) UnmarshalBinary(from []byte) error {
-	if len(from) == 0 || from[0] != baselineVersion {
+	if len(from) < 5 || from[0] != baselineVersion {
 		return fmt.Errorf("%w: not of version %d", errBaseline, baselineVersion)
 	}
 	read := NewBaseline()
-	rest := from[1:]
+	read.salt = binary.LittleEndian.Uint32(from[1:])
+	rest := from[5:]
 	number := func(to *uint32) error {
 		x, after, err := uvarint(rest, 1<<32-1)
 		*to, rest = uint32(x), after

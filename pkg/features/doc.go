@@ -11,9 +11,11 @@
 // less of its call new by lying: only what came, message for message and byte for byte, in the same place with a released call counts as
 // known.
 //
-// The package holds no text beyond a call: what Sessions remembers are hashes, and what [Words] leaves behind for learning are classes of words, a thousand for
-// all there are. What a workload's calls said before is in a [Sketch], which the detector makes and hands back; the novelty features are by comparison
-// with it.
+// What is new or unusual for a workload is told by comparison with a [Baseline], which the detector makes of the [Evidence] that calls leave behind and hands back with its model; [Facts]
+// say of some of it what policy can use without a score. The package holds no text beyond a call: what Sessions remembers are hashes, and evidence is classes of words, a thousand for all
+// there are, and salted marks.
+//
+// Some features cannot be tested on recorded calls, as recordings have one model, no credentials, no clock and no costs. They are tested on constructed calls, and their documentation says so.
 //
 // # Limits
 //

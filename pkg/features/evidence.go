@@ -12,7 +12,7 @@ const (
 	maxCalledTools   = 64
 	maxDestinations  = 64
 	evidenceVersion  = 2
-	evidenceHeader   = 1 + 8 + 3 + 4*4
+	evidenceHeader   = 1 + 4 + 8 + 3 + 4*4
 	noHour           = 0xff // of an evidence whose time is not known
 	hoursOfWeek      = 7 * 24
 	destinationSaid  = 1 // the bit of a destination's mark that says that the user named it
@@ -31,6 +31,7 @@ var ErrEvidence = errors.New("not a valid encoding of evidence")
 //
 // Its memory is reused by each Extract that it is given to. It is not safe for concurrent use.
 type Evidence struct {
+	salt    uint32 // the salt's own mark
 	opening uint64
 	marks   marks
 	words   words
@@ -53,7 +54,7 @@ func (m *marks) reset() {
 }
 
 func (e *Evidence) reset() {
-	e.opening, e.present = 0, false
+	e.salt, e.opening, e.present = 0, 0, false
 	e.marks.reset()
 	e.words.reset()
 }
@@ -70,7 +71,7 @@ func (e *Evidence) Pairs(yield func(pair uint32)) { e.words.pairs(yield) }
 
 // Encoded is the evidence as DecodeEvidence reads it; nil where there is none.
 //
-//	version (1 byte), opening (8 bytes), hour of the week (1 byte; 255 where it is not known), calls and cost per minute (1 byte each)
+//	version (1 byte), the salt's own mark (4 bytes), opening (8 bytes), hour of the week (1 byte; 255 where it is not known), calls and cost per minute (1 byte each)
 //	marks of the model, the system prompt, the destination and the credential (4 bytes each)
 //	how many tools were offered (1 byte), marks of their schemas (4 bytes each)
 //	hash of the tool called before the new messages (2 bytes), how many they call (1 byte), hashes of their names (2 bytes each)
@@ -85,6 +86,7 @@ func (e *Evidence) Encoded() []byte {
 	m := &e.marks
 	b := make([]byte, 0, evidenceHeader+5+4*len(m.tools)+2*len(m.calls)+4*len(m.destinations)+len(e.words.runs)*4+len(e.words.ids)*classBits/8)
 	b = append(b, evidenceVersion)
+	b = binary.LittleEndian.AppendUint32(b, e.salt)
 	b = binary.LittleEndian.AppendUint64(b, e.opening)
 	b = append(b, m.hour, m.calling, m.costing)
 	for _, x := range [...]uint32{m.model, m.system, m.destination, m.credential} {
@@ -117,12 +119,13 @@ func DecodeEvidence(b []byte) (*Evidence, error) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrEvidence, len(b))
 	}
 	m := &e.marks
-	e.opening, m.hour = binary.LittleEndian.Uint64(b[1:]), b[9]
+	e.salt, b = binary.LittleEndian.Uint32(b[1:]), b[5:]
+	e.opening, m.hour = binary.LittleEndian.Uint64(b), b[8]
 	if m.hour != noHour && m.hour >= hoursOfWeek {
 		return nil, fmt.Errorf("%w: hour %d of the week", ErrEvidence, m.hour)
 	}
-	m.calling, m.costing = b[10], b[11]
-	b = b[12:]
+	m.calling, m.costing = b[9], b[10]
+	b = b[11:]
 	for _, x := range [...]*uint32{&m.model, &m.system, &m.destination, &m.credential} {
 		*x = binary.LittleEndian.Uint32(b)
 		b = b[4:]

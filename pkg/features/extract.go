@@ -31,12 +31,17 @@ func extract(dst *Vector, s *scan, ev *Evidence, call *llm.Call, t *Turn, cx *Co
 	if ev != nil {
 		ev.reset()
 	}
+	baseline := cx.Baseline
 	if s.salt = cx.Salt; s.salt != 0 {
-		if cx.Baseline != nil {
-			s.novel.sketch = &cx.Baseline.words
+		salt := mark(kindSalt, "", s.salt)
+		if baseline != nil && baseline.salt != salt && baseline.rows > 0 {
+			baseline = nil // it was learned under another salt: all would be new
+		}
+		if baseline != nil {
+			s.novel.sketch = &baseline.words
 		}
 		if ev != nil {
-			ev.present = true
+			ev.present, ev.salt = true, salt
 			if t != nil {
 				ev.opening = t.openingName(s.salt)
 			}
@@ -138,8 +143,8 @@ func extract(dst *Vector, s *scan, ev *Evidence, call *llm.Call, t *Turn, cx *Co
 
 	count(secrets, s.secrets)
 	s.novel.write(dst)
-	if s.salt != 0 && cx.Baseline != nil {
-		facts = cx.Baseline.compare(dst, s.marks)
+	if s.salt != 0 && baseline != nil {
+		facts = baseline.compare(dst, s.marks)
 	}
 	return facts
 }

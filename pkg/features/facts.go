@@ -13,7 +13,7 @@ import (
 type Context struct {
 	// Salt is the workload's, the same for all of its calls; see the function Salt. With 0, no evidence is written and nothing compared with a baseline.
 	Salt uint64
-	// Baseline is what is usual in the workload; nil while nothing was learned.
+	// Baseline is what is usual in the workload; nil while nothing was learned. One that was learned under another salt counts as none.
 	Baseline *Baseline
 	// Destination is where the call goes: host:port.
 	Destination string

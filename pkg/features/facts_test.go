@@ -153,6 +153,30 @@ func TestFeaturesOfEvidence(t *testing.T) {
 	}
 }
 
+// What was learned under another salt is not compared, as all would be new, and not mixed.
+func TestAnotherSalt(t *testing.T) {
+	b := known(t)
+	a := ordinaryAgent(1)
+	a.model = "another"
+	var v, own Vector
+	e := new(Evidence)
+	if f := Extract(&v, e, a.call(), nil, &Context{Salt: 6, Baseline: b, Destination: a.destination, Credential: []byte(a.key), Now: a.at}); f != (Facts{}) {
+		t.Errorf("%+v", f)
+	}
+	Extract(&own, nil, a.call(), nil, &Context{Salt: 6})
+	if v != own {
+		t.Errorf("compared all the same: %v, without %v", v, own)
+	}
+	v[newModel], v[hourSurprise], v[unseenPairs] = 1, 1, 1
+	if b.Features(&v, e); v != own {
+		t.Errorf("of evidence, %v, without %v", v, own)
+	}
+	rows := b.rows
+	if b.Learn(e); b.rows != rows {
+		t.Error("learned all the same")
+	}
+}
+
 func TestSurprise(t *testing.T) {
 	b := known(t)
 	v, _, _ := ordinaryAgent(1).extract(b)

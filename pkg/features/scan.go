@@ -418,7 +418,8 @@ func (r *reading) rare(at int, rare uint64) (escaped, broken uint64) {
 				}
 			}
 		case '[':
-			if len(b) > 1 && b[1] == '[' {
+			// Lists in lists, [[1 or [["a", are data.
+			if len(b) > 2 && b[1] == '[' && b[2]|0x20 >= 'a' && b[2]|0x20 <= 'z' {
 				r.markers++
 			}
 		case '#':

@@ -54,6 +54,10 @@ func Salt(secret []byte, namespace, kind, name string) uint64 {
 	return scramble(h.Sum64())
 }
 
+// RecordedSalt is the salt of what is learned outside of a cluster, from recorded sessions or by a command that is run with the gate around it: one that everybody knows, so
+// that what was learned of some can be compared with others.
+var RecordedSalt = Salt(nil, "recorded", "sessions", "")
+
 // scramble is the finaliser of SplitMix64: every bit of x bears on every bit of the result.
 func scramble(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9

@@ -38,7 +38,7 @@ func TestNovelty(t *testing.T) {
 	baseline.Learn(w)
 	asked := &Evidence{}
 	asked.reset()
-	asked.present = true
+	asked.present, asked.salt = true, w.salt
 	asked.words.begin(false, 0)
 	for _, word := range strings.Fields("please send the report to") {
 		asked.words.add([]uint16{classify(plainHash([]byte(word)), 7)})

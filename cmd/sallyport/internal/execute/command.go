@@ -21,6 +21,7 @@ import (
 	"sallyport.dev/sallyport/certs"
 	"sallyport.dev/sallyport/cmd/sallyport/internal/record"
 	"sallyport.dev/sallyport/pkg/detector"
+	"sallyport.dev/sallyport/pkg/features"
 	"sallyport.dev/sallyport/pkg/policy"
 	"sallyport.dev/sallyport/pkg/telemetry"
 	"sallyport.dev/sallyport/proxy"
@@ -107,7 +108,7 @@ has seen enough; until then policy decides alone. Decisions are kept in decision
 
 // snapshot is what the proxy is to do.
 func (o *options) snapshot(s *providerSet) (proxy.Snapshot, error) {
-	snap := proxy.Snapshot{Workload: o.workload(), Mode: "enforce", Providers: s.providers, Credentials: s.credentials}
+	snap := proxy.Snapshot{Workload: o.workload(), Mode: "enforce", Providers: s.providers, Credentials: s.credentials, Salt: features.RecordedSalt}
 	if o.observe {
 		snap.Mode = "observe"
 	}

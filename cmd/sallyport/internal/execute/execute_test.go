@@ -309,7 +309,7 @@ func TestCalls(t *testing.T) {
 					t.Errorf("no %q in what was said:\n%s", want, r.err)
 				}
 			}
-			if all := r.records(t); len(all) != 1 || all[0].Outcome != telemetry.OutcomeReleased || all[0].Workload.Name != "agent" {
+			if all := r.records(t); len(all) != 1 || all[0].Outcome != telemetry.OutcomeReleased || all[0].Workload.Name != "agent" || len(all[0].Evidence) == 0 {
 				t.Errorf("records %+v", all)
 			}
 
