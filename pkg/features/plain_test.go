@@ -477,6 +477,18 @@ func TestScanIsThePlainOne(t *testing.T) {
 	}
 }
 
+// What does not show is whole characters: half of one takes nothing away of what comes after it.
+func TestUnseen(t *testing.T) {
+	for text, want := range map[string]int{
+		"\u00ad": 2, "\u0085": 2, "\u200b": 3, "\u202e": 3, "\u2060": 3, "\ufeff": 3, "\U000e0041": 4,
+		"": 0, "a": 0, "\u00a0": 0, "\u2014": 0, "\xc2": 0, "\xc2a": 0, "\xc2 ": 0, "\xe2\x80": 0, "\xe2\x80a": 0, "\xf3\xa0\x81": 0, "\xf3\xa0\x81a": 0,
+	} {
+		if got := unseen([]byte(text + "z")); got != want {
+			t.Errorf("%q: %d bytes, want %d", text, got, want)
+		}
+	}
+}
+
 func TestLexiconKnowsItsWords(t *testing.T) {
 	want := map[string]category{}
 	for cat, list := range lexiconWords {

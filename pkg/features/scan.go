@@ -104,7 +104,7 @@ func (s *wordSet) add(h uint64) int {
 
 func (s *wordSet) has(h uint64) bool { return s[h>>6%1024]>>(h&63)&1 != 0 }
 
-// scan is what one pass over a call's new text gathers. It is 40 KiB of scratch that belongs to the Extract that took it from the pool,
+// scan is what one pass over a call's new text gathers. It is 44 KiB of scratch that belongs to the Extract that took it from the pool,
 // until Extract puts it back.
 type scan struct {
 	budget int // bytes that may still be read
@@ -215,7 +215,7 @@ type reading struct {
 	sentence int  // the last end of a sentence, before this chunk
 	line     int  // the last end of a line, before this chunk
 	number   int  // where the word ended that came last and was no number
-	hidden   bool // something does not show
+	hidden   bool // something in the chunk does not show, or in a word that began before
 
 	// Of the block before: 1 if a word goes on, if beyond ASCII, if the first byte is escaped, and if it ends a line by that.
 	inWord, beyond, escaped, broken uint64
@@ -384,6 +384,9 @@ func (s *scan) blocks(r *reading, from, size int) (bounds int) {
 	return bounds
 }
 
+// breaksLine has a 1 for each byte that ends a line where a backslash is before it.
+var breaksLine = [256]uint64{'n': 1, 'r': 1, 't': 1}
+
 // rare looks at the rare bytes of the block at a place in the text and returns which bytes are escaped and which of them end lines.
 func (r *reading) rare(at int, rare uint64) (escaped, broken uint64) {
 	escaped, broken = r.escaped, r.broken
@@ -391,16 +394,10 @@ func (r *reading) rare(at int, rare uint64) (escaped, broken uint64) {
 	for rare &^= escaped; rare != 0; rare &= rare - 1 {
 		k := bits.TrailingZeros64(rare)
 		b := r.text[at+k:]
-		switch c := b[0]; c {
-		case '\\':
+		c := b[0]
+		if c == '\\' && len(b) > 1 {
 			// Text that is JSON still: \n is a line's end, and no letter of a word.
-			if len(b) == 1 {
-				break
-			}
-			var breaks uint64
-			if n := b[1]; n == 'n' || n == 'r' || n == 't' {
-				breaks = 1
-			}
+			breaks := breaksLine[b[1]]
 			if k == blockBytes-1 {
 				r.escaped, r.broken = 1, breaks
 				break
@@ -408,6 +405,10 @@ func (r *reading) rare(at int, rare uint64) (escaped, broken uint64) {
 			escaped |= 2 << k
 			broken |= breaks << (k + 1)
 			rare &^= 2 << k
+			continue
+		}
+		switch c {
+		case '\\': // at the end of the text
 		case '<':
 			if len(b) > 1 {
 				switch n := b[1]; {
@@ -499,28 +500,49 @@ func (s *scan) put(r *reading, i int, w spelling, length int) {
 	}
 }
 
-// spellShown is spell for a text in which something does not show.
+// spellShown is spell for a chunk in which something does not show.
 func (s *scan) spellShown(r *reading, words int) (shown int) {
 	for i := range words {
 		begin, end := s.bounds[2*i], s.bounds[2*i+1]
-		w := newSpeller()
-		for i := int(begin); i < int(end); {
-			if n := unseen(r.text[i:]); n > 0 {
-				r.invisible++
-				r.unseen += n
-				i += n
-				continue
-			}
-			w.add(r.text[i])
-			i++
+		w, length := spelling{}, int(end-begin)
+		if r.hides(begin, end) {
+			w, length = r.spellShown(begin, end)
+		} else {
+			w = spell(r.text[begin:end])
 		}
-		if w.length > 0 {
+		if length > 0 {
 			s.bounds[2*shown], s.bounds[2*shown+1] = begin, end
-			s.put(r, shown, w.end(), w.length)
+			s.put(r, shown, w, length)
 			shown++
 		}
 	}
 	return shown
+}
+
+// hides reports whether something in a word does not show.
+func (r *reading) hides(begin, end uint32) bool {
+	for i, c := range r.text[begin:end] {
+		if c >= 0x80 && unseen(r.text[int(begin)+i:]) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// spellShown spells what shows of a word, and returns how long that is.
+func (r *reading) spellShown(begin, end uint32) (spelling, int) {
+	w := newSpeller()
+	for i := int(begin); i < int(end); {
+		if n := unseen(r.text[i:]); n > 0 {
+			r.invisible++
+			r.unseen += n
+			i += n
+			continue
+		}
+		w.add(r.text[i])
+		i++
+	}
+	return w.end(), w.length
 }
 
 // weigh looks up the words of the chunk that begins at from.
@@ -585,6 +607,9 @@ func (s *scan) turn(r *reading, from, bounds, words int) {
 	r.word += words
 	if r.open = bounds % 2; r.open != 0 {
 		s.bounds[0] = s.bounds[bounds-1]
+	}
+	if r.hidden && (r.open == 0 || int(s.bounds[0]) >= from) {
+		r.hidden = r.open != 0 && r.hides(s.bounds[0], uint32(min(from+chunkBytes, len(r.text))))
 	}
 	r.sentence = before(&r.sentences, from, from+chunkBytes, r.sentence)
 	r.line = before(&r.lines, from, from+chunkBytes, r.line)
