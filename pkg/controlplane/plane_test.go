@@ -563,8 +563,15 @@ func TestAFullBaselineIsKept(t *testing.T) {
 		for f := range row.Vector {
 			row.Vector[f] = float32(random.NormFloat64())
 		}
+		row.Evidence = wordy(random)
 		have.reservoir.Add(row, detector.Admission{Released: true})
+		call := recentCall{id: fmt.Sprint(i), row: row, label: v1alpha1.LabelAttack, counted: true}
+		have.recent.exceeded = push(have.recent.exceeded, call, maxExceeded)
+		have.recent.others = push(have.recent.others, call, maxSampled)
+		have.labels = push(have.labels, call, maxLabels)
 	}
+	have.spoken, have.own, have.lent, have.said = 3, 2048, 1, "said"
+	have.recent.tally = tally{Judged: 7, Exceeded: 1}
 	model, err := detector.Train(have.reservoir.Rows(), detector.Options{})
 	must(t, err)
 	have.model = model
@@ -581,6 +588,9 @@ func TestAFullBaselineIsKept(t *testing.T) {
 	must(t, err)
 	if gotW != w || got.model.Digest() != model.Digest() || got.reservoir.Counts() != have.reservoir.Counts() || !got.trainedAt.Equal(have.trainedAt) || got.admitted != have.admitted {
 		t.Errorf("kept %+v, found %+v", have, got)
+	}
+	if !reflect.DeepEqual(got.recent, have.recent) || !reflect.DeepEqual(got.labels, have.labels) || got.spoken == got.heard || got.own != 2048 || got.lent != 1 || got.said != have.said || got.source != have.source {
+		t.Errorf("kept %d, %d and %d calls, found %d, %d and %d; %+v", len(have.recent.exceeded), len(have.recent.others), len(have.labels), len(got.recent.exceeded), len(got.recent.others), len(got.labels), got.recent.tally)
 	}
 	encoded, _ := model.MarshalBinary()
 	t.Logf("model %d bytes, baseline %d bytes", len(encoded), len(content))
