@@ -128,7 +128,7 @@ func (p *plainScan) read(b []byte, tool, prompt bool, name string, said *wordSet
 			tags++
 		case c == '<' && (after[0] == '|' || after[0] == '<'):
 			markers++
-		case c == '[' && after[0] == '[':
+		case c == '[' && len(after) > 1 && after[0] == '[' && (after[1] >= 'a' && after[1] <= 'z' || after[1] >= 'A' && after[1] <= 'Z'):
 			markers++
 		case c == '#' && hasPrefix(after, "##") && (i == 0 || b[i-1] != '#'):
 			markers++
@@ -408,7 +408,7 @@ func scanBoth(t *testing.T, sketch *sketch, tool, prompt, earlier, args []byte) 
 // pieces are what texts are made of that ask something of a pass.
 var pieces = []string{
 	" ", " ", " ", " ", "  ", "\t", "\n", "\r\n", ", ", ". ", "! ", "? ", ": ", ":", "; ", `\n`, `\t`, `\r`, `\"`, `\\`, `\\n`, `\\\n`, `\u0041`, `\`, `\é`, `":"`, `","`, `{"`, `"}`,
-	"<", "</", "<b>", "<|", "<<", "[", "[[", "[INST]", "#", "##", "###", "####", "\n### ", "|", "-", "_", "+", "/", "=", "==", "\x00", "\x01", "\x7f", "\x1b",
+	"<", "</", "<b>", "<|", "<<", "[", "[[", "[[a", "[[{", "[INST]", "#", "##", "###", "####", "\n### ", "|", "-", "_", "+", "/", "=", "==", "\x00", "\x01", "\x7f", "\x1b",
 	"ignore", "Ignore", "IGNORE", "previous", "all", "the", "of", "You", "your", "must", "instructions", "system", "\nsystem:", "\n  user:", "user:", "[system", "Assistant:", `\nuser:`,
 	`\n "tool:`, "please", "send", "Send", "forget", "task", "policies", "chatgpt", "now", "order", "cancel", "THE", "A", "I", "AB", "ABC", "ABCDEFGH", "ABCDEFGHI", "ABCDEFGHIJKLMNOPQ",
 	"0", "17", "4711", "12345678", "123456789", "12345678901234567890", "T17", "a1", "abcdefg", "abcdefgh", "abcdefghi", "abcdefghijklmno", "abcdefghijklmnop", "abcdefghijklmnopq",
