@@ -382,12 +382,12 @@ func TestBaselineIsBounded(t *testing.T) {
 		b.Learn(e)
 	}
 	for _, tally := range b.tallies() {
-		if tally.used != tally.limit || len(tally.slots) > 4*tally.limit {
+		if tally.used != tally.limit || len(tally.slots) > 3*tally.limit {
 			t.Errorf("%d of %d are known, in %d slots", tally.used, tally.limit, len(tally.slots))
 		}
 	}
 	encoded, err := b.AppendBinary(nil)
-	if err != nil || len(encoded) > 512<<10 {
+	if t.Logf("a full baseline is %d bytes encoded", len(encoded)); err != nil || len(encoded) > 512<<10 {
 		t.Errorf("%d bytes: %v", len(encoded), err)
 	}
 	if b.unknown(kindModel, 12345) {

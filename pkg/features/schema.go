@@ -108,14 +108,14 @@ const (
 // its whole conversation with every call, so that the size of a call says how long the conversation is and little else, and what has just been
 // read is lost in what was read before.
 var Schema = [Size]Feature{
-	modelChanged:  {"envelope.model_changed", "", bit, "Another model than in the conversation's previous call: a hijacked agent or a stolen key asks for what it likes, an agent stays with its model."},
-	toolsChanged:  {"envelope.tools_changed", "", bit, "Other tool definitions than in the conversation's previous call: tool poisoning, or another program that goes on with the conversation."},
+	modelChanged:  {"envelope.model_changed", "", bit, "Another model than in the conversation's previous call: a hijacked agent or a stolen key asks for what it likes, an agent stays with its model. Tested on constructed calls only."},
+	toolsChanged:  {"envelope.tools_changed", "", bit, "Other tool definitions than in the conversation's previous call: tool poisoning, or another program that goes on with the conversation. Tested on constructed calls only."},
 	lateSystem:    {"envelope.late_system", "messages", log1p, "New system messages after the first message of another role: instructions at the highest rank slipped into a conversation."},
 	toolsOffered:  {"envelope.tools", "tools", log1p, "Tools offered to the model: an agent has its set."},
 	serverTools:   {"envelope.server_tools", "tools", log1p, "Tools among them that the provider carries out: they act where no gate sees it."},
 	attachments:   {"envelope.attachments", "parts", log1p, "New images, audio and files, and URLs that the provider is asked to fetch: content that is not read here."},
 	unknownFields: {"envelope.unknown_fields", "fields", log1p, "Members of the request that the codec does not know: an agent's client library is the same every day."},
-	maxTokens:     {"envelope.max_tokens", "tokens", log1p, "The output limit asked for, 0 where absent: cost."},
+	maxTokens:     {"envelope.max_tokens", "tokens", log1p, "The output limit asked for, 0 where absent: cost. Tested on constructed calls only."},
 
 	deltaBytes:  {"size.delta_bytes", "bytes", log1p, "Bytes of the new messages: exfiltration in bulk, stuffed contexts."},
 	messages:    {"size.messages", "messages", log1p, "Messages of the call: how far the conversation has come, and loops."},
@@ -152,8 +152,8 @@ var Schema = [Size]Feature{
 	sideEffects: {"tool.side_effects", "calls", log1p, "Calls among them whose tool's name has a verb that changes something (send, delete, pay …): what a hijack is for."},
 	argsTainted: {"tool.args_tainted", "share", none, "Share of the words in their arguments that an earlier tool result said and the user did not: who steers."},
 
-	gap:  {"time.gap", "seconds", log1p, "Time since the conversation's previous call, 0 for the first: machine pace, replays."},
-	rate: {"time.rate", "calls per minute", log1p, "The conversation's calls a minute, this one included, over at least a minute: loops and floods."},
+	gap:  {"time.gap", "seconds", log1p, "Time since the conversation's previous call, 0 for the first: machine pace, replays. Tested on constructed calls only."},
+	rate: {"time.rate", "calls per minute", log1p, "The conversation's calls a minute, this one included, over at least a minute: loops and floods. Tested on constructed calls only."},
 
 	secrets: {"content.secrets", "strings", log1p, "Strings in the new text that have the shape of a credential (provider keys, tokens, private keys)."},
 

@@ -9,7 +9,7 @@ import (
 // tally counts things by a number that is not 0, up to a limit of different ones: those that come when it is full are not counted. It is an open-addressed table, so that
 // one that is no longer added to may be read from anywhere.
 type tally struct {
-	slots []tallied // a power of two, at most half of them used; nil while empty
+	slots []tallied // a power of two, at most two thirds of them used; nil while empty
 	used  int
 	limit int
 }
@@ -41,7 +41,7 @@ func (t *tally) add(key, n uint32) {
 	if key == 0 || n == 0 {
 		return
 	}
-	if 2*(t.used+1) > len(t.slots) {
+	if 3*(t.used+1) > 2*len(t.slots) {
 		if t.get(key) == 0 && t.full() {
 			return
 		}
