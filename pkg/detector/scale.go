@@ -18,10 +18,12 @@ var scale = func() (s [features.Size]float32) {
 
 func scaleOf(name string) float32 {
 	switch name {
-	case "envelope.model_changed", "envelope.tools_changed", "envelope.late_system", "envelope.server_tools", "envelope.attachments", "envelope.unknown_fields",
-		"data.model_names", "data.role_markers", "data.overrides", "data.invisible", "data.tags", "content.secrets":
+	case "envelope.model_changed", "envelope.tools_changed", "envelope.late_system", "envelope.server_tools",
+		"data.overrides", "data.invisible", "data.tags", "content.secrets":
 		// What most workloads never have: a single one is an event.
 		return 8
+	case "envelope.attachments", "envelope.unknown_fields", "data.model_names", "data.role_markers":
+		return 2 // seldom, and harmless now and then: a heading, a make of telephone
 	case "data.exclamations", "data.capitals":
 		return 0.5
 	case "tool.surprise", "tool.pair_surprise":
