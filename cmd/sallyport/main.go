@@ -1,5 +1,5 @@
 // Command sallyport is the command line for people: it runs a command behind the gate, follows and explains decisions, injects sidecars
-// into manifests, and trains detectors from recorded calls.
+// into manifests, and trains and evaluates detectors with recorded calls.
 package main
 
 import (
@@ -42,7 +42,10 @@ func command() *cobra.Command {
 	root.AddCommand(
 		inject.New(buildVersion()),
 		detect.NewTrain(),
+		detect.NewEval(),
 		detect.NewExplain(),
+		detect.NewFeatures(),
+		detect.NewDrift(),
 		tail.New(),
 		feedback.New(),
 		&cobra.Command{

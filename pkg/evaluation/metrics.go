@@ -287,7 +287,8 @@ func (t *tally) lines(agents int) [][]float64 {
 }
 
 // Compare computes a table with TPR at each of the rates. A figure over several comparisons is the mean over their positives of what each
-// is in its own: how much of its negatives it exceeds, for the AUC; whether it is above what at most so many of them exceed, for a TPR.
+// is in its own: how much of its negatives it exceeds, for the AUC; whether it is above what at most so many of them exceed, for a TPR. The interval of a TPR is no
+// narrower than Wilson's.
 func Compare(comparisons []Comparison, rates []float64, r Resampling) Table {
 	agents, families := indices(comparisons, func(c *Comparison, yield func(string)) { yield(c.Agent) }), indices(comparisons, func(c *Comparison, yield func(string)) {
 		for i := range c.Positives {
@@ -382,10 +383,6 @@ func Compare(comparisons []Comparison, rates []float64, r Resampling) Table {
 	next := 0
 	take := func(name string, keep func(agent, family string) bool) Line {
 		l := Line{Name: name, AUC: figure(next, 0)}
-		for k := range rates {
-			l.TPR = append(l.TPR, figure(next, 1+k))
-		}
-		next++
 		attacked := map[string]bool{}
 		for i := range comparisons {
 			c := &comparisons[i]
@@ -403,6 +400,10 @@ func Compare(comparisons []Comparison, rates []float64, r Resampling) Table {
 				l.Negatives += len(c.Negatives)
 			}
 		}
+		for k := range rates {
+			l.TPR = append(l.TPR, atLeastWilson(figure(next, 1+k), l.Positives, r.Confidence))
+		}
+		next++
 		return l
 	}
 	everything := func(string, string) bool { return true }
@@ -590,7 +591,15 @@ func Realised(calls []Counted, r Resampling) Figure {
 		samples = append(samples, o/m)
 	}
 	f := interval(over/n, samples, r.Confidence)
-	w := Wilson(f.Value, len(calls), r.Confidence)
+	return atLeastWilson(f, len(calls), r.Confidence)
+}
+
+// atLeastWilson widens the interval of a rate to Wilson's, which samples fall short of where all or none of the calls count.
+func atLeastWilson(f Figure, n int, confidence float64) Figure {
+	if math.IsNaN(f.Value) {
+		return f
+	}
+	w := Wilson(f.Value, n, confidence)
 	if math.IsNaN(f.Low) {
 		return Figure{f.Value, w.Low, w.High}
 	}

@@ -83,7 +83,7 @@ func TestSessions(t *testing.T) {
 		if s.Vector != zipped[i].Vector || !bytes.Equal(s.Evidence, zipped[i].Evidence) {
 			t.Fatalf("%s differs when it is gzipped", s.ID)
 		}
-		if s.agent() != "support" || s.group() != s.Task || !s.HasFeatures() || !s.Admission().Released || len(s.Evidence) == 0 {
+		if s.Subject() != "support" || s.group() != s.Task || !s.HasFeatures() || !s.Admission().Released || len(s.Evidence) == 0 {
 			t.Fatalf("%+v", s)
 		}
 	}
@@ -104,7 +104,7 @@ func TestSessionsAreReplayedAsTheyWere(t *testing.T) {
 		turn := sessions.Begin(call, at)
 		var v features.Vector
 		features.Extract(&v, nil, call, turn, recordedContext(nil, time.Time{}))
-		sessions.Settle(turn, 0, true, false, at)
+		sessions.Settle(turn, features.Outcome{Released: true}, at)
 		for f := range v {
 			if v[f] != got[i].Vector[f] && !strings.HasPrefix(features.Schema[f].Name, "cost.") && features.Schema[f].Name != "envelope.max_tokens" {
 				t.Errorf("call %d: %s is %v, not %v", i, features.Schema[f].Name, got[i].Vector[f], v[f])

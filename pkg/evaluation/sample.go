@@ -72,8 +72,8 @@ type Sample struct {
 	evidence *features.Evidence // decoded; nil until needed
 }
 
-// agent is whose call it is, to train for: the agent, or else the workload.
-func (s *Sample) agent() string {
+// Subject is whose call it is, to train for: the agent, or else the workload.
+func (s *Sample) Subject() string {
 	if s.Agent != "" {
 		return s.Agent
 	}

@@ -1,6 +1,5 @@
-// Package detect holds the commands about the detector: train learns a model from recorded decisions, explain shows what a model
-// saw in one of them.
+// Package detect holds the commands about the detector: train learns a model from recorded calls, eval says what detectors find in them and what they cost, explain shows
+// what a model saw in one, drift how far calls have moved from those that were learned, and features turns recordings into files of features.
 //
-// Both read decision records as the sidecar writes them, one JSON object a line: the records themselves or whole
-// log lines that hold them.
+// What they read, pkg/evaluation reads: decision records as the sidecar writes them, recorded sessions, and Parquet. explain shows decision records alone.
 package detect

@@ -38,21 +38,27 @@ type explainOptions struct {
 func NewExplain() *cobra.Command {
 	var o explainOptions
 	cmd := &cobra.Command{
-		Use:   "explain [flags] ID",
+		Use:   "explain [flags] ID|FILE",
 		Short: "Show a decision: rule, features, contributions and the policy's input",
 		Long: `Show a recorded decision. It is looked for among those of the commands that ran under "sallyport exec" on this
 machine, in the files of --in, or, with -n or -A, in the logs of a cluster's sidecars. The beginning of an ID will
-do where it is only one's.
+do where it is only one's. Of a file of records, the one with the highest score is shown.
 
-With a model at hand, that of --model or what exec has learned of the command, the chart shows what each
-feature did to the score; otherwise it shows those that the record names.
+With a model at hand, that of --model or what exec has learned of the command, the chart shows each feature
+against the calls that the model learned from, and what it did to the score; otherwise it shows those that the
+record names. "usual" is what seven in eight of those calls have, and in the strip beside it
 
-A contribution is in units of path length: how much shorter than the usual one is the way on which the forest
-sets the call apart, for the splits on this feature. Positive contributions make a call more anomalous. They
-say what the forest did, not what caused the call.`,
+  ──┼───     ●
+
+the line is that range with its middle, and the dot the call's value.
+
+A contribution is in units of distance: how much farther than an ordinary call this one is from the calls that
+were learned, in this feature. Positive contributions make a call more anomalous. They say what the forest did,
+not what caused the call.`,
 		Example: `  sallyport explain 01a205f1-546b
   sallyport explain -n agents --input 01a205f1-546b-7cc1-9394-277c26b664f9
-  sallyport explain --model support.model --in decisions.jsonl 01a205f1-546b`,
+  sallyport explain --model support.model --in decisions.jsonl 01a205f1-546b
+  sallyport explain --model support.model decisions.jsonl`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cmd.SilenceUsage = true
@@ -78,6 +84,9 @@ const minID = 13
 // find looks for the record with an ID, or with the only one that begins so.
 func find(ctx context.Context, stdin io.Reader, getenv func(string) string, o *explainOptions) (*telemetry.Record, error) {
 	found := map[string]*telemetry.Record{}
+	if st, err := os.Stat(o.id); err == nil && st.Mode().IsRegular() && len(o.in) == 0 && o.namespace == "" && !o.allNamespaces {
+		return highest(o.id)
+	}
 	take := func(r *telemetry.Record) error {
 		if r.ID == o.id || len(o.id) >= minID && strings.HasPrefix(r.ID, o.id) {
 			found[r.ID] = r
@@ -122,6 +131,21 @@ func find(ctx context.Context, stdin io.Reader, getenv func(string) string, o *e
 	}
 }
 
+// highest is the record of a file with the highest score.
+func highest(file string) (*telemetry.Record, error) {
+	var top *telemetry.Record
+	err := record.ReadAll(nil, []string{file}, func(_ string, r *telemetry.Record) error {
+		if top == nil || r.Anomaly.Score > top.Anomaly.Score {
+			top = r
+		}
+		return nil
+	})
+	if err == nil && top == nil {
+		err = fmt.Errorf("no decision records in %s", file)
+	}
+	return top, err
+}
+
 // modelFor is the model to explain a record with: that of the option, else what exec has learned of the command; nil where there is none.
 func modelFor(getenv func(string) string, o *explainOptions, r *telemetry.Record) (*detector.Model, error) {
 	file := o.model
@@ -134,18 +158,11 @@ func modelFor(getenv func(string) string, o *explainOptions, r *telemetry.Record
 			return nil, nil
 		}
 	}
-	b, err := os.ReadFile(file)
+	m, err := loadModel(file)
 	if errors.Is(err, fs.ErrNotExist) && o.model == "" {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err // names the file
-	}
-	m, err := detector.Load(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return m, nil
+	return m, err
 }
 
 func explain(ctx context.Context, stdin io.Reader, out io.Writer, colour bool, getenv func(string) string, o explainOptions) error {
@@ -177,9 +194,9 @@ func explain(ctx context.Context, stdin io.Reader, out io.Writer, colour bool, g
 	p.score(out, r, m, &row.Vector)
 	switch {
 	case m != nil:
-		p.chart(out, m.Contributions(&row.Vector), m.Unit(), o.all)
+		p.chart(out, m.Contributions(&row.Vector), m.Ranges(), m.Unit(), o.all)
 	case len(r.Anomaly.TopFeatures) > 0:
-		p.chart(out, r.Anomaly.TopFeatures, 0, true)
+		p.chart(out, r.Anomaly.TopFeatures, nil, 0, true)
 		fmt.Fprintln(out, "these raised the score most; --model FILE shows all")
 	default:
 		fmt.Fprintln(out, "\nThere is no model to explain the score with: give one by --model.")
@@ -237,16 +254,24 @@ func (p painter) anomaly(out io.Writer, what string, a policy.Anomaly) {
 	fmt.Fprintf(out, "%-11s %.4f, %s of %.4f, percentile %.4f\n", what, a.Score, verdict, a.Threshold, a.Percentile)
 }
 
-// barCells is the length of the longest bar; a cell is drawn in eighths.
-const barCells = 24
+// barCells is the length of the longest bar; a cell is drawn in eighths. stripCells is that of a strip.
+const (
+	barCells   = 16
+	stripCells = 17
+)
 
-// chart draws the features, the one that raised the score most first. What is under a hundredth of the largest is left out.
-func (p painter) chart(out io.Writer, all []policy.Feature, unit float64, every bool) {
+// chart draws the features, the one that raised the score most first, and, where ranges are known, each in its range. What is under a hundredth of the largest is left
+// out.
+func (p painter) chart(out io.Writer, all []policy.Feature, ranges []detector.Range, unit float64, every bool) {
 	largest := 0.0
 	for _, f := range all {
 		largest = max(largest, math.Abs(f.Contribution))
 	}
-	fmt.Fprintf(out, "\n%-26s %14s  %12s\n", "feature", "value", "contribution")
+	learned := ""
+	if ranges != nil {
+		learned = fmt.Sprintf("  %13s  %-*s", "usual", stripCells, "")
+	}
+	fmt.Fprintf(out, "\n%-26s %14s%s  %12s\n", "feature", "value", learned, "contribution")
 	hidden := 0
 	for _, f := range all {
 		if !every && (f.Contribution == 0 || math.Abs(f.Contribution) < largest/100) {
@@ -257,37 +282,79 @@ func (p painter) chart(out io.Writer, all []policy.Feature, unit float64, every 
 		if f.Contribution < 0 {
 			code = record.Green
 		}
-		row := fmt.Sprintf("%-26s %14s  %+12.3f  %s", f.Name, inUnit(f), f.Contribution, p.In(code, bar(math.Abs(f.Contribution), largest)))
+		if ranges != nil {
+			usual, strip := placed(f, ranges)
+			learned = fmt.Sprintf("  %13s  %s", usual, strip)
+		}
+		row := fmt.Sprintf("%-26s %14s%s  %+12.3f  %s", f.Name, inUnit(f), learned, f.Contribution, p.In(code, bar(math.Abs(f.Contribution), largest)))
 		fmt.Fprintln(out, strings.TrimRight(row, " "))
 	}
 	if hidden > 0 {
 		fmt.Fprintf(out, "%d more with next to no part (--all shows them)\n", hidden)
 	}
 	if unit > 0 {
-		fmt.Fprintf(out, "%.2f doubles a score\n", unit)
+		fmt.Fprintf(out, "an ordinary call is at a distance of %.2f\n", unit)
+	}
+}
+
+// placed is the usual range of a feature in words, and a strip that shows where its value is.
+func placed(f policy.Feature, ranges []detector.Range) (usual, strip string) {
+	blank := strings.Repeat(" ", stripCells)
+	i := slices.IndexFunc(features.Schema[:], func(s features.Feature) bool { return s.Name == f.Name })
+	if i < 0 || i >= len(ranges) || math.IsNaN(ranges[i].Middle) || math.IsNaN(f.Value) || math.IsInf(f.Value, 0) {
+		return "", blank
+	}
+	r := ranges[i]
+	usual = bare(i, r.Low)
+	if high := bare(i, r.High); high != usual {
+		usual += " to " + high
+	}
+	from, to := min(r.Low, f.Value), max(r.High, f.Value)
+	at := func(v float64) int {
+		if !(to > from) {
+			return 0
+		}
+		return int(math.Round((v - from) / (to - from) * (stripCells - 1)))
+	}
+	cells := []rune(blank)
+	for c := at(r.Low); c <= at(r.High); c++ {
+		cells[c] = '─'
+	}
+	cells[at(r.Middle)] = '┼'
+	cells[at(f.Value)] = '●'
+	return usual, string(cells)
+}
+
+// bare is a feature's value as it was before its transform, without its unit.
+func bare(feature int, value float64) string {
+	switch s := features.Schema[feature]; {
+	case s.Transform == "log1p":
+		return fmt.Sprintf("%.4g", math.Expm1(value))
+	case s.Transform == "flag" && value == 0:
+		return "no"
+	case s.Transform == "flag":
+		return "yes"
+	case s.Unit == "share":
+		return fmt.Sprintf("%.1f", value*100)
+	default:
+		return fmt.Sprintf("%.3g", value)
 	}
 }
 
 // inUnit writes a feature's value as it was before its transform.
 func inUnit(f policy.Feature) string {
-	for _, s := range features.Schema {
-		if s.Name != f.Name {
-			continue
-		}
-		switch {
-		case s.Transform == "log1p":
-			return fmt.Sprintf("%.4g %s", math.Expm1(f.Value), short(s.Unit))
-		case s.Transform == "flag" && f.Value == 0:
-			return "no"
-		case s.Transform == "flag":
-			return "yes"
-		case s.Unit == "share":
-			return fmt.Sprintf("%.1f %%", f.Value*100)
-		default:
-			return fmt.Sprintf("%.3g %s", f.Value, short(s.Unit))
-		}
+	i := slices.IndexFunc(features.Schema[:], func(s features.Feature) bool { return s.Name == f.Name })
+	if i < 0 {
+		return fmt.Sprintf("%.4g", f.Value)
 	}
-	return fmt.Sprintf("%.4g", f.Value)
+	switch s := features.Schema[i]; {
+	case s.Transform == "flag":
+		return bare(i, f.Value)
+	case s.Unit == "share":
+		return bare(i, f.Value) + " %"
+	default:
+		return bare(i, f.Value) + " " + short(s.Unit)
+	}
 }
 
 func short(unit string) string {

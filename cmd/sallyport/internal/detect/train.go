@@ -1,6 +1,8 @@
 package detect
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,8 +16,8 @@ import (
 
 	"sallyport.dev/sallyport/cmd/sallyport/internal/record"
 	"sallyport.dev/sallyport/pkg/detector"
+	"sallyport.dev/sallyport/pkg/evaluation"
 	"sallyport.dev/sallyport/pkg/policy"
-	"sallyport.dev/sallyport/pkg/telemetry"
 )
 
 // trainOptions are the flags of train.
@@ -34,12 +36,14 @@ func NewTrain() *cobra.Command {
 	var o trainOptions
 	cmd := &cobra.Command{
 		Use:   "train --in FILE --out FILE",
-		Short: "Learn a detector's model from recorded decisions",
-		Long: `Learn a detector's model of one workload from decision records, as the sidecar logs them: one JSON
-object a line, records or whole log lines.
+		Short: "Learn a detector's model from recorded calls",
+		Long: `Learn a detector's model of one workload, or of one agent of a recording.
+
+Accepted are ` + evaluation.Accepted + `.
 
 Only calls that were released by decision are learned from: not those that were refused or that a setting
-released, that exceeded the threshold then in force, or that came in a conversation with such a call. The
+released, that exceeded the threshold then in force, or that came in a conversation with such a call; nor those
+of sessions that are labelled as attacks. The
 threshold is set so that of benign calls as those recorded a share of at most --budget exceeds it, by scores
 that each call gets from forests that have not seen its conversation. Where there are too few calls to say
 so, the threshold is the most cautious that they support, and the summary says that.`,
@@ -54,13 +58,13 @@ so, the threshold is the most cautious that they support, and the summary says t
 				return errors.New("--min-calls and --min-sessions cannot be negative")
 			}
 			cmd.SilenceUsage = true
-			return train(cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr(), o)
+			return train(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr(), o)
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&o.in, "in", nil, "file of decision records; may be repeated; - is standard input")
+	f.StringArrayVar(&o.in, "in", nil, "file to read; may be repeated; - is standard input")
 	f.StringVar(&o.out, "out", "", "file to write the model to")
-	f.StringVar(&o.workload, "workload", "", "learn from this workload only: namespace/kind/name")
+	f.StringVar(&o.workload, "workload", "", "learn from this workload only, namespace/kind/name, or from this agent of a recording")
 	f.Float64Var(&o.budget, "budget", 0.01, "share of benign calls that may exceed the threshold")
 	f.IntVar(&o.minCalls, "min-calls", detector.DefaultMinCalls, "calls that there must be")
 	f.IntVar(&o.minSessions, "min-sessions", detector.DefaultMinSessions, "conversations that they must come from")
@@ -75,11 +79,11 @@ so, the threshold is the most cautious that they support, and the summary says t
 
 // tally counts the records that were not learned from, by cause.
 type tally struct {
-	records, repeated, elsewhere, featureless, refused, exceeding, tainted int
+	records, repeated, elsewhere, featureless, refused, exceeding, tainted, attacks int
 }
 
-func train(stdin io.Reader, out, progress io.Writer, o trainOptions) error {
-	rows, who, n, err := collect(stdin, progress, o)
+func train(ctx context.Context, stdin io.Reader, out, progress io.Writer, o trainOptions) error {
+	rows, who, n, err := collect(ctx, stdin, progress, o)
 	if err != nil {
 		return err
 	}
@@ -96,7 +100,7 @@ func train(stdin io.Reader, out, progress io.Writer, o trainOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(o.out, b); err != nil {
+	if err := writeFile(o.out, "model", func(w io.Writer) error { _, err := io.Copy(w, bytes.NewReader(b)); return err }); err != nil {
 		return err
 	}
 
@@ -115,34 +119,39 @@ func train(stdin io.Reader, out, progress io.Writer, o trainOptions) error {
 }
 
 // collect reads the rows of one workload.
-func collect(stdin io.Reader, progress io.Writer, o trainOptions) (rows []detector.Row, who string, n tally, err error) {
+func collect(ctx context.Context, stdin io.Reader, errs io.Writer, o trainOptions) (rows []detector.Row, who string, n tally, err error) {
+	files, err := evaluation.Open(stdin, o.in...)
+	if err != nil {
+		return nil, "", n, err
+	}
+	defer func() { err = errors.Join(err, files.Close()) }()
+	p := newProgress(errs)
+	defer p.end()
 	seen := map[string]bool{}
 	workloads := map[string]int{}
-	err = record.ReadAll(stdin, o.in, func(at string, r *telemetry.Record) error {
+	counted := func(s *evaluation.Sample) bool {
 		n.records++
-		if n.records%100_000 == 0 {
-			fmt.Fprintf(progress, "%d records read, now at %s\n", n.records, at)
+		p.tell("read", n.records, 0)
+		name := record.Clean(s.Subject())
+		if s.ID != "" {
+			key := name + "\x00" + s.ID
+			if seen[key] {
+				n.repeated++
+				return false
+			}
+			seen[key] = true
 		}
-		if seen[r.ID] {
-			n.repeated++
-			return nil
-		}
-		seen[r.ID] = true
-		name := workloadName(r.Workload)
 		workloads[name]++
 		if o.workload != "" && !sameWorkload(o.workload, name) {
 			n.elsewhere++
-			return nil
+			return false
 		}
-		row, a, err := detector.FromRecord(r)
+		a := s.Admission()
 		switch {
-		case errors.Is(err, detector.ErrNoFeatures):
+		case !s.HasFeatures():
 			n.featureless++
-			return nil
-		case err != nil:
-			return err
-		}
-		switch {
+		case s.Label == evaluation.Attack || s.Label == evaluation.AttackerTask:
+			n.attacks++
 		case a.Tainted:
 			n.tainted++
 		case a.Exceeds:
@@ -150,8 +159,12 @@ func collect(stdin io.Reader, progress io.Writer, o trainOptions) (rows []detect
 		case !a.Released:
 			n.refused++
 		default:
-			rows = append(rows, row)
+			return true
 		}
+		return false
+	}
+	err = files.Each(ctx, counted, func(s *evaluation.Sample) error {
+		rows = append(rows, s.Row())
 		return nil
 	})
 	if err != nil {
@@ -169,32 +182,22 @@ func collect(stdin io.Reader, progress io.Writer, o trainOptions) (rows []detect
 	slices.Sort(names)
 	switch {
 	case len(names) == 0:
-		return nil, "", n, fmt.Errorf("no decision records in %s", strings.Join(o.in, ", "))
+		return nil, "", n, fmt.Errorf("no calls in %s", strings.Join(o.in, ", "))
 	case matching == 0:
-		return nil, "", n, fmt.Errorf("no records of the workload %s; there are records of:%s", o.workload, list(names, workloads))
+		return nil, "", n, fmt.Errorf("no calls of the workload %s; there are calls of:%s", o.workload, list(names, workloads))
 	case matching > 1:
-		return nil, "", n, fmt.Errorf("records of %d workloads; name one with --workload:%s", matching, list(names, workloads))
+		return nil, "", n, fmt.Errorf("calls of %d workloads; name one with --workload:%s", matching, list(names, workloads))
 	}
 	return rows, who, n, nil
 }
 
 func (n tally) causes() string {
-	var out []string
-	for _, c := range []struct {
-		n    int
-		what string
-	}{
-		{n.refused, "not released by decision"}, {n.exceeding, "over the threshold"}, {n.tainted, "in tainted conversations"},
-		{n.featureless, "without features"}, {n.elsewhere, "of other workloads"}, {n.repeated, "repeated"},
-	} {
-		if c.n > 0 {
-			out = append(out, fmt.Sprintf("%d %s", c.n, c.what))
-		}
-	}
-	if len(out) == 0 {
+	out := amounts(amount{n.refused, "not released by decision"}, amount{n.exceeding, "over the threshold"}, amount{n.tainted, "in tainted conversations"},
+		amount{n.featureless, "without features"}, amount{n.attacks, "of attacks"}, amount{n.elsewhere, "of other workloads"}, amount{n.repeated, "repeated"})
+	if out == "" {
 		return "none left out"
 	}
-	return strings.Join(out, ", ")
+	return out
 }
 
 func list(names []string, counts map[string]int) string {
@@ -211,32 +214,37 @@ func workloadName(w policy.Workload) string {
 
 // sameWorkload compares names; a kind's case does not matter, as with kubectl.
 func sameWorkload(a, b string) bool {
+	if a == b {
+		return true
+	}
 	x, y := strings.SplitN(a, "/", 3), strings.SplitN(b, "/", 3)
 	return len(x) == 3 && len(y) == 3 && x[0] == y[0] && strings.EqualFold(x[1], y[1]) && x[2] == y[2]
 }
 
-// writeFile writes the file as a whole or not at all.
-func writeFile(name string, b []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), ".model-*")
+// writeFile writes the file as a whole or not at all. An error says that it is of this kind.
+func writeFile(name, kind string, write func(io.Writer) error) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+kind+"-*")
 	if err != nil {
-		return fmt.Errorf("write model: %w", err)
+		return fmt.Errorf("write %s: %w", kind, err)
 	}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("write model: %w", err)
 			_ = os.Remove(f.Name())
 		}
 	}()
-	if _, err = f.Write(b); err != nil {
+	if err := write(f); err != nil {
 		_ = f.Close()
 		return err
 	}
-	if err = f.Chmod(0o644); err != nil {
-		_ = f.Close()
-		return err
+	err = f.Chmod(0o644)
+	if cerr := f.Close(); err == nil {
+		err = cerr
 	}
-	if err = f.Close(); err != nil {
-		return err
+	if err == nil {
+		err = os.Rename(f.Name(), name)
 	}
-	return os.Rename(f.Name(), name)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", kind, err)
+	}
+	return nil
 }

@@ -65,8 +65,8 @@ func Follow(ctx context.Context, file string, whole bool, each Each) error {
 			if rest, err = lines(append(rest, more...), each); err != nil {
 				return err
 			}
-			if len(rest) > MaxLine {
-				return fmt.Errorf("%s: line of more than %d bytes", file, MaxLine)
+			if len(rest) > telemetry.MaxLine {
+				return fmt.Errorf("%s: line of more than %d bytes", file, telemetry.MaxLine)
 			}
 			now, err := os.Stat(file)
 			if was, serr := f.Stat(); len(more) == 0 && (err != nil || serr != nil || !os.SameFile(now, was)) {
@@ -90,7 +90,7 @@ func lines(b []byte, each Each) (rest []byte, err error) {
 			return b, nil
 		}
 		b = after
-		if r, perr := Parse(line); perr == nil && r != nil {
+		if r, _, perr := telemetry.ParseLine(line); perr == nil && r != nil {
 			if err := each(r); err != nil {
 				return b, err
 			}
@@ -241,9 +241,9 @@ func (c *Cluster) log(ctx context.Context, p *corev1.Pod, o *corev1.PodLogOption
 	}
 	defer func() { _ = stream.Close() }()
 	in := bufio.NewScanner(stream)
-	in.Buffer(nil, MaxLine)
+	in.Buffer(nil, telemetry.MaxLine)
 	for in.Scan() {
-		if r, err := Parse(in.Bytes()); err == nil && r != nil {
+		if r, _, err := telemetry.ParseLine(in.Bytes()); err == nil && r != nil {
 			if err := each(r); err != nil {
 				return &stopped{err}
 			}
