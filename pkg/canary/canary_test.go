@@ -316,3 +316,27 @@ func TestHidden(t *testing.T) {
 		t.Errorf("%d characters are hidden", n)
 	}
 }
+
+// What was decoded is looked through wherever in it text begins and ends.
+func TestEncodedStretches(t *testing.T) {
+	s := set(t, secret)
+	r := rand.New(rand.NewPCG(5, 6))
+	noise := func(n int) string {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte(r.IntN(256))
+		}
+		return string(b)
+	}
+	for name, inner := range map[string]string{
+		"base64": layers["base64 at 1"](secret), "zero width": layers["zero width"](secret), "other spaces": layers["other spaces"](secret), "json": layers["json \\u"](secret),
+		"control": layers["control"](secret), "hex": layers["hex"](secret),
+	} {
+		for i := range 300 {
+			text := noise(i%61) + "\xff" + inner + "\xff" + noise(i%7)
+			if len(s.Find([]byte(base64.StdEncoding.EncodeToString([]byte(text))))) != 1 {
+				t.Errorf("%s after %d bytes is not found", name, i%61)
+			}
+		}
+	}
+}

@@ -356,39 +356,72 @@ func (x *search) hexRun(run []byte) {
 	}
 }
 
-// encoded looks through those stretches of what was decoded that may be text: most of it is none, where it was not encoded at all or at another place.
+// encoded looks through those stretches of what was decoded that may be text: most of it is none, where it was not encoded at all or at another place. A stretch that is long
+// enough has four bytes of ASCII at a multiple of four, or a character that does not show.
 func (x *search) encoded(b []byte) {
-	for i := 0; i < len(b); {
-		begin, shown := i, 0
-		for i < len(b) {
-			if c := b[i]; c > ' ' && c < 0x7f {
-				i++
+	end := 0 // of the last stretch
+	for i := 0; i+4 <= len(b); i += 4 {
+		begin := i
+		switch {
+		case i+4 <= end:
+			continue
+		case i < end: // what follows the sign that ended it may be the beginning of another
+			for begin = end; begin < i+4 && b[begin] >= 0x80 && hiddenHere(b[begin:]) == 0; {
+				begin++
+			}
+			if begin == i+4 {
+				continue
+			}
+		case binary.LittleEndian.Uint32(b[i:])&0x80808080 != 0:
+			if begin = firstHidden(b, i); begin < 0 {
+				continue
+			}
+		}
+		for begin > end && b[begin-1] < 0x80 {
+			begin--
+		}
+		shown := 0
+		for end = begin; end < len(b); {
+			if c := b[end]; c > ' ' && c < 0x7f {
+				end++
 				shown++
 			} else if silent[c] {
-				i++
-			} else if n := hiddenHere(b[i:]); n > 0 {
-				i += n
+				end++
+			} else if n := hiddenHere(b[end:]); n > 0 {
+				end += n
 			} else {
 				break
 			}
 		}
 		if shown >= MinValue {
-			stretch := b[begin:i]
-			x.inner.write(x, stretch)
-			x.inner.write(x, separator)
-			if escaped(stretch) {
-				for len(stretch) > 0 {
-					n, took := unescape(x.deeper[:], stretch, true)
-					x.unescaped.write(x, x.deeper[:n])
-					stretch = stretch[took:]
-				}
-				x.unescaped.write(x, separator)
-			}
-		}
-		if i == begin || i < len(b) {
-			i++
+			x.stretch(b[begin:end])
 		}
 	}
+}
+
+// firstHidden is where in b[i:i+4] a character of several bytes begins that does not show; -1 for nowhere.
+func firstHidden(b []byte, i int) int {
+	for k := i; k < i+4; k++ {
+		if b[k] >= 0xc2 && hiddenHere(b[k:]) > 0 {
+			return k
+		}
+	}
+	return -1
+}
+
+// stretch looks through what was encoded.
+func (x *search) stretch(b []byte) {
+	x.inner.write(x, b)
+	x.inner.write(x, separator)
+	if !escaped(b) {
+		return
+	}
+	for len(b) > 0 {
+		n, took := unescape(x.deeper[:], b, true)
+		x.unescaped.write(x, x.deeper[:n])
+		b = b[took:]
+	}
+	x.unescaped.write(x, separator)
 }
 
 // separator is in no token and no coding.
