@@ -48,7 +48,7 @@ func extract(dst *Vector, s *scan, ev *Evidence, call *llm.Call, t *Turn, cx *Co
 			s.keep, s.marks = &ev.words, &ev.marks
 		}
 		s.marks.reset()
-		s.marks.note(call, t, from, cx)
+		s.marks.note(call, t, from, cx, &s.tools)
 	}
 
 	s.needSaid = hasToolCall(fresh)

@@ -49,7 +49,7 @@ func hashOf(s string) uint64 {
 }
 
 // note writes the marks of a call but for those that are found while its messages are read. from is where the new messages begin.
-func (m *marks) note(call *llm.Call, t *Turn, from int, cx *Context) {
+func (m *marks) note(call *llm.Call, t *Turn, from int, cx *Context, known *toolMarks) {
 	if !cx.Now.IsZero() {
 		now := cx.Now.UTC()
 		m.hour = uint8((int(now.Weekday())+6)%7*24 + now.Hour())
@@ -68,15 +68,13 @@ func (m *marks) note(call *llm.Call, t *Turn, from int, cx *Context) {
 	if len(cx.Credential) > 0 {
 		m.credential = mark(kindCredential, cx.Credential, cx.Salt)
 	}
-	for i := range call.Tools[:min(len(call.Tools), maxToolMarks)] {
-		digest := call.Tools[i].Digest
-		if i+1 == maxToolMarks { // all that are left share one mark
-			for _, tool := range call.Tools[i+1:] {
-				sum := sha256.Sum256(append(digest[:], tool.Digest[:]...))
-				copy(digest[:], sum[:])
-			}
+	if t != nil && len(call.Tools) > 0 && known.salt == cx.Salt && known.of == t.tools {
+		m.tools = append(m.tools, known.marks...)
+	} else {
+		m.offered(call, cx.Salt)
+		if t != nil {
+			known.salt, known.of, known.marks = cx.Salt, t.tools, append(known.marks[:0], m.tools...)
 		}
-		m.tools = append(m.tools, mark(kindTool, digest[:], cx.Salt))
 	}
 	p := pace{calls: 1}
 	if t != nil {
@@ -86,6 +84,26 @@ func (m *marks) note(call *llm.Call, t *Turn, from int, cx *Context) {
 	}
 	m.calling, m.costing = step(p.calls), step(p.cost)
 	m.previous = lastTool(call.Messages[:from])
+}
+
+// toolMarks are the marks of the tools that a call offered, kept for the next, which mostly offers the same.
+type toolMarks struct {
+	salt, of uint64
+	marks    []uint32
+}
+
+// offered writes the marks of the tools.
+func (m *marks) offered(call *llm.Call, salt uint64) {
+	for i := range call.Tools[:min(len(call.Tools), maxToolMarks)] {
+		digest := call.Tools[i].Digest
+		if i+1 == maxToolMarks { // all that are left share one mark
+			for _, tool := range call.Tools[i+1:] {
+				sum := sha256.Sum256(append(digest[:], tool.Digest[:]...))
+				copy(digest[:], sum[:])
+			}
+		}
+		m.tools = append(m.tools, mark(kindTool, digest[:], salt))
+	}
 }
 
 // calledTool is the hash by which evidence has a tool that was called: never 0.

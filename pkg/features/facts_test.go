@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -364,6 +365,29 @@ func TestManyTools(t *testing.T) {
 	a.tools[299] = "exchanged"
 	if _, _, f := a.extract(b); !f.NewTools {
 		t.Error("the last tool is exchanged unseen")
+	}
+}
+
+// Marks of tools that are kept for the next call are those of the same tools and the same salt.
+func TestKeptToolMarks(t *testing.T) {
+	s, sessions := new(scan), NewSessions(0, 0)
+	marksOf := func(s *scan, salt uint64, tools ...string) []uint32 {
+		a := ordinaryAgent(0)
+		a.tools = tools
+		call := a.call()
+		var v Vector
+		var e Evidence
+		s.begin()
+		extract(&v, s, &e, call, sessions.Begin(call, epoch), &Context{Salt: salt})
+		return e.marks.tools
+	}
+	for _, tc := range []struct {
+		salt  uint64
+		tools []string
+	}{{1, []string{"a", "b"}}, {1, []string{"a", "b"}}, {2, []string{"a", "b"}}, {2, nil}, {2, []string{"a"}}, {2, []string{"b"}}, {1, []string{"b"}}} {
+		if got, want := marksOf(s, tc.salt, tc.tools...), marksOf(new(scan), tc.salt, tc.tools...); !slices.Equal(got, want) || len(got) != len(tc.tools) {
+			t.Errorf("%v: marks %x, want %x", tc, got, want)
+		}
 	}
 }
 

@@ -157,6 +157,7 @@ type scan struct {
 	// What is compared with the baseline besides words.
 	marks *marks
 	spare marks // where nobody asked for evidence
+	tools toolMarks
 
 	// The chunk at hand.
 	chunk  chunk
