@@ -2,6 +2,7 @@ package evaluation
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -151,6 +152,9 @@ func (s source) parquet(ctx context.Context, want func(*Sample) bool, each func(
 	if err != nil {
 		return err
 	}
+	if err := footer(f, info.Size()); err != nil {
+		return fmt.Errorf("%s: not a Parquet file that can be read: %w", s.name, err)
+	}
 	file, err := parquet.OpenFile(f, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return fmt.Errorf("%s: not a Parquet file that can be read: %w", s.name, err)
@@ -167,6 +171,9 @@ func (s source) parquet(ctx context.Context, want func(*Sample) bool, each func(
 		rows := group.Rows()
 		for {
 			n, rerr := rows.ReadRows(buffer)
+			if n == 0 && rerr == nil {
+				rerr = io.ErrNoProgress // a damaged file says so for ever
+			}
 			for _, r := range buffer[:n] {
 				if err := ctx.Err(); err != nil {
 					return errors.Join(err, rows.Close())
@@ -200,6 +207,22 @@ func (s source) parquet(ctx context.Context, want func(*Sample) bool, each func(
 				break
 			}
 		}
+	}
+	return nil
+}
+
+// footer checks how long the end of a Parquet file says that it is: the library takes its word, and memory for it.
+func footer(f io.ReaderAt, size int64) error {
+	const frame = 12 // magic, and at the end length and magic
+	var end [8]byte
+	if size < frame {
+		return io.ErrUnexpectedEOF
+	}
+	if _, err := f.ReadAt(end[:], size-int64(len(end))); err != nil {
+		return err
+	}
+	if n := int64(binary.LittleEndian.Uint32(end[:])); string(end[4:]) != "PAR1" || n > size-frame {
+		return errors.New("its end is missing or damaged")
 	}
 	return nil
 }

@@ -191,6 +191,13 @@ func explain(ctx context.Context, stdin io.Reader, out io.Writer, colour bool, g
 	case err != nil && m != nil:
 		return err
 	}
+	if m != nil && m.Digest() != r.Anomaly.ModelDigest && m.Baseline() != nil && len(row.Evidence) > 0 {
+		e, err := features.DecodeEvidence(row.Evidence)
+		if err != nil {
+			return fmt.Errorf("record %s: %w", record.Clean(r.ID), err)
+		}
+		m.Baseline().Features(&row.Vector, e) // what this model would have seen, and not the one that judged
+	}
 	p.score(out, r, m, &row.Vector)
 	switch {
 	case m != nil:

@@ -33,11 +33,11 @@ func (p *progress) tell(doing string, done, of int) {
 	if p.terminal {
 		every = tellTerminal
 	}
-	if now := p.now(); now.Sub(p.told) < every {
+	now := p.now()
+	if now.Sub(p.told) < every {
 		return
-	} else {
-		p.told = now
 	}
+	p.told = now
 	line := fmt.Sprintf("%s: %d", doing, done)
 	if of > 0 {
 		line += fmt.Sprintf(" of %d", of)
