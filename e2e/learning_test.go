@@ -21,6 +21,7 @@ func TestBaselineColumns(t *testing.T) {
 		t.Errorf("columns %s", got)
 	}
 	b := learned(t)
+	t.Logf("%s\ndrift %+v, false positives %+v", r.Out, b.Status.Drift, b.Status.FalsePositives)
 	if s := b.Status; s.ModelSource != v1alpha1.ModelOwn || len(s.ModelDigest) != 12 || s.TrainedOn < 1000 || s.PriorRows != 0 {
 		t.Errorf("status %+v", s)
 	}

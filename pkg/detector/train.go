@@ -188,7 +188,7 @@ func Train(rows []Row, o Options) (*Model, error) {
 	}
 	budget := float64(o.FalsePositivesPerMillion) / 1e6
 	fit := func(rows [][]float32) (*iforest.Forest, error) { return fitted(rows, labels, budget, opts) }
-	scores, err := crossScores(vectors, unseen, deal(groups, k, o.Seed), k, fit)
+	scores, plain, err := crossScores(vectors, unseen, deal(groups, k, o.Seed), k, fit)
 	if err != nil {
 		return nil, fmt.Errorf("train: score out of fold: %w", err)
 	}
@@ -196,7 +196,7 @@ func Train(rows []Row, o Options) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("train: fit: %w", err)
 	}
-	reference, err := iforest.NewReference(vectors, scores)
+	reference, err := iforest.NewReference(vectors, plain)
 	if err != nil {
 		return nil, fmt.Errorf("train: remember the distributions: %w", err)
 	}
@@ -303,13 +303,15 @@ func fitted(rows [][]float32, labels []label, budget float64, o iforest.Options)
 			return nil, err
 		}
 	}
-	heard, _, err := feedback.Apply(rows, budget)
+	// A budget that so few rows cannot tell from none is watched by the highest of them.
+	heard, _, err := feedback.Apply(rows, max(budget, 1/float64(len(rows))))
 	return heard, err
 }
 
-// crossScores returns the scores of rows by forests fitted on the others: for each the mean of what its vector gets and what it gets as it is where less is known.
-func crossScores(vectors, unseen [][]float32, fold []int, folds int, fit func([][]float32) (*iforest.Forest, error)) ([]float64, error) {
-	scores := make([]float64, len(vectors))
+// crossScores returns the scores of rows by forests fitted on the others: for each the mean of what its vector gets and what it gets as it is where less is known, and what its
+// vector gets alone.
+func crossScores(vectors, unseen [][]float32, fold []int, folds int, fit func([][]float32) (*iforest.Forest, error)) (scores, plain []float64, err error) {
+	scores, plain = make([]float64, len(vectors)), make([]float64, len(vectors))
 	for k := range folds {
 		var rest [][]float32
 		for i, v := range vectors {
@@ -319,13 +321,14 @@ func crossScores(vectors, unseen [][]float32, fold []int, folds int, fit func([]
 		}
 		forest, err := fit(rest)
 		if err != nil {
-			return nil, fmt.Errorf("fit fold %d of %d: %w", k+1, folds, err)
+			return nil, nil, fmt.Errorf("fit fold %d of %d: %w", k+1, folds, err)
 		}
 		for i := range vectors {
 			if fold[i] == k {
-				scores[i] = (forest.Score(vectors[i]) + forest.Score(unseen[i])) / 2
+				plain[i] = forest.Score(vectors[i])
+				scores[i] = (plain[i] + forest.Score(unseen[i])) / 2
 			}
 		}
 	}
-	return scores, nil
+	return scores, plain, nil
 }
