@@ -505,7 +505,8 @@ func (s *scan) put(r *reading, i int, w spelling, length int) {
 func (s *scan) spellShown(r *reading, words int) (shown int) {
 	for i := range words {
 		begin, end := s.bounds[2*i], s.bounds[2*i+1]
-		w, length := spelling{}, int(end-begin)
+		var w spelling
+		length := int(end - begin)
 		if r.hides(begin, end) {
 			w, length = r.spellShown(begin, end)
 		} else {

@@ -18,16 +18,7 @@ const mostMemory = 8 << 20
 // Conversations, a baseline and a model that are as full as they get take less than what a sidecar has for them. A model has a baseline of its own, so that this is
 // more than there is at any time but while one model takes another's place.
 func TestMemory(t *testing.T) {
-	rows := detectortest.Rows(1, 4000)
-	trained, err := detector.Train(rows, detector.Options{Seed: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	encoded, err := trained.MarshalBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows, trained = nil, nil
+	encoded := trained(t)
 
 	before := heap()
 	model, err := detector.Load(append([]byte(nil), encoded...))
@@ -96,4 +87,18 @@ func heap() int64 {
 	runtime.GC() // pools give up what they hold at the second
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// trained is an encoded model; nothing else of its training is left.
+func trained(t *testing.T) []byte {
+	t.Helper()
+	m, err := detector.Train(detectortest.Rows(1, 4000), detector.Options{Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := m.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -37,7 +37,7 @@ func (r *Record) encode() (whole, logged []byte, err error) {
 		e.b = append(e.b, '}')
 		return e.b, e.b, nil
 	}
-	logged = append(e.b[:len(e.b):len(e.b)], '}')
+	logged = slices.Concat(e.b, []byte{'}'})
 	e.key("evidence")
 	e.b = append(e.b, '"')
 	e.b = base64.StdEncoding.AppendEncode(e.b, r.Evidence)
