@@ -18,7 +18,7 @@ const mostMemory = 8 << 20
 // Conversations, a baseline and a model that are as full as they get take less than what a sidecar has for them. A model has a baseline of its own, so that this is
 // more than there is at any time but while one model takes another's place.
 func TestMemory(t *testing.T) {
-	encoded := trained(t)
+	encoded := encodedModel(t)
 
 	before := heap()
 	model, err := detector.Load(append([]byte(nil), encoded...))
@@ -89,8 +89,8 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// trained is an encoded model; nothing else of its training is left.
-func trained(t *testing.T) []byte {
+// encodedModel is a model as it is handed out; nothing else of its training is left.
+func encodedModel(t *testing.T) []byte {
 	t.Helper()
 	m, err := detector.Train(detectortest.Rows(1, 4000), detector.Options{Seed: 1})
 	if err != nil {
