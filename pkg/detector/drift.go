@@ -27,6 +27,15 @@ type FeatureShift struct {
 // another model of the same habits.
 func (r Report) Drifted() bool { return r.Score.Drifted() }
 
+// driftHalf is the share of calls whose scores are told apart for drift. How ordinary the more ordinary half is says nothing: where calls repeat each other, it changes with the last bit
+// of a surprise.
+const driftHalf = 0.5
+
+// driftScore is the score of a scaled row as drift is told by.
+func (m *Model) driftScore(row *features.Vector) float64 {
+	return max(m.forest.Score(row[:]), m.calibration.Quantile(driftHalf))
+}
+
 // Drift compares rows with those that the model learned from: calls since then, all of them or a fair sample, in which those that exceeded are not left out. Features that come of a
 // comparison with the baseline are what the vector has, as they were when the call was judged; scores are those of the rows by this model. Rows whose features are not all
 // finite numbers are left out. For a nil model nothing has moved.
@@ -41,7 +50,7 @@ func (m *Model) Drift(rows []Row) Report {
 			continue
 		}
 		scaledBy(&row, &rows[i].Vector, m.scale())
-		w.Add(row[:], m.forest.Score(row[:]))
+		w.Add(row[:], m.driftScore(&row))
 	}
 	d := w.Drift()
 	r := Report{Calls: d.Rows, Score: d.Score}

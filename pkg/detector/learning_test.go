@@ -82,8 +82,12 @@ func TestFeedback(t *testing.T) {
 	if i := after.Info(); i.FeedbackRows != len(labels) || i.Calls != len(rows)+1 {
 		t.Errorf("info %+v", i)
 	}
+	shown, err := detector.Train(rows, detector.Options{Feedback: labels[:20]})
+	if err != nil {
+		t.Fatal(err)
+	}
 	unlabelled := injected[20:]
-	if b, a := mean(t, before, unlabelled), mean(t, after, unlabelled); a < b {
+	if b, a := mean(t, before, unlabelled), mean(t, shown, unlabelled); a < b {
 		t.Errorf("attacks like those that were labelled score %.4f after %.4f", a, b)
 	}
 	b, a := before.Judge(seen(t, before, odd)), after.Judge(seen(t, after, odd))

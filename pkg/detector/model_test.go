@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -55,7 +56,7 @@ func TestJudge(t *testing.T) {
 			at = at.Add(c.Gaps[i])
 			turn := sessions.Begin(call, at)
 			var v features.Vector
-			features.Extract(&v, nil, call, turn, &features.Context{Now: at})
+			features.Extract(&v, nil, call, turn, &features.Context{Salt: detectortest.Salt, Baseline: m.Baseline(), Now: at})
 			a := m.Judge(&v)
 			check(t, m, a)
 			each(i, a)
@@ -382,6 +383,32 @@ func flip(b []byte, at int) []byte {
 	b = bytes.Clone(b)
 	b[at] ^= 1
 	return b
+}
+
+// TestModelMemory bounds what a model takes once it is loaded.
+func TestModelMemory(t *testing.T) {
+	b, err := model().MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 8
+	loaded := make([]*detector.Model, n)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range loaded {
+		if loaded[i], err = detector.Load(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	each := int64(after.HeapAlloc-before.HeapAlloc) / n
+	t.Logf("a model takes %d bytes encoded and %d in memory", len(b), each)
+	if each > 2<<20 {
+		t.Errorf("a model takes %d bytes in memory", each)
+	}
+	runtime.KeepAlive(loaded)
 }
 
 func BenchmarkJudge(b *testing.B) {

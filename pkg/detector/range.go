@@ -37,7 +37,7 @@ func (m *Model) Shifts(rows []Row) iforest.Drift {
 	for i := range rows {
 		if finite(&rows[i].Vector) {
 			scaledBy(&row, &rows[i].Vector, m.scale())
-			w.Add(row[:], m.forest.Score(row[:]))
+			w.Add(row[:], m.driftScore(&row))
 		}
 	}
 	d := w.Drift()

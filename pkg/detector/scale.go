@@ -24,6 +24,12 @@ func scaleOf(name string) float32 {
 		return 8
 	case "envelope.attachments", "envelope.unknown_fields", "data.model_names", "data.role_markers":
 		return 2 // seldom, and harmless now and then: a heading, a make of telephone
+	case "text.non_ascii":
+		return 10 // a tenth of a text in another alphabet is much
+	case "novelty.unseen_burst", "novelty.unseen_peak":
+		return 2 // shares: from known to new altogether is 2
+	case "novelty.tool_peak":
+		return 1
 	case "data.exclamations", "data.capitals":
 		return 0.5
 	case "tool.surprise", "tool.pair_surprise":
@@ -56,9 +62,7 @@ var lentScale = func() (s [features.Size]float32) {
 	return s
 }()
 
-// scaled writes a row as the forest of a workload's own calls wants it.
-func scaled(dst, v *features.Vector) { scaledBy(dst, v, &scale) }
-
+// scaledBy writes a row as a forest wants it.
 func scaledBy(dst, v *features.Vector, by *[features.Size]float32) {
 	for i, x := range v {
 		dst[i] = x * by[i]

@@ -188,7 +188,7 @@ func Train(rows []Row, o Options) (*Model, error) {
 	}
 	budget := float64(o.FalsePositivesPerMillion) / 1e6
 	fit := func(rows [][]float32) (*iforest.Forest, error) { return fitted(rows, labels, budget, opts) }
-	scores, plain, err := crossScores(vectors, unseen, deal(groups, k, o.Seed), k, fit)
+	scores, err := crossScores(vectors, unseen, deal(groups, k, o.Seed), k, fit)
 	if err != nil {
 		return nil, fmt.Errorf("train: score out of fold: %w", err)
 	}
@@ -196,7 +196,13 @@ func Train(rows []Row, o Options) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("train: fit: %w", err)
 	}
-	reference, err := iforest.NewReference(vectors, plain)
+	calibration := iforest.Calibrate(scores)
+	floor := calibration.Quantile(driftHalf)
+	usual := make([]float64, len(scores))
+	for i, s := range scores {
+		usual[i] = max(s, floor)
+	}
+	reference, err := iforest.NewReference(vectors, usual)
 	if err != nil {
 		return nil, fmt.Errorf("train: remember the distributions: %w", err)
 	}
@@ -207,7 +213,7 @@ func Train(rows []Row, o Options) (*Model, error) {
 		}
 	}
 	cleared = cleared[max(0, len(cleared)-maxCleared):]
-	m, err := newModel(forest, iforest.Calibrate(scores), reference, cleared, base, Info{
+	m, err := newModel(forest, calibration, reference, cleared, base, Info{
 		Schema: features.SchemaID, Calls: len(rows), Sessions: len(sessions), PriorRows: len(o.Prior), FeedbackRows: len(o.Feedback), FalsePositivesPerMillion: o.FalsePositivesPerMillion,
 		SpentPerMillion: min(o.FalsePositivesPerMillion, int(math.Round(o.Trimmed*1e6))),
 	})
@@ -308,10 +314,9 @@ func fitted(rows [][]float32, labels []label, budget float64, o iforest.Options)
 	return heard, err
 }
 
-// crossScores returns the scores of rows by forests fitted on the others: for each the mean of what its vector gets and what it gets as it is where less is known, and what its
-// vector gets alone.
-func crossScores(vectors, unseen [][]float32, fold []int, folds int, fit func([][]float32) (*iforest.Forest, error)) (scores, plain []float64, err error) {
-	scores, plain = make([]float64, len(vectors)), make([]float64, len(vectors))
+// crossScores returns the scores of rows by forests fitted on the others: for each the mean of what its vector gets and what it gets as it is where less is known.
+func crossScores(vectors, unseen [][]float32, fold []int, folds int, fit func([][]float32) (*iforest.Forest, error)) ([]float64, error) {
+	scores := make([]float64, len(vectors))
 	for k := range folds {
 		var rest [][]float32
 		for i, v := range vectors {
@@ -319,16 +324,18 @@ func crossScores(vectors, unseen [][]float32, fold []int, folds int, fit func([]
 				rest = append(rest, v)
 			}
 		}
+		if len(rest) == len(vectors) {
+			continue // nothing was dealt to it
+		}
 		forest, err := fit(rest)
 		if err != nil {
-			return nil, nil, fmt.Errorf("fit fold %d of %d: %w", k+1, folds, err)
+			return nil, fmt.Errorf("fit fold %d of %d: %w", k+1, folds, err)
 		}
 		for i := range vectors {
 			if fold[i] == k {
-				plain[i] = forest.Score(vectors[i])
-				scores[i] = (plain[i] + forest.Score(unseen[i])) / 2
+				scores[i] = (forest.Score(vectors[i]) + forest.Score(unseen[i])) / 2
 			}
 		}
 	}
-	return scores, plain, nil
+	return scores, nil
 }
