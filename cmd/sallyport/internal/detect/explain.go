@@ -227,11 +227,16 @@ func (p painter) decision(out io.Writer, r *telemetry.Record) {
 	if r.Outcome != telemetry.OutcomeReleased {
 		code = record.Red
 	}
-	fmt.Fprintf(out, "%s  %s  %s\n", p.In(record.Bold, record.Clean(r.ID)), p.In(code, record.Clean(string(r.Outcome))), r.Time.UTC().Format(time.RFC3339))
-	fmt.Fprintf(out, "workload    %s\n", workloadName(r.Workload))
-	if r.Call.Model != "" {
+	fmt.Fprintf(out, "%s  %s%s\n", p.In(record.Bold, record.Clean(r.ID)), p.In(code, record.Clean(string(r.Outcome))), when(!r.Time.IsZero(), "  "+r.Time.UTC().Format(time.RFC3339)))
+	if r.Workload != (policy.Workload{}) {
+		fmt.Fprintf(out, "workload    %s\n", workloadName(r.Workload))
+	}
+	switch {
+	case r.Destination.Host == "": // of a recording
+		fmt.Fprintf(out, "call        model %s\n", record.Clean(r.Call.Model))
+	case r.Call.Model != "":
 		fmt.Fprintf(out, "call        %s to %s, model %s, %d messages\n", record.Clean(r.Call.Surface), record.Clean(r.Destination.Host), record.Clean(r.Call.Model), r.Call.Messages)
-	} else {
+	default:
 		fmt.Fprintf(out, "call        to %s\n", record.Clean(r.Destination.Host))
 	}
 	fmt.Fprintf(out, "session     %s, %d calls before, worst percentile %.4f%s\n", record.Clean(r.Session.ID), r.Session.Calls, r.Session.MaxPercentile, when(r.Session.Tainted, ", tainted"))
