@@ -35,14 +35,14 @@ func sessions(t *testing.T, agent string, seed uint64, benign, attacked int) str
 var digest = regexp.MustCompile(`[0-9a-f]{64}`)
 
 func TestEval(t *testing.T) {
-	in, more := sessions(t, "support", 1, 80, 30), sessions(t, "billing", 2, 40, 10)
+	in, more := sessions(t, "support", 1, 60, 15), sessions(t, "billing", 2, 40, 5)
 	report := filepath.Join(t.TempDir(), "report.html")
-	out, progress, err := run(NewEval(), "", "--in", in, "--in", more, "--folds", "4", "--seeds", "2", "--samples", "50", "--without", "time", "--html", report)
+	out, progress, err := run(NewEval(), "", "--in", in, "--in", more, "--folds", "3", "--seeds", "1", "--samples", "20", "--without", "time", "--html", report)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"of 160 sessions: ", "4 folds, 2 seeds", "without time.gap, time.rate", "\nFirst exposed call\n", "\nHijacked calls, with what the session carries\n", "\nSessions\n", "\n  billing ", "\n  important_instructions ",
+		"of 120 sessions: ", "3 folds, 1 seeds", "without time.gap, time.rate", "\nFirst exposed call\n", "\nHijacked calls, with what the session carries\n", "\nSessions\n", "\n  billing ", "\n  important_instructions ",
 		"budget of 1 %", "\nsupport ",
 	} {
 		if !strings.Contains(out, want) {
@@ -52,15 +52,15 @@ func TestEval(t *testing.T) {
 	if strings.Contains(out, " \n") {
 		t.Errorf("spaces at the ends of lines:\n%s", out)
 	}
-	if progress != "" {
-		t.Errorf("progress of what takes a moment: %q", progress)
+	if strings.ContainsAny(progress, "\r\x1b") {
+		t.Errorf("a moving line where there is no terminal: %q", progress)
 	}
 	page, err := os.ReadFile(report)
 	if err != nil || !strings.HasPrefix(string(page), "<!DOCTYPE html>") || !strings.HasSuffix(string(page), "</html>\n") {
 		t.Errorf("%v, a page of %d bytes", err, len(page))
 	}
 
-	out, _, err = run(NewEval(), "", "--in", in, "--folds", "4", "--seeds", "1", "--samples", "10", "--json")
+	out, _, err = run(NewEval(), "", "--in", in, "--folds", "2", "--seeds", "1", "--samples", "10", "--json")
 	var parsed struct {
 		Stages []struct{ Name string }
 	}
