@@ -171,7 +171,7 @@ func baselineStatus(baseline *v1alpha1.Baseline, state LearnedState) {
 		}
 	case state.Source == v1alpha1.ModelOwn && state.Drift != nil && state.Drift.drifting:
 		s.Phase, reason = v1alpha1.BaselineDrifting, reasonDrifting
-		message = "the calls of late are not distributed as those that the model learned from"
+		message = "the calls of late are not distributed as those that the model learned from, and more exceed than the budget allows"
 	case state.Source == v1alpha1.ModelOwn:
 		s.Phase, reason = v1alpha1.BaselineReady, reasonReady
 	case state.Source == v1alpha1.ModelPrior:

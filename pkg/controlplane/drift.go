@@ -5,7 +5,8 @@ import (
 	"sallyport.dev/sallyport/pkg/features"
 )
 
-// drift is how the calls of late differ from those that a model learned from.
+// drift is how the calls of late differ from those that a model learned from. A workload is said to be drifting where the scores have moved and more calls exceed than the budget
+// allows: rates and the time of day move the scores of any workload, and tell nothing as long as the threshold holds.
 type drift struct {
 	calls    int
 	scorePSI float64

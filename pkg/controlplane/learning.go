@@ -194,7 +194,7 @@ func (l *Learner) Record(id xds.Identity, record []byte) {
 	if have.attacks()[row.Session] {
 		admission.Tainted = true
 	}
-	have.recent.note(&r, row, admission, have.model.Digest())
+	have.recent.note(&r, row, admission, have.model.Digest(), l.now())
 	if !l.frozen[w] {
 		have.reservoir.Add(row, admission)
 	}
@@ -704,7 +704,9 @@ func (l *Learner) state(w xds.Workload) LearnedState {
 	s.Calls, s.Sessions, s.Rejected = int64(counts.Seen), int64(counts.Sessions), int64(counts.Refused)
 	model := have.model
 	var window []features.Vector
+	var beyond bool
 	if model != nil {
+		beyond = have.recent.tally.beyond(model.Info().FalsePositivesPerMillion)
 		s.Model, s.Source, s.TrainedOn, s.PriorRows, s.TrainedAt = model.Digest(), have.source, int64(have.own), int64(have.lent), have.trainedAt
 		s.Judged, s.Exceeded = have.recent.tally.Judged, have.recent.tally.Exceeded
 		window = slices.Clone(have.recent.window)
@@ -724,6 +726,7 @@ func (l *Learner) state(w xds.Workload) LearnedState {
 	l.mu.Unlock()
 	if len(window) >= minWindow {
 		s.Drift = driftOf(model, window)
+		s.Drift.drifting = s.Drift.drifting && beyond
 	}
 	l.mu.Lock()
 	have.drifting = s.Drift != nil && s.Drift.drifting

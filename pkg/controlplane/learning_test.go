@@ -495,21 +495,25 @@ func TestDrift(t *testing.T) {
 	for learner.doOne(l.ctx) {
 	}
 	model := learner.state(id.Workload()).Model
-	status := func(shift float32) (v1alpha1.BaselineStatus, int) {
+	status := func(shift float32, exceed bool) (v1alpha1.BaselineStatus, int) {
 		for i := range maxWindow {
+			now = now.Add(windowEvery)
 			learner.Record(id, record(random, 1000+i, func(r *telemetry.Record) {
 				r.Features[3] += shift
-				r.Anomaly = policy.Anomaly{Ready: true, ModelDigest: model}
+				r.Anomaly = policy.Anomaly{Ready: true, ModelDigest: model, Exceeds: exceed && i%8 == 0}
 			}))
 		}
 		var b v1alpha1.Baseline
 		baselineStatus(&b, learner.state(id.Workload()))
 		return b.Status, learner.phases()["drifting"]
 	}
-	if s, n := status(0); s.Phase != v1alpha1.BaselineReady || s.Drift == nil || s.Drift.Calls != maxWindow || len(s.Drift.Features) != 0 || n != 0 {
+	if s, n := status(0, false); s.Phase != v1alpha1.BaselineReady || s.Drift == nil || s.Drift.Calls != maxWindow || len(s.Drift.Features) != 0 || n != 0 {
 		t.Errorf("as before: %s, %+v", s.Phase, s.Drift)
 	}
-	if s, n := status(50); s.Phase != v1alpha1.BaselineDrifting || len(s.Drift.Features) == 0 || s.Drift.Features[0].Name != features.Schema[3].Name || n != 1 {
+	if s, n := status(50, false); s.Phase != v1alpha1.BaselineReady || len(s.Drift.Features) == 0 || n != 0 {
+		t.Errorf("shifted, and within the budget: %s, %+v", s.Phase, s.Drift)
+	}
+	if s, n := status(50, true); s.Phase != v1alpha1.BaselineDrifting || len(s.Drift.Features) == 0 || s.Drift.Features[0].Name != features.Schema[3].Name || n != 1 {
 		t.Errorf("shifted: %s, %+v", s.Phase, s.Drift)
 	}
 }
@@ -605,7 +609,7 @@ func TestRecent(t *testing.T) {
 				r.Action, r.Outcome = policy.ActionDeny, telemetry.OutcomeRefused
 			}
 			var c recent
-			c.note(&r, detector.Row{Session: "s"}, detector.Admission{Released: len(tt.reasons) == 0, Exceeds: tt.anomaly.Exceeds, Tainted: tt.tainted}, model)
+			c.note(&r, detector.Row{Session: "s"}, detector.Admission{Released: len(tt.reasons) == 0, Exceeds: tt.anomaly.Exceeds, Tainted: tt.tainted}, model, time.Now())
 			if c.tally != tt.want {
 				t.Errorf("tally %+v, want %+v", c.tally, tt.want)
 			}
@@ -628,7 +632,7 @@ func TestRecent(t *testing.T) {
 	for i := range 3000 {
 		r := telemetry.Record{ID: fmt.Sprint(i), Action: policy.ActionAllow, Anomaly: judged}
 		r.Anomaly.Exceeds = i%10 == 0
-		c.note(&r, detector.Row{Session: "s", Evidence: make([]byte, 4<<10)}, detector.Admission{Released: true, Exceeds: r.Anomaly.Exceeds}, model)
+		c.note(&r, detector.Row{Session: "s", Evidence: make([]byte, 4<<10)}, detector.Admission{Released: true, Exceeds: r.Anomaly.Exceeds}, model, time.Unix(0, 0).Add(time.Duration(i)*windowEvery/2))
 	}
 	if len(c.exceeded) != maxExceeded || len(c.others) != maxSampled || len(c.window) != maxWindow || c.find("2990") == nil || c.find("0") != nil {
 		t.Errorf("%d exceeded, %d others, %d in the window", len(c.exceeded), len(c.others), len(c.window))

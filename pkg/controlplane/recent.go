@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/features"
@@ -26,9 +27,11 @@ const (
 	maxSessionID = 128
 	// maxRecentEvidence is how much evidence the calls of each of these may have together; the oldest lose theirs.
 	maxRecentEvidence = 128 << 10
-	// maxWindow is how many calls drift is found in, minWindow how few it may be found in.
-	maxWindow = 512
-	minWindow = 256
+	// maxWindow is how many calls drift is found in, minWindow how few it may be found in. They are taken windowEvery apart at least: the calls of a minute are too much alike, in
+	// their rates above all, to stand for a workload.
+	maxWindow   = 512
+	minWindow   = 256
+	windowEvery = 10 * time.Second
 )
 
 // recentCall is a call that feedback may name.
@@ -45,17 +48,24 @@ type tally struct {
 	Exceeded int64 `json:"exceeded"`
 }
 
+// beyond says whether more calls exceeded than a budget, in calls per million, allows and chance explains.
+func (t tally) beyond(budget int) bool {
+	allowed := float64(t.Judged) * float64(budget) / 1e6
+	return float64(t.Exceeded) > 1+allowed+3*math.Sqrt(allowed)
+}
+
 // recent is what is known of a workload's calls of late.
 type recent struct {
 	tally    tally
 	exceeded []recentCall // the oldest first
 	others   []recentCall
 	window   []features.Vector
-	next     int // where in window the next is written once it is full
+	next     int       // where in window the next is written once it is full
+	windowAt time.Time // when the last was
 }
 
 // note takes a call in. Model is the digest of the model in use.
-func (c *recent) note(r *telemetry.Record, row detector.Row, a detector.Admission, model string) {
+func (c *recent) note(r *telemetry.Record, row detector.Row, a detector.Admission, model string, now time.Time) {
 	current := r.Anomaly.Ready && model != "" && r.Anomaly.ModelDigest == model
 	counted := current && !a.Tainted && (a.Released || a.Exceeds && refusedForScore(r))
 	if counted {
@@ -63,6 +73,9 @@ func (c *recent) note(r *telemetry.Record, row detector.Row, a detector.Admissio
 		if a.Exceeds {
 			c.tally.Exceeded++
 		}
+	}
+	if counted && now.Sub(c.windowAt) >= windowEvery {
+		c.windowAt = now
 		if len(c.window) < maxWindow {
 			c.window = append(c.window, row.Vector)
 		} else {
@@ -116,7 +129,7 @@ func (c *recent) find(id string) *recentCall {
 
 // renew begins to count for another model.
 func (c *recent) renew() {
-	c.tally, c.window, c.next = tally{}, nil, 0
+	c.tally, c.window, c.next, c.windowAt = tally{}, nil, 0, time.Time{}
 	for _, calls := range [][]recentCall{c.exceeded, c.others} {
 		for i := range calls {
 			calls[i].counted = false

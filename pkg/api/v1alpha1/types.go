@@ -548,7 +548,7 @@ const (
 	// BaselineLearning is the phase until there is a model of the workload's own; it may have one of a shared prior.
 	BaselineLearning BaselinePhase = "Learning"
 	BaselineReady    BaselinePhase = "Ready"
-	// BaselineDrifting is Ready, but the calls of late are not distributed as those that the model learned from.
+	// BaselineDrifting is Ready, but the calls of late are not distributed as those that the model learned from, and more exceed than the budget allows.
 	BaselineDrifting BaselinePhase = "Drifting"
 	BaselineFrozen   BaselinePhase = "Frozen"
 )
