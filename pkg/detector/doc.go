@@ -18,12 +18,12 @@
 // tasks and tested on the others, for the first call that carries an injection, means over five folds and three seeds:
 //
 //	                                           banking   office
-//	AUC                                          0.999    0.998
-//	found where 1 % of benign calls are           0.98     0.87
-//	the same, mean over four attack families      0.93     0.86
-//	the same without any word list                0.83     0.79
-//	found by the model's threshold                0.78     0.95
-//	benign calls over that threshold             0.023    0.003   (budget 0.01; 171 and 482 calls)
+//	AUC                                          1.000    1.000
+//	found where 1 % of benign calls are           1.00     1.00
+//	the same, mean over four attack families      0.99     1.00
+//	the same without any word list                0.88     0.96
+//	found by the model's threshold                0.95     1.00
+//	benign calls over that threshold             0.000    0.001   (budget 0.01; 171 and 482 calls)
 //
 // The figures are those of TestRecordedAgents, which runs where the recordings are. They rest on few benign tasks and on attacks that were not made
 // with this detector in mind. docs/detector.md says what is not found.
