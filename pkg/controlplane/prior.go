@@ -81,10 +81,10 @@ func mixed(pool []lender, most int) []detector.Row {
 		share := min(len(rows), (most-len(out))/(len(pool)-i))
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(workloadName(from.workload)))
-		prefix := strconv.FormatUint(h.Sum64(), 36) + "/"
+		lender := strconv.FormatUint(h.Sum64(), 36)
 		for k := range share {
 			row := rows[k*len(rows)/share]
-			out = append(out, detector.Row{Vector: row.Vector, Session: prefix + row.Session})
+			out = append(out, detector.Row{Vector: row.Vector, Session: lender + "/" + row.Session, Lender: lender})
 		}
 	}
 	return out

@@ -21,6 +21,8 @@ type Row struct {
 	// Session is the id of the conversation, as policy.Session has it. Calls of one conversation resemble each other, and
 	// calibration keeps them together.
 	Session string
+	// Lender names the workload whose call it is in Options.Prior; "" is the workload's own.
+	Lender string
 	// Evidence is features.Evidence, encoded; nil where it was not kept. With it, the features that come of a comparison with the baseline are what training
 	// makes of them, whatever the vector has.
 	Evidence []byte
@@ -70,8 +72,8 @@ type Options struct {
 	// MinCalls and MinSessions are how many calls, of how many sessions, there must be. 0 means 256 and 8; less than 16 and 2 is taken for
 	// 16 and 2.
 	MinCalls, MinSessions int
-	// Prior are calls of other workloads, for one that has too few of its own: they count towards MinCalls and MinSessions and are learned from and calibrated by like
-	// the workload's own. Their evidence is not used. As long as the workload's own calls are fewer than MinCalls, the model has no baseline, and features that come of a
+	// Prior are calls of other workloads, for one that has too few of its own: they count towards MinCalls and MinSessions and are learned from like
+	// the workload's own. Where two or more have lent, each is scored by what the others lent, as the workload is by all of theirs, and the threshold keeps to a tenth of the budget. Their evidence is not used. As long as the workload's own calls are fewer than MinCalls, the model has no baseline, and features that come of a
 	// comparison with one, or that tell workloads apart rather than calls, have no part in it.
 	Prior []Row
 	// Feedback are calls that people judged. An attack makes what is like it more anomalous, and nothing of its session is learned from; a false positive is learned from like any
@@ -164,6 +166,7 @@ func Train(rows []Row, o Options) (*Model, error) {
 	// overstated in training is overlooked later; the threshold is set by the mean of the two, which was right within a third for budgets from 1 to 10 %.
 	vectors := compared(rows, evidence, group(rows, reads, of, byOpening), by, o)
 	groups := group(rows, reads, of, byReading)
+	lenders(rows, groups)
 	unseen := compared(rows, evidence, groups, by, o)
 	sizes := make(map[string]int)
 	for _, g := range groups {
@@ -221,6 +224,23 @@ func Train(rows []Row, o Options) (*Model, error) {
 		return nil, fmt.Errorf("train: %w", err)
 	}
 	return m, nil
+}
+
+// lenders puts all of a lender's rows in one group, where there are two lenders or more: what the workload is to those that lend, they are to each other, so that a
+// threshold for it is one that they would do with if they had lent nothing.
+func lenders(rows []Row, groups []string) {
+	names := make(map[string]bool)
+	for i := range rows {
+		names[rows[i].Lender] = true
+	}
+	if delete(names, ""); len(names) < 2 {
+		return
+	}
+	for i := range rows {
+		if rows[i].Lender != "" {
+			groups[i] = "lender " + rows[i].Lender
+		}
+	}
 }
 
 // admitted returns the rows without those of sessions that were labelled attacks, and with those labelled false positives.
