@@ -233,27 +233,33 @@ func annotate(ctx context.Context, c client.Client, namespace, name, label strin
 // poll is how often it is looked whether the controller has taken a label up.
 const poll = 200 * time.Millisecond
 
+// grace is how long a request may take beyond the time that the controller has.
+const grace = 10 * time.Second
+
 // wait waits until the annotation is gone and returns what the controller said of it.
 func (o *options) wait(ctx context.Context, c client.Client, namespace, name string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	// The client, which keeps to a rate, says of a request that would have to wait until the deadline that it cannot be made: so requests have some time more.
+	ctx, cancel := context.WithTimeout(ctx, o.timeout+grace)
 	defer cancel()
+	deadline := time.NewTimer(o.timeout)
+	defer deadline.Stop()
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
 	for {
 		var b v1alpha1.Baseline
-		err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &b)
-		if err == nil {
-			if _, waiting := b.Annotations[v1alpha1.FeedbackAnnotation]; !waiting {
-				if b.Status.Feedback == nil {
-					return "", errors.New("the annotation was removed, and not by the controller")
-				}
-				return b.Status.Feedback.Last, nil
-			}
-		} else if ctx.Err() == nil {
+		if err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &b); err != nil {
 			return "", fmt.Errorf("get baseline %s: %w", name, err)
+		}
+		if _, waiting := b.Annotations[v1alpha1.FeedbackAnnotation]; !waiting {
+			if b.Status.Feedback == nil {
+				return "", errors.New("the annotation was removed, and not by the controller")
+			}
+			return b.Status.Feedback.Last, nil
 		}
 		select {
 		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-deadline.C:
 			return "", fmt.Errorf("the controller has not taken the label up within %s; it stays in the annotation %s of baseline %s: does the controller run?", o.timeout, v1alpha1.FeedbackAnnotation, name)
 		case <-tick.C:
 		}
