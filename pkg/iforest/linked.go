@@ -145,12 +145,17 @@ func (l *linked) step(k uint32, x []float32) uint32 {
 	return h.left + above(project(l.terms[at:at+l.columns], x), h.threshold)
 }
 
+// remembered is how many prototypes' distances are kept while one row is scored.
+const remembered = 512
+
 // sum adds up what the trees tell of x: path lengths, which add up exactly, or
 // distances, which are added in the order of the trees.
 func (f *Forest) sumLinked(x []float32) float64 {
 	l := &f.linked
 	sum := 0.0
 	n := len(f.trees)
+	// Trees that are asked about one row often end at the same prototype. A distance of 0 is found again, which is as rare as it is cheap.
+	var known [remembered]float64
 	for g := range l.groups() {
 		leaves := l.walk(g, x)
 		if l.proto == nil {
@@ -160,7 +165,17 @@ func (f *Forest) sumLinked(x []float32) float64 {
 			continue
 		}
 		for _, k := range leaves[:min(lanes, n-g*lanes)] {
-			d := distance(x, f.prototypes[l.proto[k]], f.inverse)
+			p := l.proto[k]
+			var d float64
+			if p < remembered {
+				d = known[p]
+			}
+			if d == 0 {
+				d = distance(x, f.prototypes[p], f.inverse)
+				if p < remembered {
+					known[p] = d
+				}
+			}
 			if l.factor != nil {
 				d = float64(d * float64(l.factor[k]))
 			}
