@@ -186,6 +186,9 @@ func interval(l load) time.Duration {
 	return time.Second * time.Duration(l.Connections) / time.Duration(l.PerSecond)
 }
 
+// authorization is the caller's own, which the gate replaces and the detector knows.
+const authorization = "Bearer none"
+
 // paceHeader tells the stand-in how long to wait between the events of a stream.
 const paceHeader = "Bench-Pace"
 
@@ -195,8 +198,8 @@ func call(conn net.Conn, reader *bufio.Reader, body []byte, l load) (first time.
 	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return first, nil, err
 	}
-	header := fmt.Sprintf("POST /v1/chat/completions HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nContent-Type: application/json\r\nAuthorization: Bearer none\r\n%s: %s\r\nContent-Length: %d\r\n\r\n",
-		modelHost, paceHeader, l.Pace, len(body))
+	header := fmt.Sprintf("POST /v1/chat/completions HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nContent-Type: application/json\r\nAuthorization: %s\r\n%s: %s\r\nContent-Length: %d\r\n\r\n",
+		modelHost, authorization, paceHeader, l.Pace, len(body))
 	if _, err := conn.Write(append([]byte(header), body...)); err != nil {
 		return first, nil, err
 	}

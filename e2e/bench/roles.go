@@ -385,6 +385,7 @@ func gateRole(ctx context.Context, dir, profile string) error {
 		Workload: policy.Workload{Namespace: "bench", Kind: "Deployment", Name: "bench", Pod: "bench-0", ServiceAccount: "default"}, Mode: "enforce",
 		Providers:   []proxy.Provider{{Name: "openai", API: "openai", Hosts: []string{modelHost}, Port: 443, Credential: "openai", CABundle: string(ca)}},
 		Credentials: map[string][]byte{"openai": []byte("sk-bench")},
+		Salt:        features.RecordedSalt,
 	}); err != nil {
 		return err
 	}
@@ -420,12 +421,19 @@ func gateRole(ctx context.Context, dir, profile string) error {
 func learn(ctx context.Context, g *gate.Gate) (*detector.Model, error) {
 	var rows []detector.Row
 	now := time.Unix(1_767_225_600, 0)
+	// As quick as the load and as costly: above what a workload does at its busiest, calls are unusual, and it takes minutes for a pace to be known.
+	const pace, warm = 100 * time.Microsecond, 2 * time.Minute
+	for at := range warm / pace {
+		t := now.Add((at - warm/pace) * pace)
+		g.Sessions.Settle(g.Sessions.Begin(&llm.Call{BodyBytes: 64 << 10}, t), features.Outcome{}, t)
+	}
 	for i := range 2048 {
 		size := sweep[max(0, len(sweep)-1-i%16)].bytes // mostly the smallest of the load's sizes, each of the others now and then
 		v := g.Judge(ctx, &gate.Request{
-			ID: fmt.Sprint("learn-", i), Time: now.Add(time.Duration(i) * time.Minute), Mode: "enforce",
+			ID: fmt.Sprint("learn-", i), Time: now.Add(time.Duration(i) * pace), Mode: "enforce",
 			Destination: policy.Destination{Kind: policy.DestinationModel, Provider: "openai", Scheme: "https", Host: modelHost, Port: 443, Method: "POST", Path: "/v1/chat/completions"},
-			API:         "openai", ContentType: "application/json", Body: body(size, i%2 == 0, i*7919), // over all that the load says
+			Salt:        features.RecordedSalt,
+			API:         "openai", ContentType: "application/json", Header: http.Header{"Authorization": {authorization}}, Body: body(size, i%2 == 0, i*7919), // over all that the load says
 		})
 		if v.Record.Fault == string(policy.FaultTimeout) {
 			continue // the machine is busy with something else; there are enough of them

@@ -188,3 +188,37 @@ func TestDrift(t *testing.T) {
 		t.Errorf("no model: %+v", d)
 	}
 }
+
+// What happens to every workload some day, a release with another prompt and other tools, a rotated key, a busy hour or one at night, is no anomaly by itself: were it one, all calls would
+// be refused from then on, and nothing learned of them.
+func TestOrdinaryEventsPass(t *testing.T) {
+	m := model()
+	for name, event := range map[string]map[string]float32{
+		"a release":            {"envelope.new_system": 1, "envelope.new_tools": 1},
+		"another model":        {"envelope.new_model": 1},
+		"another provider":     {"envelope.new_destination": 1, "envelope.new_credential": 1},
+		"a rotated key":        {"envelope.new_credential": 1},
+		"eight times as busy":  {"time.workload_rate": 3, "cost.rate": 3},
+		"an hour never worked": {"time.hour_surprise": 6},
+	} {
+		usual, exceeding := 0, 0
+		for _, r := range detectortest.Rows(12, 500) {
+			v := seen(t, m, r)
+			if m.Judge(v).Exceeds {
+				usual++
+			}
+			for i, f := range features.Schema {
+				if x, ok := event[f.Name]; ok {
+					v[i] = x
+				}
+			}
+			if m.Judge(v).Exceeds {
+				exceeding++
+			}
+		}
+		t.Logf("%s: %d of 500 calls exceed, %d without", name, exceeding, usual)
+		if exceeding > usual+25 {
+			t.Errorf("%s: %d of 500 calls exceed, %d without", name, exceeding, usual)
+		}
+	}
+}

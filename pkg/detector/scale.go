@@ -32,8 +32,13 @@ func scaleOf(name string) float32 {
 		return 1
 	case "data.exclamations", "data.capitals":
 		return 0.5
-	case "tool.surprise", "tool.pair_surprise":
+	case "tool.surprise", "tool.pair_surprise", "time.hour_surprise":
 		return 0.1 // ten bits are much, one is not
+	case "envelope.new_model", "envelope.new_tools", "envelope.new_system", "envelope.new_destination", "envelope.new_credential":
+		// Each release of an agent brings new ones. By themselves they are the policy's to refuse (input.call.novel); here they only add to what else is unusual.
+		return 0.25
+	case "time.workload_rate", "cost.rate":
+		return 0.15 // in doublings above the busiest: a busy day is no attack, sixteen times the busiest is something
 	case "size.delta_bytes", "size.messages", "size.tool_share", "size.unread_bytes", "time.gap", "time.rate":
 		// A longer conversation is no attack, and the pace of one is anyone's.
 		return 0.1
