@@ -428,7 +428,7 @@ func learn(ctx context.Context, g *gate.Gate) (*detector.Model, error) {
 		g.Sessions.Settle(g.Sessions.Begin(&llm.Call{BodyBytes: 64 << 10}, t), features.Outcome{}, t)
 	}
 	for i := range 2048 {
-		size := sweep[max(0, len(sweep)-1-i%16)].bytes // mostly the smallest of the load's sizes, each of the others now and then
+		size := sweep[i%len(sweep)].bytes
 		v := g.Judge(ctx, &gate.Request{
 			ID: fmt.Sprint("learn-", i), Time: now.Add(time.Duration(i) * pace), Mode: "enforce",
 			Destination: policy.Destination{Kind: policy.DestinationModel, Provider: "openai", Scheme: "https", Host: modelHost, Port: 443, Method: "POST", Path: "/v1/chat/completions"},
