@@ -341,7 +341,7 @@ func (l *Learner) doOne(ctx context.Context) bool {
 	l.mu.Unlock()
 
 	began := l.now()
-	model, err := j.train()
+	model, err := detector.Train(j.rows, j.options)
 	l.metrics.trainingSeconds.Observe(l.now().Sub(began).Seconds())
 
 	l.mu.Lock()
@@ -357,7 +357,7 @@ func (l *Learner) doOne(ctx context.Context) bool {
 		return true
 	}
 	have.model, have.source, have.trainedAt, have.admitted, have.retryAt = model, j.source, l.now(), j.admitted, time.Time{}
-	have.own, have.lent = len(j.rows), len(j.prior)
+	have.own, have.lent = len(j.rows), len(j.options.Prior)
 	have.heard, have.dirty = j.heard, true
 	have.recent.renew()
 	l.mu.Unlock()

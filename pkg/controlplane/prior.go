@@ -11,37 +11,6 @@ import (
 	"sallyport.dev/sallyport/pkg/xds"
 )
 
-// job is a training: all that it needs, so that it runs without the lock.
-type job struct {
-	source   v1alpha1.ModelSource
-	rows     []detector.Row // the workload's own
-	prior    []detector.Row // of others, without evidence
-	labels   []recentCall
-	admitted uint64
-	heard    uint64
-	options  detector.Options
-}
-
-// job gathers what a training needs. The lock is held by the caller.
-func (l *Learner) job(w xds.Workload, have *learned, what task, s learning) *job {
-	counts := have.reservoir.Counts()
-	j := &job{
-		source: v1alpha1.ModelOwn, rows: have.reservoir.Rows(), labels: slices.Clone(have.labels), admitted: counts.Seen, heard: have.spoken,
-		// That there are enough was seen to; of sessions that were labelled attacks, fewer may be left.
-		options: detector.Options{FalsePositivesPerMillion: s.budget, MinCalls: 1, MinSessions: 1, Seed: seed(w), Trimmed: counts.Trimmed()},
-	}
-	if attacks := have.attacks(); len(attacks) > 0 {
-		j.rows = slices.DeleteFunc(j.rows, func(row detector.Row) bool { return attacks[row.Session] })
-	}
-	if what == trainPrior {
-		j.source = v1alpha1.ModelPrior
-		pool := l.prior(w, s)
-		j.prior = mixed(pool, max(0, s.minCalls-len(j.rows)))
-		j.options.MinCalls = s.minCalls // below which the detector trusts a workload's own words with nothing
-	}
-	return j
-}
-
 // prior returns the workloads that w may learn from: those with a model of their own, in the settings' scope. It is nil where they have too few calls together. The lock is
 // held by the caller.
 func (l *Learner) prior(w xds.Workload, s learning) []lender {

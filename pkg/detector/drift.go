@@ -31,34 +31,36 @@ func (r Report) Drifted() bool { return r.Score.Drifted() }
 // of a surprise.
 const driftHalf = 0.5
 
-// driftScore is the score of a scaled row as drift is told by.
-func (m *Model) driftScore(row *features.Vector) float64 {
-	return max(m.forest.Score(row[:]), m.calibration.Quantile(driftHalf))
-}
-
 // Drift compares rows with those that the model learned from: calls since then, all of them or a fair sample, in which those that exceeded are not left out. Features that come of a
 // comparison with the baseline are what the vector has, as they were when the call was judged; scores are those of the rows by this model. Rows whose features are not all
 // finite numbers are left out. For a nil model nothing has moved.
 func (m *Model) Drift(rows []Row) Report {
-	if m == nil || m.forest == nil {
-		return Report{}
-	}
-	w := m.reference.NewWindow()
-	var row features.Vector
-	for i := range rows {
-		if !finite(&rows[i].Vector) {
-			continue
-		}
-		scaledBy(&row, &rows[i].Vector, m.scale())
-		w.Add(row[:], m.driftScore(&row))
-	}
-	d := w.Drift()
+	d := m.Shifts(rows)
 	r := Report{Calls: d.Rows, Score: d.Score}
 	for _, f := range d.Top() {
 		r.Features = append(r.Features, FeatureShift{features.Schema[f].Name, d.Features[f]})
 	}
-	if math.IsInf(r.Score.PSIChance, 0) {
-		r.Score.PSIChance = 0 // of no calls
-	}
 	return r
+}
+
+// Shifts says of the scores and of every feature, drifted or not, what Drift says of those that have; the features are in the order of features.Schema. Of a nil model, or no
+// rows, it is zero.
+func (m *Model) Shifts(rows []Row) iforest.Drift {
+	if m == nil || m.forest == nil {
+		return iforest.Drift{}
+	}
+	w := m.reference.NewWindow()
+	floor, by := m.calibration.Quantile(driftHalf), m.scale()
+	var row features.Vector
+	for i := range rows {
+		if finite(&rows[i].Vector) {
+			scaledBy(&row, &rows[i].Vector, by)
+			w.Add(row[:], max(m.forest.Score(row[:]), floor))
+		}
+	}
+	d := w.Drift()
+	if math.IsInf(d.Score.PSIChance, 0) { // of no calls
+		return iforest.Drift{}
+	}
+	return d
 }

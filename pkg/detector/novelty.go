@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 
 	"sallyport.dev/sallyport/pkg/features"
 )
@@ -217,8 +218,11 @@ func compared(rows []Row, evidence []*features.Evidence, groups []string, by *[f
 	return out
 }
 
+// untaught knows nothing. It is made where something is trained, which no sidecar does.
+var untaught = sync.OnceValue(features.NewBaseline)
+
 // uncompare takes the features out of a vector that come of a comparison with a baseline.
-func uncompare(v *features.Vector) { features.NewBaseline().Features(v, &features.Evidence{}) }
+func uncompare(v *features.Vector) { untaught().Features(v, &features.Evidence{}) }
 
 // baseline learns the evidence of all rows; it is nil where there are none.
 func baseline(words []*features.Evidence) *features.Baseline {

@@ -1,11 +1,6 @@
 package detector
 
-import (
-	"math"
-
-	"sallyport.dev/sallyport/pkg/features"
-	"sallyport.dev/sallyport/pkg/iforest"
-)
+import "sallyport.dev/sallyport/pkg/features"
 
 // Range says how a feature was distributed in the calls that a model learned from. All are NaN where that is not known.
 type Range struct {
@@ -25,24 +20,4 @@ func (m *Model) Ranges() []Range {
 		out[f] = Range{at(1. / 16), at(1. / 2), at(15. / 16), at(1)}
 	}
 	return out
-}
-
-// Shifts says of the scores and of every feature, drifted or not, what Drift says of those that have; the features are in the order of features.Schema.
-func (m *Model) Shifts(rows []Row) iforest.Drift {
-	if m == nil || m.forest == nil {
-		return iforest.Drift{}
-	}
-	w := m.reference.NewWindow()
-	var row features.Vector
-	for i := range rows {
-		if finite(&rows[i].Vector) {
-			scaledBy(&row, &rows[i].Vector, m.scale())
-			w.Add(row[:], m.driftScore(&row))
-		}
-	}
-	d := w.Drift()
-	if math.IsInf(d.Score.PSIChance, 0) { // of no calls
-		return iforest.Drift{}
-	}
-	return d
 }
