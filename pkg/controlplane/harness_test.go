@@ -35,7 +35,7 @@ import (
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
 	"sallyport.dev/sallyport/pkg/controlplane/apiservertest"
 	"sallyport.dev/sallyport/pkg/policy"
-	"sallyport.dev/sallyport/pkg/xds"
+	"sallyport.dev/sallyport/pkg/xds/xdsclient"
 )
 
 func TestMain(m *testing.M) {
@@ -229,16 +229,16 @@ func (l *lab) token(pod *corev1.Pod, audience string) string {
 
 // sidecar is a pod's discovery client.
 type sidecar struct {
-	*xds.Client
+	*xdsclient.Client
 	dir, tokenPath string
-	snapshots      chan xds.Snapshot
+	snapshots      chan xdsclient.Snapshot
 	stop           func()
 }
 
 func (l *lab) sidecar(r *running, pod *corev1.Pod, nodeID string) *sidecar {
 	l.t.Helper()
 	dir := l.t.TempDir()
-	s := &sidecar{dir: dir, tokenPath: filepath.Join(dir, "token"), snapshots: make(chan xds.Snapshot, 256)}
+	s := &sidecar{dir: dir, tokenPath: filepath.Join(dir, "token"), snapshots: make(chan xdsclient.Snapshot, 256)}
 	must(l.t, os.WriteFile(s.tokenPath, []byte(l.token(pod, v1alpha1.TokenAudience)), 0o600))
 	return l.connect(r, s, nodeID)
 }
@@ -246,9 +246,9 @@ func (l *lab) sidecar(r *running, pod *corev1.Pod, nodeID string) *sidecar {
 // connect connects a sidecar that was connected before, or for the first time.
 func (l *lab) connect(r *running, s *sidecar, nodeID string) *sidecar {
 	l.t.Helper()
-	c, err := xds.Dial(xds.ClientConfig{
+	c, err := xdsclient.Dial(xdsclient.Config{
 		Address: r.discovery, TrustAnchors: l.root, TokenPath: s.tokenPath, StateDir: s.dir, NodeID: nodeID,
-		OnSnapshot: func(snapshot xds.Snapshot) error { s.snapshots <- snapshot; return nil },
+		OnSnapshot: func(snapshot xdsclient.Snapshot) error { s.snapshots <- snapshot; return nil },
 	})
 	must(l.t, err)
 	s.Client = c
@@ -260,7 +260,7 @@ func (l *lab) connect(r *running, s *sidecar, nodeID string) *sidecar {
 	return s
 }
 
-func (s *sidecar) next(t *testing.T, what string, want func(xds.Snapshot) bool) xds.Snapshot {
+func (s *sidecar) next(t *testing.T, what string, want func(xdsclient.Snapshot) bool) xdsclient.Snapshot {
 	t.Helper()
 	timeout := time.After(patience)
 	for {

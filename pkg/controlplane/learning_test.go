@@ -26,6 +26,7 @@ import (
 	"sallyport.dev/sallyport/pkg/telemetry"
 	"sallyport.dev/sallyport/pkg/xds"
 	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
+	"sallyport.dev/sallyport/pkg/xds/xdsclient"
 )
 
 // quick are settings by which a few calls are enough.
@@ -38,7 +39,7 @@ func (l *lab) profile(detector v1alpha1.DetectorSpec) *v1alpha1.EgressProfile {
 	return p
 }
 
-func anything(xds.Snapshot) bool { return true }
+func anything(xdsclient.Snapshot) bool { return true }
 
 // exceeding is the record of a call that a model found unusual and the baseline refused.
 func exceeding(random *rand.Rand, i int, model string) []byte {
@@ -63,7 +64,7 @@ func TestFeedback(t *testing.T) {
 	for i := range 80 {
 		s.SendRecord(record(random, i, nil))
 	}
-	first := s.next(t, "a model", func(s xds.Snapshot) bool { return s.Model != nil }).Model.GetDigest()
+	first := s.next(t, "a model", func(s xdsclient.Snapshot) bool { return s.Model != nil }).Model.GetDigest()
 	for i := 100; i < 104; i++ {
 		s.SendRecord(exceeding(random, i, first))
 	}
@@ -99,7 +100,7 @@ func TestFeedback(t *testing.T) {
 	if f := baseline.Status.Feedback; f == nil || f.FalsePositives != 1 || f.Attacks != 1 || !strings.Contains(f.Last, "Not known: nobody") {
 		t.Errorf("feedback %+v", f)
 	}
-	s.next(t, "a model with the labels", func(s xds.Snapshot) bool { return s.Model.GetDigest() != first })
+	s.next(t, "a model with the labels", func(s xdsclient.Snapshot) bool { return s.Model.GetDigest() != first })
 	say("102=attack", "FeedbackApplied", "102 is labelled attack")
 	l.until("a model is trained with all that was said", func() bool {
 		r.learner.mu.Lock()
@@ -142,11 +143,11 @@ func TestASharedPrior(t *testing.T) {
 	for i := range 200 {
 		busy.SendRecord(record(random, i, nil))
 	}
-	busy.next(t, "a model", func(s xds.Snapshot) bool { return s.Model != nil })
+	busy.next(t, "a model", func(s xdsclient.Snapshot) bool { return s.Model != nil })
 
 	// One that never called has the others' model; one in another namespace has it when the scope is the cluster.
 	quiet := l.sidecar(r, l.pod(namespace, "quiet"), "")
-	prior := quiet.next(t, "the prior", func(s xds.Snapshot) bool { return s.Model != nil })
+	prior := quiet.next(t, "the prior", func(s xdsclient.Snapshot) bool { return s.Model != nil })
 	baseline := &v1alpha1.Baseline{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "pod-quiet"}}
 	l.until("the Baseline says so", func() bool {
 		return l.client.Get(l.ctx, client.ObjectKeyFromObject(baseline), baseline) == nil && baseline.Status.ModelSource == v1alpha1.ModelPrior
@@ -176,7 +177,7 @@ func TestASharedPrior(t *testing.T) {
 	})
 
 	// A prior outlives the controller, also where nobody has called yet.
-	before := far.next(t, "the prior", func(s xds.Snapshot) bool { return s.Model != nil }).Model.GetDigest()
+	before := far.next(t, "the prior", func(s xdsclient.Snapshot) bool { return s.Model != nil }).Model.GetDigest()
 	r.stop()
 	r = l.startAt(r.discovery, strings.TrimPrefix(r.bundles, "https://"))
 	if again := l.sidecar(r, &corev1.Pod{ObjectMeta: l.podMeta(other, "far")}, "").next(t, "anything", anything); again.Model.GetDigest() != before {
@@ -186,7 +187,7 @@ func TestASharedPrior(t *testing.T) {
 
 	// Without the setting, a prior is taken back, and a model of one's own stays.
 	l.update(profile, func() { profile.Spec.Detector.SharedPrior = false })
-	far.next(t, "no model", func(s xds.Snapshot) bool { return s.Model == nil })
+	far.next(t, "no model", func(s xdsclient.Snapshot) bool { return s.Model == nil })
 	if s := r.learner.state(xds.Workload{Namespace: namespace, Kind: "Pod", Name: "quiet"}); s.Source != v1alpha1.ModelOwn {
 		t.Errorf("state %+v", s)
 	}
@@ -319,7 +320,7 @@ func TestALeaderDies(t *testing.T) {
 	for i := range 80 {
 		s.SendRecord(record(random, i, nil))
 	}
-	before := s.next(t, "a model", func(s xds.Snapshot) bool { return s.Model != nil })
+	before := s.next(t, "a model", func(s xdsclient.Snapshot) bool { return s.Model != nil })
 	select {
 	case <-second.listening:
 		t.Fatal("both lead")
@@ -337,7 +338,7 @@ func TestALeaderDies(t *testing.T) {
 		t.Errorf("state %+v, digest before %s", state, before.Model.GetDigest())
 	}
 	// A sidecar that starts with nothing is sent what the other had.
-	fresh := l.sidecar(second.running, pod, "").next(t, "the model", func(s xds.Snapshot) bool { return s.Model != nil })
+	fresh := l.sidecar(second.running, pod, "").next(t, "the model", func(s xdsclient.Snapshot) bool { return s.Model != nil })
 	if fresh.Model.GetDigest() != before.Model.GetDigest() || fresh.Config.GetFeatureSalt() != before.Config.GetFeatureSalt() || before.Config.GetFeatureSalt() == 0 {
 		t.Errorf("model %s and salt %d, before %s and %d", fresh.Model.GetDigest(), fresh.Config.GetFeatureSalt(), before.Model.GetDigest(), before.Config.GetFeatureSalt())
 	}
@@ -345,7 +346,9 @@ func TestALeaderDies(t *testing.T) {
 	for i := 80; i < 400; i++ {
 		again.SendRecord(record(random, i, nil))
 	}
-	again.next(t, "a further model", func(s xds.Snapshot) bool { return s.Model != nil && s.Model.GetDigest() != before.Model.GetDigest() })
+	again.next(t, "a further model", func(s xdsclient.Snapshot) bool {
+		return s.Model != nil && s.Model.GetDigest() != before.Model.GetDigest()
+	})
 	first.abandon()
 }
 

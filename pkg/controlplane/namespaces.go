@@ -17,8 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
-	"sallyport.dev/sallyport/pkg/xds"
 	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
+	"sallyport.dev/sallyport/pkg/xds/xdsserver"
 )
 
 // setupNamespaces composes each namespace anew when it, a provider, a profile, a credential or the policy in force changes.
@@ -83,7 +83,7 @@ func (p *Plane) compose(ctx context.Context, namespace *corev1.Namespace) error 
 	}
 	p.learner.configure(namespace.Name, learningOf(&profile.Spec.Detector))
 
-	resources := xds.NamespaceResources{Config: workloadConfig(&profile.Spec), Secrets: map[string][]byte{}}
+	resources := xdsserver.NamespaceResources{Config: workloadConfig(&profile.Spec), Secrets: map[string][]byte{}}
 	var hosts []string
 	for _, provider := range knownProviders(providers.Items, namespace.Labels) {
 		resource := providerResource(provider)

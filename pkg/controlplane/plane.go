@@ -28,6 +28,7 @@ import (
 
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
 	"sallyport.dev/sallyport/pkg/xds"
+	"sallyport.dev/sallyport/pkg/xds/xdsserver"
 )
 
 // Delays by which what sidecars report is gathered before statuses are written.
@@ -66,7 +67,7 @@ type Plane struct {
 	events  events.EventRecorder
 	metrics *metrics
 
-	discovery *xds.Server
+	discovery *xdsserver.Server
 	bundles   *Bundles
 	service   *BundleService
 	sources   *sources
@@ -165,7 +166,7 @@ func New(mgr manager.Manager, config Config) (*Plane, error) {
 	if p.signer, err = newSigner(watcher, config.Namespace, config.Issuer, p.hostsOf, config.Now, p.metrics); err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
 	}
-	if p.discovery, err = xds.NewServer(xds.ServerConfig{
+	if p.discovery, err = xdsserver.New(xdsserver.Config{
 		Authenticator:  reviewer,
 		GetCertificate: config.GetCertificate,
 		OnRecord:       func(id xds.Identity, record []byte) { p.learner.Record(id, record) },

@@ -31,6 +31,7 @@ import (
 	"sallyport.dev/sallyport/pkg/policy"
 	"sallyport.dev/sallyport/pkg/telemetry"
 	"sallyport.dev/sallyport/pkg/xds"
+	"sallyport.dev/sallyport/pkg/xds/xdsclient"
 )
 
 // allowing is a module that allows calls of one operation.
@@ -130,7 +131,7 @@ func TestSidecarsStayThroughARestart(t *testing.T) {
 		return bundle.Status.Sidecars == one && provider.Status.Sidecars == one
 	}
 	l.until("it runs what is in force", current)
-	s.next(t, "anything", func(xds.Snapshot) bool { return true })
+	s.next(t, "anything", func(xdsclient.Snapshot) bool { return true })
 	r.stop()
 	// Gone, and changed while the controller was gone.
 	l.update(bundle, func() { bundle.Spec.Modules = map[string]string{"rules.rego": allowing("rules", "responses")} })
@@ -277,11 +278,11 @@ func TestASidecarNeverGetsAnothersCredential(t *testing.T) {
 	l.create(modelProvider("for-b", []string{"api.model.test"}, map[string]string{"team": "b"}, "key-b"))
 	r := l.start()
 	podB := l.pod(b, "agent")
-	got := l.sidecar(r, l.pod(a, "agent"), b+"/agent/"+string(podB.UID)).next(t, "anything", func(xds.Snapshot) bool { return true })
+	got := l.sidecar(r, l.pod(a, "agent"), b+"/agent/"+string(podB.UID)).next(t, "anything", func(xdsclient.Snapshot) bool { return true })
 	if len(got.Secrets) != 1 || string(got.Secrets["credential/for-a"]) != "sk-a" || len(got.Providers) != 1 || got.Config.GetNamespace() != a {
 		t.Errorf("got %+v", got)
 	}
-	l.sidecar(r, podB, "").next(t, "its own", func(s xds.Snapshot) bool { return string(s.Secrets["credential/for-b"]) == "sk-b" })
+	l.sidecar(r, podB, "").next(t, "its own", func(s xdsclient.Snapshot) bool { return string(s.Secrets["credential/for-b"]) == "sk-b" })
 }
 
 func TestProvidersAndProfilesReachSidecars(t *testing.T) {
@@ -291,7 +292,7 @@ func TestProvidersAndProfilesReachSidecars(t *testing.T) {
 	l.create(first)
 	r := l.start()
 	s := l.sidecar(r, l.pod(namespace, "agent"), "")
-	s.next(t, "the provider without its credential", func(s xds.Snapshot) bool {
+	s.next(t, "the provider without its credential", func(s xdsclient.Snapshot) bool {
 		return len(s.Providers) == 1 && s.Providers[0].GetCredential() == "credential/first" && len(s.Secrets) == 0 && s.Config.GetMode() == "enforce"
 	})
 	reason := func(p *v1alpha1.ModelProvider, reason string) func() bool {
@@ -302,7 +303,7 @@ func TestProvidersAndProfilesReachSidecars(t *testing.T) {
 	}
 	l.until("the missing credential is reported", reason(first, reasonCredentialMissing))
 	l.create(secret(l.namespace, "key", "sk-1"))
-	s.next(t, "the credential", func(s xds.Snapshot) bool { return string(s.Secrets["credential/first"]) == "sk-1" })
+	s.next(t, "the credential", func(s xdsclient.Snapshot) bool { return string(s.Secrets["credential/first"]) == "sk-1" })
 	l.until("the provider is ready and acknowledged", func() bool {
 		return reason(first, reasonReady)() && first.Status.Sidecars == v1alpha1.SidecarCounts{Total: 1, Current: 1}
 	})
@@ -319,7 +320,7 @@ func TestProvidersAndProfilesReachSidecars(t *testing.T) {
 		Passthrough:     []v1alpha1.PassthroughRule{{Host: "pypi.test", Ports: []int32{443}}, {Host: "both.test", CIDR: "10.0.0.0/8"}},
 		MaxRequestBytes: 64 << 20, Timeouts: v1alpha1.TimeoutsSpec{Idle: lasting(90 * time.Second)}, Limits: v1alpha1.LimitsSpec{HeldResponseBytes: 1 << 20},
 	}})
-	got := s.next(t, "the kill switch", func(s xds.Snapshot) bool { return s.Config.GetKillSwitch() })
+	got := s.next(t, "the kill switch", func(s xdsclient.Snapshot) bool { return s.Config.GetKillSwitch() })
 	if got.Config.GetMode() != "observe" || len(got.Config.GetPassthrough()) != 1 || got.Config.GetPassthrough()[0].GetHost() != "pypi.test" || len(got.Providers) != 1 {
 		t.Errorf("got %v, %v", got.Config, got.Providers)
 	}
@@ -482,7 +483,7 @@ func TestAModelIsLearnedAndSurvivesARestart(t *testing.T) {
 	r := l.start()
 	pod := l.pod(namespace, "agent")
 	s := l.sidecar(r, pod, "")
-	s.next(t, "anything", func(xds.Snapshot) bool { return true })
+	s.next(t, "anything", func(xdsclient.Snapshot) bool { return true })
 	baseline := &v1alpha1.Baseline{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "pod-agent"}}
 	l.until("there is a Baseline", func() bool {
 		return l.client.Get(l.ctx, client.ObjectKeyFromObject(baseline), baseline) == nil && baseline.Status.Phase == v1alpha1.BaselineLearning
@@ -497,7 +498,7 @@ func TestAModelIsLearnedAndSurvivesARestart(t *testing.T) {
 	s.SendRecord(record(random, 83, func(r *telemetry.Record) { r.Session.Tainted = true }))
 	s.SendRecord(record(random, 84, func(r *telemetry.Record) { r.Schema = "of tomorrow" }))
 	s.SendRecord([]byte("not json"))
-	got := s.next(t, "a model", func(s xds.Snapshot) bool { return s.Model != nil })
+	got := s.next(t, "a model", func(s xdsclient.Snapshot) bool { return s.Model != nil })
 	model, err := detector.Load(got.Model.GetModel())
 	must(t, err)
 	if model.Digest() != got.Model.GetDigest() || got.Model.GetSchema() != features.SchemaID {
@@ -515,7 +516,7 @@ func TestAModelIsLearnedAndSurvivesARestart(t *testing.T) {
 	profile := &v1alpha1.EgressProfile{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultProfile}}
 	l.get(profile)
 	l.update(profile, func() { profile.Spec.Detector.FalsePositivesPerMillion = 200_000 })
-	got = s.next(t, "a model for the new budget", func(s xds.Snapshot) bool { return s.Model.GetDigest() != model.Digest() })
+	got = s.next(t, "a model for the new budget", func(s xdsclient.Snapshot) bool { return s.Model.GetDigest() != model.Digest() })
 	if model, err = detector.Load(got.Model.GetModel()); err != nil || model.Info().FalsePositivesPerMillion != 200_000 {
 		t.Fatalf("budget %d, %v", model.Info().FalsePositivesPerMillion, err)
 	}
@@ -529,7 +530,7 @@ func TestAModelIsLearnedAndSurvivesARestart(t *testing.T) {
 	r.stop()
 	r = l.start()
 	again := l.sidecar(r, pod, "")
-	after := again.next(t, "anything", func(xds.Snapshot) bool { return true })
+	after := again.next(t, "anything", func(xdsclient.Snapshot) bool { return true })
 	if after.Model.GetDigest() != model.Digest() || !bytes.Equal(after.Model.GetModel(), got.Model.GetModel()) {
 		t.Errorf("after a restart the model is %q", after.Model.GetDigest())
 	}
@@ -543,7 +544,7 @@ func TestAModelIsLearnedAndSurvivesARestart(t *testing.T) {
 
 	// Deleting the Baseline forgets, and begins anew.
 	must(t, l.client.Delete(l.ctx, baseline))
-	again.next(t, "no model", func(s xds.Snapshot) bool { return s.Model == nil })
+	again.next(t, "no model", func(s xdsclient.Snapshot) bool { return s.Model == nil })
 	l.until("learning begins anew", func() bool {
 		return l.client.Get(l.ctx, client.ObjectKeyFromObject(baseline), baseline) == nil && baseline.Status.Phase == v1alpha1.BaselineLearning && baseline.Status.Calls == 0
 	})

@@ -8,16 +8,6 @@
 //
 // Policy does not travel here: Rego goes out in signed bundles over HTTPS, see pkg/policy.
 //
-// The control plane calls
-//
-//	server, err := xds.NewServer(xds.ServerConfig{Authenticator: a, GetCertificate: certs.GetCertificate})
-//	server.SetNamespace("agents", xds.NamespaceResources{Config: config, Providers: providers, Secrets: secrets})
-//	err = server.Serve(ctx, listener)
-//
-// and a sidecar
-//
-//	client, err := xds.Dial(xds.ClientConfig{Address: address, TrustAnchors: pem, TokenPath: path, StateDir: dir, OnSnapshot: apply})
-//	err = client.Run(ctx)
-//
-// Both halves need gRPC and the protos of go-control-plane only. Nothing here imports client-go.
+// This package holds what both halves must agree on: names of types, identities, bounds. Package xdsserver is the control plane's half and
+// package xdsclient the sidecar's, which links no more of go-control-plane than the messages. Nothing here imports client-go.
 package xds

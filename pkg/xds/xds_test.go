@@ -1,4 +1,4 @@
-package xds
+package xds_test
 
 import (
 	"context"
@@ -23,28 +23,33 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"sallyport.dev/sallyport/pkg/xds"
 	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
+	"sallyport.dev/sallyport/pkg/xds/xdsclient"
+	"sallyport.dev/sallyport/pkg/xds/xdsserver"
 )
 
 // tokens is an Authenticator over a fixed table.
-type tokens map[string]Identity
+type tokens map[string]xds.Identity
 
-func (t tokens) Authenticate(_ context.Context, token string) (Identity, error) {
+func (t tokens) Authenticate(_ context.Context, token string) (xds.Identity, error) {
 	if token == "unreachable" {
-		return Identity{}, errors.New("API server gone")
+		return xds.Identity{}, errors.New("API server gone")
 	}
 	id, ok := t[token]
 	if !ok {
-		return Identity{}, ErrUnauthenticated
+		return xds.Identity{}, xds.ErrUnauthenticated
 	}
 	return id, nil
 }
 
-func identity(namespace, pod string) Identity {
-	return Identity{Namespace: namespace, ServiceAccount: "default", Pod: pod, PodUID: "uid-" + pod, Kind: "Deployment", Name: "web"}
+func identity(namespace, pod string) xds.Identity {
+	return xds.Identity{Namespace: namespace, ServiceAccount: "default", Pod: pod, PodUID: "uid-" + pod, Kind: "Deployment", Name: "web"}
 }
 
 // authority is a root and the serving certificate it signed.
@@ -88,13 +93,13 @@ func newAuthority(t *testing.T) *authority {
 func (a *authority) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &a.leaf, nil }
 
 // newServer makes a server whose sidecars are known by the tokens.
-func newServer(t *testing.T, a *authority, table tokens, change func(*ServerConfig)) *Server {
+func newServer(t *testing.T, a *authority, table tokens, change func(*xdsserver.Config)) *xdsserver.Server {
 	t.Helper()
-	config := ServerConfig{Authenticator: table, GetCertificate: a.certificate}
+	config := xdsserver.Config{Authenticator: table, GetCertificate: a.certificate}
 	if change != nil {
 		change(&config)
 	}
-	s, err := NewServer(config)
+	s, err := xdsserver.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +107,7 @@ func newServer(t *testing.T, a *authority, table tokens, change func(*ServerConf
 }
 
 // serve serves on an address ("" for any) until the test ends or stop is called.
-func serve(t *testing.T, s *Server, address string) (actual string, stop func()) {
+func serve(t *testing.T, s *xdsserver.Server, address string) (actual string, stop func()) {
 	t.Helper()
 	if address == "" {
 		address = "127.0.0.1:0"
@@ -126,28 +131,28 @@ func serve(t *testing.T, s *Server, address string) (actual string, stop func())
 
 // sidecar is a client and what it was given.
 type sidecar struct {
-	*Client
+	*xdsclient.Client
 	dir       string
-	snapshots chan Snapshot
+	snapshots chan xdsclient.Snapshot
 	stop      func()
 }
 
-func dial(t *testing.T, a *authority, address, token string, change func(*ClientConfig)) *sidecar {
+func dial(t *testing.T, a *authority, address, token string, change func(*xdsclient.Config)) *sidecar {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "token")
 	if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sc := &sidecar{dir: dir, snapshots: make(chan Snapshot, 64)}
-	config := ClientConfig{
+	sc := &sidecar{dir: dir, snapshots: make(chan xdsclient.Snapshot, 64)}
+	config := xdsclient.Config{
 		Address: address, ServerName: "controller.test", TrustAnchors: a.pem, TokenPath: path, StateDir: dir, NodeID: "test",
-		OnSnapshot: func(s Snapshot) error { sc.snapshots <- s; return nil },
+		OnSnapshot: func(s xdsclient.Snapshot) error { sc.snapshots <- s; return nil },
 	}
 	if change != nil {
 		change(&config)
 	}
-	c, err := Dial(config)
+	c, err := xdsclient.Dial(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +168,7 @@ func dial(t *testing.T, a *authority, address, token string, change func(*Client
 const patience = 20 * time.Second
 
 // next waits for a snapshot that satisfies want.
-func (s *sidecar) next(t *testing.T, what string, want func(Snapshot) bool) Snapshot {
+func (s *sidecar) next(t *testing.T, what string, want func(xdsclient.Snapshot) bool) xdsclient.Snapshot {
 	t.Helper()
 	timeout := time.After(patience)
 	for {
@@ -221,12 +226,27 @@ func provider(name, host, credential string) *xdsv1.ModelProvider {
 	return &xdsv1.ModelProvider{Name: name, Api: "openai", Hosts: []string{host}, Port: 443, Credential: credential, Generation: 1}
 }
 
-func resourcesOf(name, secret string) NamespaceResources {
-	return NamespaceResources{
+func resourcesOf(name, secret string) xdsserver.NamespaceResources {
+	return xdsserver.NamespaceResources{
 		Config:    &xdsv1.WorkloadConfig{Mode: "enforce"},
 		Providers: []*xdsv1.ModelProvider{provider(name, name+".test", name)},
 		Secrets:   map[string][]byte{name: []byte(secret)},
 	}
+}
+
+// keptProviders are the names of the providers in a client's state, which is kept as one answer that holds everything.
+func keptProviders(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, "discovery.pb"))
+	must(t, err)
+	var kept discoveryv3.DeltaDiscoveryResponse
+	must(t, proto.Unmarshal(b, &kept))
+	for _, r := range kept.GetResources() {
+		if r.GetResource().GetTypeUrl() == xds.TypeProvider {
+			names = append(names, r.GetName())
+		}
+	}
+	return names
 }
 
 func must(t *testing.T, err error) {
@@ -241,11 +261,11 @@ func TestASidecarGetsWhatItsIdentityMaySee(t *testing.T) {
 	s := newServer(t, a, tokens{"a": identity("team-a", "a-1"), "b": identity("team-b", "b-1")}, nil)
 	must(t, s.SetNamespace("team-a", resourcesOf("alpha", "key of a")))
 	must(t, s.SetNamespace("team-b", resourcesOf("beta", "key of b")))
-	must(t, s.SetModel(Workload{"team-b", "Deployment", "web"}, &xdsv1.DetectorModel{Digest: "of b"}))
+	must(t, s.SetModel(xds.Workload{Namespace: "team-b", Kind: "Deployment", Name: "web"}, &xdsv1.DetectorModel{Digest: "of b"}))
 	address, _ := serve(t, s, "")
 
 	// The node id claims the other namespace's pod.
-	got := dial(t, a, address, "a", func(c *ClientConfig) { c.NodeID = "team-b/b-1" }).next(t, "anything", func(Snapshot) bool { return true })
+	got := dial(t, a, address, "a", func(c *xdsclient.Config) { c.NodeID = "team-b/b-1" }).next(t, "anything", func(xdsclient.Snapshot) bool { return true })
 	if string(got.Secrets["alpha"]) != "key of a" || len(got.Secrets) != 1 {
 		t.Errorf("secrets %q", got.Secrets)
 	}
@@ -266,15 +286,14 @@ func rawStream(t *testing.T, a *authority, address, token string) discoveryv3.Ag
 	t.Helper()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(a.pem)
-	path := filepath.Join(t.TempDir(), "token")
-	must(t, os.WriteFile(path, []byte(token), 0o600))
 	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots, ServerName: "controller.test"})),
-		grpc.WithPerRPCCredentials(tokenFile(path)))
+	)
 	must(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
+	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
 	must(t, err)
 	return stream
@@ -287,11 +306,11 @@ func TestNodeMetadataOpensNothing(t *testing.T) {
 	must(t, s.SetNamespace("team-b", resourcesOf("beta", "key of b")))
 	address, _ := serve(t, s, "")
 	stream := rawStream(t, a, address, "a")
-	metadata, err := structpb.NewStruct(map[string]any{"NAMESPACE": "team-b", "namespace": "team-b"})
+	claims, err := structpb.NewStruct(map[string]any{"NAMESPACE": "team-b", "namespace": "team-b"})
 	must(t, err)
 	must(t, stream.Send(&discoveryv3.DeltaDiscoveryRequest{
-		Node:    &corev3.Node{Id: "2", Cluster: "team-b", Metadata: metadata},
-		TypeUrl: TypeSecret, ResourceNamesSubscribe: []string{"*", "beta", "team-b/beta"},
+		Node:    &corev3.Node{Id: "2", Cluster: "team-b", Metadata: claims},
+		TypeUrl: xds.TypeSecret, ResourceNamesSubscribe: []string{"*", "beta", "team-b/beta"},
 	}))
 	resp, err := stream.Recv()
 	must(t, err)
@@ -307,10 +326,10 @@ func TestAnUnknownTypeIsNotAnswered(t *testing.T) {
 	address, _ := serve(t, s, "")
 	stream := rawStream(t, a, address, "a")
 	must(t, stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "type.googleapis.com/of.tomorrow", ResourceNamesSubscribe: []string{"*"}}))
-	must(t, stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: TypeProvider, ResourceNamesSubscribe: []string{"*"}}))
+	must(t, stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeProvider, ResourceNamesSubscribe: []string{"*"}}))
 	resp, err := stream.Recv()
 	must(t, err)
-	if resp.GetTypeUrl() != TypeProvider {
+	if resp.GetTypeUrl() != xds.TypeProvider {
 		t.Errorf("answered %s", resp.GetTypeUrl())
 	}
 }
@@ -367,19 +386,19 @@ func TestAServerOfAnotherRootIsNotTrusted(t *testing.T) {
 func TestChangesArriveAndAreAcknowledged(t *testing.T) {
 	a := newAuthority(t)
 	changed, ch := signal()
-	s := newServer(t, a, tokens{"a": identity("team-a", "a-1")}, func(c *ServerConfig) { c.OnChange = changed })
+	s := newServer(t, a, tokens{"a": identity("team-a", "a-1")}, func(c *xdsserver.Config) { c.OnChange = changed })
 	r := resourcesOf("alpha", "first")
 	must(t, s.SetNamespace("team-a", r))
 	address, _ := serve(t, s, "")
 	client := dial(t, a, address, "a", nil)
-	client.next(t, "the first secret", func(s Snapshot) bool { return string(s.Secrets["alpha"]) == "first" })
+	client.next(t, "the first secret", func(s xdsclient.Snapshot) bool { return string(s.Secrets["alpha"]) == "first" })
 
 	r.Secrets = map[string][]byte{"alpha": []byte("second"), "gamma": []byte("third")}
 	r.Providers = append(r.Providers, provider("gamma", "gamma.test", "gamma"))
 	r.Config = &xdsv1.WorkloadConfig{Mode: "enforce", KillSwitch: true}
 	must(t, s.SetNamespace("team-a", r))
-	must(t, s.SetModel(Workload{"team-a", "Deployment", "web"}, &xdsv1.DetectorModel{Model: []byte("forest"), Digest: "d"}))
-	client.next(t, "everything new", func(s Snapshot) bool {
+	must(t, s.SetModel(xds.Workload{Namespace: "team-a", Kind: "Deployment", Name: "web"}, &xdsv1.DetectorModel{Model: []byte("forest"), Digest: "d"}))
+	client.next(t, "everything new", func(s xdsclient.Snapshot) bool {
 		for _, p := range s.Providers {
 			if s.Secrets[p.GetCredential()] == nil {
 				t.Errorf("provider %s came before its credential", p.GetName())
@@ -393,7 +412,7 @@ func TestChangesArriveAndAreAcknowledged(t *testing.T) {
 		if len(all) != 1 {
 			return false
 		}
-		for _, typeURL := range subscriptions {
+		for _, typeURL := range xds.Types {
 			for name, version := range s.Current(id, typeURL) {
 				if !all[0].Runs(typeURL, name, version) {
 					return false
@@ -403,9 +422,9 @@ func TestChangesArriveAndAreAcknowledged(t *testing.T) {
 		return true
 	})
 
-	must(t, s.SetModel(Workload{"team-a", "Deployment", "web"}, nil))
+	must(t, s.SetModel(xds.Workload{Namespace: "team-a", Kind: "Deployment", Name: "web"}, nil))
 	must(t, s.SetNamespace("team-a", resourcesOf("alpha", "second")))
-	client.next(t, "the rest gone", func(s Snapshot) bool {
+	client.next(t, "the rest gone", func(s xdsclient.Snapshot) bool {
 		for _, p := range s.Providers {
 			if s.Secrets[p.GetCredential()] == nil {
 				t.Errorf("the credential of provider %s went before it", p.GetName())
@@ -416,24 +435,17 @@ func TestChangesArriveAndAreAcknowledged(t *testing.T) {
 
 	client.stop()
 	eventually(t, "the sidecar gone", ch, func() bool { return len(s.Sidecars()) == 0 })
-	s.caches.mu.RLock()
-	defer s.caches.mu.RUnlock()
-	for key := range s.caches.entries {
-		if key.typeURL == TypeConfig || key.typeURL == TypeModel {
-			t.Errorf("scope %v is kept for nobody", key)
-		}
-	}
 }
 
 func TestARefusalIsVisibleAndChangesNothing(t *testing.T) {
 	a := newAuthority(t)
 	changed, ch := signal()
-	s := newServer(t, a, tokens{"a": identity("team-a", "a-1")}, func(c *ServerConfig) { c.OnChange = changed })
+	s := newServer(t, a, tokens{"a": identity("team-a", "a-1")}, func(c *xdsserver.Config) { c.OnChange = changed })
 	must(t, s.SetNamespace("team-a", resourcesOf("alpha", "key")))
 	address, stop := serve(t, s, "")
-	accepted := make(chan Snapshot, 16)
-	client := dial(t, a, address, "a", func(c *ClientConfig) {
-		c.OnSnapshot = func(s Snapshot) error {
+	accepted := make(chan xdsclient.Snapshot, 16)
+	client := dial(t, a, address, "a", func(c *xdsclient.Config) {
+		c.OnSnapshot = func(s xdsclient.Snapshot) error {
 			for _, p := range s.Providers {
 				if p.GetName() == "bad" {
 					return errors.New("provider bad: no such thing")
@@ -449,15 +461,13 @@ func TestARefusalIsVisibleAndChangesNothing(t *testing.T) {
 	must(t, s.SetNamespace("team-a", r))
 	eventually(t, "the refusal", ch, func() bool {
 		all := s.Sidecars()
-		return len(all) == 1 && all[0].Types[TypeProvider].Nack == "provider bad: no such thing"
+		return len(all) == 1 && all[0].Types[xds.TypeProvider].Nack == "provider bad: no such thing"
 	})
-	if all := s.Sidecars(); all[0].Runs(TypeProvider, "bad", s.Current(all[0].Identity, TypeProvider)["bad"]) {
+	if all := s.Sidecars(); all[0].Runs(xds.TypeProvider, "bad", s.Current(all[0].Identity, xds.TypeProvider)["bad"]) {
 		t.Error("a refused resource counts as run")
 	}
-	kept, err := load(client.dir)
-	must(t, err)
-	if len(kept[TypeProvider]) != 1 {
-		t.Errorf("kept %v", kept[TypeProvider])
+	if kept := keptProviders(t, client.dir); len(kept) != 1 {
+		t.Errorf("kept %v", kept)
 	}
 	// On a new stream the refused resource is offered again: the sidecar never said that it has it.
 	stop()
@@ -465,14 +475,14 @@ func TestARefusalIsVisibleAndChangesNothing(t *testing.T) {
 	serve(t, s, address)
 	eventually(t, "the refusal again", ch, func() bool {
 		all := s.Sidecars()
-		return len(all) == 1 && all[0].Types[TypeProvider].Nack != ""
+		return len(all) == 1 && all[0].Types[xds.TypeProvider].Nack != ""
 	})
 	// What came together with the refused resource is not lost when that alone is put right.
 	r.Providers = append(r.Providers, provider("good", "good.test", ""))
 	must(t, s.SetNamespace("team-a", r))
 	eventually(t, "the new one sent with the bad", ch, func() bool {
 		all := s.Sidecars()
-		return len(all) == 1 && all[0].Types[TypeProvider].Nack != "" && client.Stats().Nacks >= 3
+		return len(all) == 1 && all[0].Types[xds.TypeProvider].Nack != "" && client.Stats().Nacks >= 3
 	})
 	r.Providers = []*xdsv1.ModelProvider{r.Providers[0], r.Providers[2]}
 	must(t, s.SetNamespace("team-a", r))
@@ -482,20 +492,20 @@ func TestARefusalIsVisibleAndChangesNothing(t *testing.T) {
 	must(t, s.SetNamespace("team-a", resourcesOf("alpha", "key")))
 	eventually(t, "no refusal", ch, func() bool {
 		all := s.Sidecars()
-		return len(all) == 1 && all[0].Types[TypeProvider].Nack == ""
+		return len(all) == 1 && all[0].Types[xds.TypeProvider].Nack == ""
 	})
 }
 
 func TestAModelThatCannotBeRunDoesNotKeepASidecarFromStarting(t *testing.T) {
 	a := newAuthority(t)
 	changed, ch := signal()
-	s := newServer(t, a, tokens{"a": identity("team-a", "a-1")}, func(c *ServerConfig) { c.OnChange = changed })
+	s := newServer(t, a, tokens{"a": identity("team-a", "a-1")}, func(c *xdsserver.Config) { c.OnChange = changed })
 	must(t, s.SetNamespace("team-a", resourcesOf("alpha", "key")))
-	must(t, s.SetModel(Workload{"team-a", "Deployment", "web"}, &xdsv1.DetectorModel{Schema: "of tomorrow"}))
+	must(t, s.SetModel(xds.Workload{Namespace: "team-a", Kind: "Deployment", Name: "web"}, &xdsv1.DetectorModel{Schema: "of tomorrow"}))
 	address, _ := serve(t, s, "")
-	accepted := make(chan Snapshot, 16)
-	dial(t, a, address, "a", func(c *ClientConfig) {
-		c.OnSnapshot = func(s Snapshot) error {
+	accepted := make(chan xdsclient.Snapshot, 16)
+	dial(t, a, address, "a", func(c *xdsclient.Config) {
+		c.OnSnapshot = func(s xdsclient.Snapshot) error {
 			if s.Model != nil {
 				return errors.New("unknown schema")
 			}
@@ -506,7 +516,7 @@ func TestAModelThatCannotBeRunDoesNotKeepASidecarFromStarting(t *testing.T) {
 	<-accepted
 	eventually(t, "the model refused, the rest run", ch, func() bool {
 		all := s.Sidecars()
-		return len(all) == 1 && all[0].Types[TypeModel].Nack == "unknown schema" && len(all[0].Types[TypeProvider].Acked) == 1
+		return len(all) == 1 && all[0].Types[xds.TypeModel].Nack == "unknown schema" && len(all[0].Types[xds.TypeProvider].Acked) == 1
 	})
 }
 
@@ -517,23 +527,23 @@ func TestReconnectSendsOnlyWhatChanged(t *testing.T) {
 	must(t, first.SetNamespace("team-a", resourcesOf("alpha", "key")))
 	address, stop := serve(t, first, "")
 	client := dial(t, a, address, "a", nil)
-	client.next(t, "the first", func(Snapshot) bool { return true })
+	client.next(t, "the first", func(xdsclient.Snapshot) bool { return true })
 	stop()
 
 	changed, ch := signal()
-	second := newServer(t, a, table, func(c *ServerConfig) { c.OnChange = changed })
+	second := newServer(t, a, table, func(c *xdsserver.Config) { c.OnChange = changed })
 	must(t, second.SetNamespace("team-a", resourcesOf("alpha", "key")))
 	serve(t, second, address)
 	id := table["a"]
 	eventually(t, "what it has, told at once", ch, func() bool {
 		all := second.Sidecars()
-		return len(all) == 1 && all[0].Runs(TypeProvider, "alpha", second.Current(id, TypeProvider)["alpha"]) && all[0].Runs(TypeConfig, Self, second.Current(id, TypeConfig)[Self])
+		return len(all) == 1 && all[0].Runs(xds.TypeProvider, "alpha", second.Current(id, xds.TypeProvider)["alpha"]) && all[0].Runs(xds.TypeConfig, xds.Self, second.Current(id, xds.TypeConfig)[xds.Self])
 	})
 	if n := len(client.snapshots); n != 0 {
 		t.Errorf("%d snapshots though nothing changed", n)
 	}
 	must(t, second.SetNamespace("team-a", resourcesOf("alpha", "new key")))
-	got := client.next(t, "the change", func(Snapshot) bool { return true })
+	got := client.next(t, "the change", func(xdsclient.Snapshot) bool { return true })
 	if string(got.Secrets["alpha"]) != "new key" {
 		t.Errorf("got %q", got.Secrets)
 	}
@@ -546,19 +556,19 @@ func TestTheLastGoodIsDeliveredWithoutAServer(t *testing.T) {
 	a := newAuthority(t)
 	s := newServer(t, a, tokens{"a": identity("team-a", "a-1")}, nil)
 	must(t, s.SetNamespace("team-a", resourcesOf("alpha", "key")))
-	must(t, s.SetModel(Workload{"team-a", "Deployment", "web"}, &xdsv1.DetectorModel{Digest: "d"}))
+	must(t, s.SetModel(xds.Workload{Namespace: "team-a", Kind: "Deployment", Name: "web"}, &xdsv1.DetectorModel{Digest: "d"}))
 	address, stop := serve(t, s, "")
 	client := dial(t, a, address, "a", nil)
-	client.next(t, "the first", func(Snapshot) bool { return true })
+	client.next(t, "the first", func(xdsclient.Snapshot) bool { return true })
 	client.stop()
 	stop()
-	info, err := os.Stat(filepath.Join(client.dir, stateFile))
+	info, err := os.Stat(filepath.Join(client.dir, "discovery.pb"))
 	must(t, err)
 	if info.Mode().Perm() != 0o600 {
 		t.Errorf("state has mode %v", info.Mode())
 	}
-	again := dial(t, a, address, "a", func(c *ClientConfig) { c.StateDir = client.dir })
-	got := again.next(t, "what was kept", func(Snapshot) bool { return true })
+	again := dial(t, a, address, "a", func(c *xdsclient.Config) { c.StateDir = client.dir })
+	got := again.next(t, "what was kept", func(xdsclient.Snapshot) bool { return true })
 	if string(got.Secrets["alpha"]) != "key" || got.Model.GetDigest() != "d" || got.Config.GetPod() != "a-1" || len(got.Providers) != 1 {
 		t.Errorf("got %+v", got)
 	}
@@ -570,20 +580,20 @@ func TestStateThatCannotBeReadIsNone(t *testing.T) {
 	must(t, s.SetNamespace("team-a", resourcesOf("alpha", "key")))
 	address, _ := serve(t, s, "")
 	dir := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(dir, stateFile), []byte("\xff\xff garbage"), 0o600))
-	client := dial(t, a, address, "a", func(c *ClientConfig) { c.StateDir = dir })
-	client.next(t, "the server's", func(s Snapshot) bool { return string(s.Secrets["alpha"]) == "key" })
+	must(t, os.WriteFile(filepath.Join(dir, "discovery.pb"), []byte("\xff\xff garbage"), 0o600))
+	client := dial(t, a, address, "a", func(c *xdsclient.Config) { c.StateDir = dir })
+	client.next(t, "the server's", func(s xdsclient.Snapshot) bool { return string(s.Secrets["alpha"]) == "key" })
 }
 
 func TestRecordsArriveOnceWithWhoSentThem(t *testing.T) {
 	a := newAuthority(t)
 	type received struct {
-		id     Identity
+		id     xds.Identity
 		record string
 	}
 	records := make(chan received, 64)
-	s := newServer(t, a, tokens{"a": identity("team-a", "a-1")}, func(c *ServerConfig) {
-		c.OnRecord = func(id Identity, record []byte) { records <- received{id, string(record)} }
+	s := newServer(t, a, tokens{"a": identity("team-a", "a-1")}, func(c *xdsserver.Config) {
+		c.OnRecord = func(id xds.Identity, record []byte) { records <- received{id, string(record)} }
 	})
 	must(t, s.SetNamespace("team-a", resourcesOf("alpha", "key")))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -592,7 +602,7 @@ func TestRecordsArriveOnceWithWhoSentThem(t *testing.T) {
 	must(t, listener.Close())
 
 	// Nothing listens yet: three are kept, the fourth finds the queue full.
-	client := dial(t, a, address, "a", func(c *ClientConfig) { c.QueuedRecords = 3 })
+	client := dial(t, a, address, "a", func(c *xdsclient.Config) { c.QueuedRecords = 3 })
 	want := []string{`{"id":"1"}`, `{"id":"2"}`, `{"id":"3"}`}
 	for _, record := range append(want, `{"id":"4"}`) {
 		client.SendRecord([]byte(record))
@@ -630,8 +640,8 @@ func TestRecordsArriveOnceWithWhoSentThem(t *testing.T) {
 
 func TestSignIntermediate(t *testing.T) {
 	a := newAuthority(t)
-	s := newServer(t, a, tokens{"a": identity("team-a", "a-1")}, func(c *ServerConfig) {
-		c.Sign = func(_ context.Context, id Identity, csr []byte) ([]byte, error) {
+	s := newServer(t, a, tokens{"a": identity("team-a", "a-1")}, func(c *xdsserver.Config) {
+		c.Sign = func(_ context.Context, id xds.Identity, csr []byte) ([]byte, error) {
 			switch string(csr) {
 			case "good":
 				return []byte("chain of " + id.Pod), nil
@@ -655,27 +665,4 @@ func TestSignIntermediate(t *testing.T) {
 	if _, err := client.SignIntermediate(ctx, []byte("broken")); status.Code(err) != codes.Internal || status.Convert(err).Message() != "sign intermediate: rpc error: code = Internal desc = certificate request was not signed" {
 		t.Errorf("got %v", err)
 	}
-}
-
-func FuzzKeptState(f *testing.F) {
-	good, err := resources{}.with(&discoveryv3.DeltaDiscoveryResponse{TypeUrl: TypeConfig, Resources: []*discoveryv3.Resource{{Name: Self, Version: "1"}}}).encode()
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(good)
-	f.Add([]byte{})
-	f.Add([]byte("\x0a\x02\x1a\x00"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := decodeResources(b)
-		if err != nil {
-			return
-		}
-		if !r.complete() {
-			t.Error("kept state is not complete")
-		}
-		_, _ = r.snapshot()
-		if _, err := r.encode(); err != nil {
-			t.Errorf("encode: %v", err)
-		}
-	})
 }

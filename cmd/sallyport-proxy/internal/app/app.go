@@ -28,7 +28,7 @@ import (
 	"sallyport.dev/sallyport/pkg/llm"
 	"sallyport.dev/sallyport/pkg/policy"
 	"sallyport.dev/sallyport/pkg/telemetry"
-	"sallyport.dev/sallyport/pkg/xds"
+	"sallyport.dev/sallyport/pkg/xds/xdsclient"
 	"sallyport.dev/sallyport/proxy"
 	"sallyport.dev/sallyport/proxy/capture"
 )
@@ -122,7 +122,7 @@ func run(ctx context.Context, o *runOptions, log *zap.Logger) (err error) {
 		return fmt.Errorf("make the state directory: %w", err)
 	}
 	s := &sidecar{log: log}
-	client, err := xds.Dial(xds.ClientConfig{
+	client, err := xdsclient.Dial(xdsclient.Config{
 		Address: o.discoveryAddress, TrustAnchors: o.trustAnchors, TokenPath: o.tokenPath,
 		StateDir: kept, NodeID: o.node(), OnSnapshot: s.apply, Log: log.Named("discovery"),
 	})
@@ -267,7 +267,7 @@ func policyLog(log *zap.Logger) func(policy.Status) {
 }
 
 // registerGauges exports what the parts count themselves.
-func registerGauges(reg prometheus.Registerer, client *xds.Client, minter *certs.Minter) {
+func registerGauges(reg prometheus.Registerer, client *xdsclient.Client, minter *certs.Minter) {
 	boolean := func(b bool) float64 {
 		if b {
 			return 1

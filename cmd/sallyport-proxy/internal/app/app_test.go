@@ -27,8 +27,8 @@ import (
 
 	"sallyport.dev/sallyport/certs"
 	"sallyport.dev/sallyport/pkg/contract"
-	"sallyport.dev/sallyport/pkg/xds"
 	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
+	"sallyport.dev/sallyport/pkg/xds/xdsclient"
 	"sallyport.dev/sallyport/proxy"
 )
 
@@ -92,13 +92,16 @@ func (a *authority) sign(t testing.TB, csrDER []byte, cn string, allowed []strin
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}), nil
 }
 
-func TestNoKubernetesClient(t *testing.T) {
+func TestWhatTheSidecarDoesNotLink(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "sallyport.dev/sallyport/cmd/sallyport-proxy").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for pkg := range strings.FieldsSeq(string(out)) {
-		for _, banned := range []string{"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "k8s.io/api/", "k8s.io/apimachinery", "github.com/parquet-go/", "sallyport.dev/sallyport/pkg/evaluation"} {
+		for _, banned := range []string{
+			"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "k8s.io/api/", "k8s.io/apimachinery", "github.com/parquet-go/",
+			"sallyport.dev/sallyport/pkg/evaluation", "sallyport.dev/sallyport/pkg/xds/xdsserver",
+		} {
 			if strings.HasPrefix(pkg, banned) {
 				t.Errorf("the sidecar imports %s", pkg)
 			}
@@ -107,7 +110,7 @@ func TestNoKubernetesClient(t *testing.T) {
 }
 
 // maxBinary is how large the sidecar's program may be, in bytes: it is pulled by every node.
-const maxBinary = 40_000_000
+const maxBinary = 36_000_000
 
 func TestBinary(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sallyport-proxy")
@@ -169,8 +172,8 @@ func TestOptions(t *testing.T) {
 }
 
 func TestConvert(t *testing.T) {
-	good := func() *xds.Snapshot {
-		return &xds.Snapshot{
+	good := func() *xdsclient.Snapshot {
+		return &xdsclient.Snapshot{
 			Config: &xdsv1.WorkloadConfig{Namespace: "agents", Kind: "Deployment", Name: "agent", Pod: "agent-1", ServiceAccount: "default", Mode: "observe", KillSwitch: true, MaxRequestBytes: 7,
 				Timeouts:    &xdsv1.Timeouts{RequestBody: durationpb.New(1), Connect: durationpb.New(2), FirstByte: durationpb.New(3), Idle: durationpb.New(4), Hold: durationpb.New(5)},
 				Limits:      &xdsv1.Limits{MemoryBytes: 6, HeldToolCallBytes: 7, HeldResponseBytes: 8},
@@ -200,11 +203,11 @@ func TestConvert(t *testing.T) {
 	if s.Timeouts != (proxy.CallTimeouts{}) || s.Limits != (proxy.Limits{}) || s.Canaries != nil {
 		t.Errorf("timeouts %+v, limits %+v", s.Timeouts, s.Limits)
 	}
-	for name, change := range map[string]func(*xds.Snapshot){
-		"provider without port": func(s *xds.Snapshot) { s.Providers[0].Port = 0 },
-		"provider's port":       func(s *xds.Snapshot) { s.Providers[0].Port = 65536 + 443 },
-		"canary of no value":    func(s *xds.Snapshot) { s.Config.Canaries[0].Value = nil },
-		"rule's port":           func(s *xds.Snapshot) { s.Config.Passthrough[0].Ports[0] = 65536 },
+	for name, change := range map[string]func(*xdsclient.Snapshot){
+		"provider without port": func(s *xdsclient.Snapshot) { s.Providers[0].Port = 0 },
+		"provider's port":       func(s *xdsclient.Snapshot) { s.Providers[0].Port = 65536 + 443 },
+		"canary of no value":    func(s *xdsclient.Snapshot) { s.Config.Canaries[0].Value = nil },
+		"rule's port":           func(s *xdsclient.Snapshot) { s.Config.Passthrough[0].Ports[0] = 65536 },
 	} {
 		bad := good()
 		change(bad)

@@ -32,6 +32,7 @@ import (
 	"sallyport.dev/sallyport/pkg/policy"
 	"sallyport.dev/sallyport/pkg/xds"
 	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
+	"sallyport.dev/sallyport/pkg/xds/xdsserver"
 )
 
 // uidEnv makes the test's own binary the sidecar, as the given user: see TestMain.
@@ -254,7 +255,7 @@ func (w *world) Authenticate(_ context.Context, token string) (xds.Identity, err
 func (w *world) control(t *testing.T) {
 	t.Helper()
 	cert := w.certificate(t, w.root, controllerHost)
-	server, err := xds.NewServer(xds.ServerConfig{
+	server, err := xdsserver.New(xdsserver.Config{
 		Authenticator: w, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
 		OnRecord: func(_ xds.Identity, b []byte) { w.records <- string(b) },
 		Sign: func(_ context.Context, id xds.Identity, csr []byte) ([]byte, error) {
@@ -262,7 +263,7 @@ func (w *world) control(t *testing.T) {
 		},
 	})
 	must(t, err)
-	must(t, server.SetNamespace("agents", xds.NamespaceResources{
+	must(t, server.SetNamespace("agents", xdsserver.NamespaceResources{
 		Config: &xdsv1.WorkloadConfig{Mode: "enforce"},
 		Providers: []*xdsv1.ModelProvider{{Name: "model", Api: "openai", Hosts: []string{providerHost}, Port: 443, Credential: "key",
 			CaBundle: string(w.provider.pem())}},

@@ -10,13 +10,13 @@ import (
 	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/features"
 	"sallyport.dev/sallyport/pkg/policy"
-	"sallyport.dev/sallyport/pkg/xds"
 	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
+	"sallyport.dev/sallyport/pkg/xds/xdsclient"
 	"sallyport.dev/sallyport/proxy"
 )
 
 // apply puts a snapshot in force, all of it or nothing. It is called from one goroutine at a time.
-func (s *sidecar) apply(snap xds.Snapshot) error {
+func (s *sidecar) apply(snap xdsclient.Snapshot) error {
 	model, err := s.loadModel(snap.Model)
 	if err != nil {
 		return err
@@ -64,7 +64,7 @@ func (s *sidecar) loadModel(m *xdsv1.DetectorModel) (*detector.Model, error) {
 }
 
 // convert turns the wire form into the proxy's. Ports beyond what there are refuse the snapshot.
-func convert(snap *xds.Snapshot) (proxy.Snapshot, error) {
+func convert(snap *xdsclient.Snapshot) (proxy.Snapshot, error) {
 	c := snap.Config
 	out := proxy.Snapshot{
 		Workload: policy.Workload{

@@ -1,4 +1,4 @@
-package xds
+package xdsserver
 
 import (
 	"context"
@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"sallyport.dev/sallyport/pkg/xds"
 	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
 )
 
@@ -32,32 +33,29 @@ const (
 	maxConnections       = 20_000
 	maxStreams           = 32
 	maxMessageBytes      = 4 << 20
-	maxRecordBytes       = 256 << 10
 	maxConnectionAge     = 30 * time.Minute
 	maxConnectionGrace   = 30 * time.Second
 	maxConnectionIdle    = 15 * time.Minute
-	keepaliveTime        = 30 * time.Second
-	keepaliveTimeout     = 10 * time.Second
 	minClientPing        = 10 * time.Second
 	handshakeTimeout     = 10 * time.Second
 	gracefulStopDuration = 5 * time.Second
 )
 
-// ServerConfig is what a Server is made of. Authenticator and GetCertificate are required.
-type ServerConfig struct {
+// Config is what a Server is made of. Authenticator and GetCertificate are required.
+type Config struct {
 	// Authenticator says who calls.
-	Authenticator Authenticator
+	Authenticator xds.Authenticator
 	// GetCertificate returns the serving certificate; it is asked at every handshake, so that a renewed one is used at once.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// OnRecord is given each decision record, JSON, and who sent it. What the record itself says of its workload is the sidecar's claim. It is called from many
 	// goroutines and must not keep the bytes.
-	OnRecord func(id Identity, record []byte)
+	OnRecord func(id xds.Identity, record []byte)
 	// Sign returns the chain for a sidecar's certificate request. An error that carries a gRPC status is passed on; any other
 	// becomes Internal without its text.
-	Sign func(ctx context.Context, id Identity, csrDER []byte) (chainPEM []byte, err error)
+	Sign func(ctx context.Context, id xds.Identity, csrDER []byte) (chainPEM []byte, err error)
 	// Salt is the feature salt of a workload; all are 0 if it is nil. It is asked whenever a sidecar's configuration is made, and must give one
 	// workload the same answer always.
-	Salt func(Workload) uint64
+	Salt func(xds.Workload) uint64
 	// OnChange is called when a sidecar came, went, acknowledged or refused something. It must not block.
 	OnChange func()
 	// Now is the clock; time.Now if nil.
@@ -66,7 +64,7 @@ type ServerConfig struct {
 
 // Server is the control plane's half. Its methods may be called at any time from any goroutine.
 type Server struct {
-	config ServerConfig
+	config Config
 	caches *scopes
 	tls    *tls.Config
 
@@ -76,8 +74,8 @@ type Server struct {
 	serial     uint64
 }
 
-// NewServer returns a server that knows no namespace yet.
-func NewServer(config ServerConfig) (*Server, error) {
+// New returns a server that knows no namespace yet.
+func New(config Config) (*Server, error) {
 	if config.Authenticator == nil {
 		return nil, errors.New("xds server without an authenticator")
 	}
@@ -91,10 +89,10 @@ func NewServer(config ServerConfig) (*Server, error) {
 		config.OnChange = func() {}
 	}
 	if config.Salt == nil {
-		config.Salt = func(Workload) uint64 { return 0 }
+		config.Salt = func(xds.Workload) uint64 { return 0 }
 	}
 	if config.OnRecord == nil {
-		config.OnRecord = func(Identity, []byte) {}
+		config.OnRecord = func(xds.Identity, []byte) {}
 	}
 	return &Server{
 		config:     config,
@@ -138,13 +136,13 @@ func (s *Server) SetNamespace(namespace string, r NamespaceResources) error {
 	defer s.mu.Unlock()
 	s.namespaces[namespace] = config
 	// A credential comes before the provider that names it and goes after it.
-	if err := s.caches.add(scope{TypeSecret, namespace}, secrets); err != nil {
+	if err := s.caches.add(scope{xds.TypeSecret, namespace}, secrets); err != nil {
 		return err
 	}
-	if err := s.caches.set(scope{TypeProvider, namespace}, providers); err != nil {
+	if err := s.caches.set(scope{xds.TypeProvider, namespace}, providers); err != nil {
 		return err
 	}
-	if err := s.caches.set(scope{TypeSecret, namespace}, secrets); err != nil {
+	if err := s.caches.set(scope{xds.TypeSecret, namespace}, secrets); err != nil {
 		return err
 	}
 	for session := range s.sessions {
@@ -162,19 +160,19 @@ func (s *Server) DeleteNamespace(namespace string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.namespaces, namespace)
-	if err := s.caches.set(scope{TypeProvider, namespace}, nil); err != nil {
+	if err := s.caches.set(scope{xds.TypeProvider, namespace}, nil); err != nil {
 		return err
 	}
-	return s.caches.set(scope{TypeSecret, namespace}, nil)
+	return s.caches.set(scope{xds.TypeSecret, namespace}, nil)
 }
 
 // SetModel makes m the model of a workload; nil withdraws it.
-func (s *Server) SetModel(w Workload, m *xdsv1.DetectorModel) error {
+func (s *Server) SetModel(w xds.Workload, m *xdsv1.DetectorModel) error {
 	var resources map[string]types.Resource
 	if m != nil {
-		resources = map[string]types.Resource{Self: m}
+		resources = map[string]types.Resource{xds.Self: m}
 	}
-	return s.caches.set(scope{TypeModel, workloadKey(w)}, resources)
+	return s.caches.set(scope{xds.TypeModel, workloadKey(w)}, resources)
 }
 
 // configure gives a session its WorkloadConfig. The lock is held by the caller.
@@ -186,11 +184,11 @@ func (s *Server) configure(session *session) error {
 	config.Pod = session.identity.Pod
 	config.ServiceAccount = session.identity.ServiceAccount
 	config.FeatureSalt = s.config.Salt(session.identity.Workload())
-	return s.caches.set(session.scopes[TypeConfig], map[string]types.Resource{Self: config})
+	return s.caches.set(session.scopes[xds.TypeConfig], map[string]types.Resource{xds.Self: config})
 }
 
 // Current are the versions of what a sidecar of this identity should have of a type, by resource name. The map is not to be changed.
-func (s *Server) Current(id Identity, typeURL string) map[string]string {
+func (s *Server) Current(id xds.Identity, typeURL string) map[string]string {
 	key, ok := scopesOf(id)[typeURL]
 	if !ok {
 		return nil
@@ -207,7 +205,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle: maxConnectionIdle, MaxConnectionAge: maxConnectionAge, MaxConnectionAgeGrace: maxConnectionGrace,
-			Time: keepaliveTime, Timeout: keepaliveTimeout,
+			Time: xds.KeepaliveTime, Timeout: xds.KeepaliveTimeout,
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
 		grpc.StreamInterceptor(s.authenticateStream),
@@ -288,7 +286,7 @@ func (d *discovery) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscov
 }
 
 // open begins a session, if the sidecar's namespace is known.
-func (s *Server) open(id Identity) (*session, error) {
+func (s *Server) open(id xds.Identity) (*session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.namespaces[id.Namespace] == nil {

@@ -1,4 +1,4 @@
-package xds
+package xdsclient
 
 import (
 	"context"
@@ -7,7 +7,12 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	accesslogdatav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"sallyport.dev/sallyport/pkg/xds"
+	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
 )
 
 // Bounds of the records that wait, and of one batch.
@@ -41,7 +46,7 @@ func newQueue(limit int) *queue {
 
 func (q *queue) push(record []byte) {
 	q.mu.Lock()
-	if len(q.records) >= q.limit || q.bytes+len(record) > maxQueuedBytes || len(record) > maxRecordBytes {
+	if len(q.records) >= q.limit || q.bytes+len(record) > maxQueuedBytes || len(record) > xds.MaxRecordBytes {
 		q.dropped++
 		q.mu.Unlock()
 		return
@@ -143,7 +148,7 @@ func (c *Client) sendBatch(ctx context.Context) bool {
 	}
 	// An error of Send is told by CloseAndRecv in full.
 	_ = stream.Send(&accesslogv3.StreamAccessLogsMessage{
-		Identifier: &accesslogv3.StreamAccessLogsMessage_Identifier{Node: &corev3.Node{Id: c.config.NodeID}, LogName: RecordKey},
+		Identifier: &accesslogv3.StreamAccessLogsMessage_Identifier{Node: &corev3.Node{Id: c.config.NodeID}, LogName: xds.RecordKey},
 		LogEntries: &accesslogv3.StreamAccessLogsMessage_HttpLogs{HttpLogs: logs},
 	})
 	if _, err := stream.CloseAndRecv(); err != nil {
@@ -151,4 +156,15 @@ func (c *Client) sendBatch(ctx context.Context) bool {
 	}
 	c.queue.done(len(batch), true)
 	return true
+}
+
+// recordEntry is the access-log entry of one decision record.
+func recordEntry(record []byte) (*accesslogdatav3.HTTPAccessLogEntry, error) {
+	packed, err := anypb.New(&xdsv1.DecisionRecord{Json: record})
+	if err != nil {
+		return nil, err
+	}
+	return &accesslogdatav3.HTTPAccessLogEntry{CommonProperties: &accesslogdatav3.AccessLogCommon{
+		FilterStateObjects: map[string]*anypb.Any{xds.RecordKey: packed},
+	}}, nil
 }

@@ -1,15 +1,14 @@
-package xds
+package xdsserver
 
 import (
 	"errors"
 	"io"
 
-	accesslogdatav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/anypb"
 
+	"sallyport.dev/sallyport/pkg/xds"
 	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
 )
 
@@ -35,7 +34,7 @@ func (a *accessLogs) StreamAccessLogs(stream accesslogv3.AccessLogService_Stream
 			return err
 		}
 		for _, entry := range message.GetHttpLogs().GetLogEntry() {
-			packed := entry.GetCommonProperties().GetFilterStateObjects()[RecordKey]
+			packed := entry.GetCommonProperties().GetFilterStateObjects()[xds.RecordKey]
 			if packed == nil {
 				continue
 			}
@@ -43,21 +42,10 @@ func (a *accessLogs) StreamAccessLogs(stream accesslogv3.AccessLogService_Stream
 			if err := packed.UnmarshalTo(&record); err != nil {
 				return status.Error(codes.InvalidArgument, "not a decision record")
 			}
-			if len(record.GetJson()) > maxRecordBytes {
+			if len(record.GetJson()) > xds.MaxRecordBytes {
 				return status.Error(codes.InvalidArgument, "decision record too large")
 			}
 			a.server.config.OnRecord(id, record.GetJson())
 		}
 	}
-}
-
-// recordEntry is the access-log entry of one decision record.
-func recordEntry(record []byte) (*accesslogdatav3.HTTPAccessLogEntry, error) {
-	packed, err := anypb.New(&xdsv1.DecisionRecord{Json: record})
-	if err != nil {
-		return nil, err
-	}
-	return &accesslogdatav3.HTTPAccessLogEntry{CommonProperties: &accesslogdatav3.AccessLogCommon{
-		FilterStateObjects: map[string]*anypb.Any{RecordKey: packed},
-	}}, nil
 }

@@ -1,4 +1,4 @@
-package xds
+package xdsserver
 
 import (
 	"cmp"
@@ -12,6 +12,8 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"sallyport.dev/sallyport/pkg/xds"
 )
 
 // maxTypes is how many type URLs a stream may ask for; a sidecar asks for four.
@@ -22,7 +24,7 @@ const maxNackBytes = 512
 
 // Sidecar is a connected sidecar.
 type Sidecar struct {
-	Identity
+	xds.Identity
 	// ConnectedSince is when its stream began.
 	ConnectedSince time.Time
 	// Types is where it stands with each type it asked for, by type URL.
@@ -67,7 +69,7 @@ func (s *Server) Sidecars() []Sidecar {
 
 // session is one sidecar's stream.
 type session struct {
-	identity Identity
+	identity xds.Identity
 	serial   uint64
 	key      string           // the node id by which the caches know it
 	scopes   map[string]scope // by type URL
@@ -85,7 +87,7 @@ type typeState struct {
 	removed []string
 }
 
-func newSession(id Identity, serial uint64, now time.Time) *session {
+func newSession(id xds.Identity, serial uint64, now time.Time) *session {
 	return &session{
 		identity: id,
 		serial:   serial,
@@ -97,18 +99,20 @@ func newSession(id Identity, serial uint64, now time.Time) *session {
 }
 
 // scopesOf says what an identity may see: its namespace's providers and credentials, its workload's model and its own configuration.
-func scopesOf(id Identity) map[string]scope {
+func scopesOf(id xds.Identity) map[string]scope {
 	return map[string]scope{
-		TypeProvider: {TypeProvider, id.Namespace},
-		TypeSecret:   {TypeSecret, id.Namespace},
-		TypeModel:    {TypeModel, workloadKey(id.Workload())},
-		TypeConfig:   {TypeConfig, podKey(id)},
+		xds.TypeProvider: {xds.TypeProvider, id.Namespace},
+		xds.TypeSecret:   {xds.TypeSecret, id.Namespace},
+		xds.TypeModel:    {xds.TypeModel, workloadKey(id.Workload())},
+		xds.TypeConfig:   {xds.TypeConfig, podKey(id)},
 	}
 }
 
 // A slash is in no name of Kubernetes, so that keys of different things differ.
-func workloadKey(w Workload) string { return w.Namespace + "/" + w.Kind + "/" + w.Name }
-func podKey(id Identity) string     { return workloadKey(id.Workload()) + "/" + id.Pod + "/" + id.PodUID }
+func workloadKey(w xds.Workload) string { return w.Namespace + "/" + w.Kind + "/" + w.Name }
+func podKey(id xds.Identity) string {
+	return workloadKey(id.Workload()) + "/" + id.Pod + "/" + id.PodUID
+}
 
 func (s *session) sidecar() Sidecar {
 	s.mu.Lock()

@@ -1,4 +1,4 @@
-package xds
+package xdsserver
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/log"
+
+	"sallyport.dev/sallyport/pkg/xds"
 )
 
 // scope is one type's resources for everyone who may see them: a namespace, a workload or a pod.
@@ -89,7 +91,7 @@ func (c *scopes) release(s *session) {
 	for _, key := range s.scopes {
 		e := c.entries[key]
 		e.sessions--
-		if e.sessions == 0 && (len(e.versions) == 0 || key.typeURL == TypeConfig) {
+		if e.sessions == 0 && (len(e.versions) == 0 || key.typeURL == xds.TypeConfig) {
 			delete(c.entries, key)
 		}
 	}

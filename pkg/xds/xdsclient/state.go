@@ -1,4 +1,4 @@
-package xds
+package xdsclient
 
 import (
 	"errors"
@@ -13,6 +13,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
 
+	"sallyport.dev/sallyport/pkg/xds"
 	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
 )
 
@@ -72,7 +73,7 @@ func (r resources) versions(typeURL string) map[string]string {
 
 // complete says whether every type was answered.
 func (r resources) complete() bool {
-	for _, typeURL := range subscriptions {
+	for _, typeURL := range xds.Types {
 		if r[typeURL] == nil {
 			return false
 		}
@@ -83,8 +84,8 @@ func (r resources) complete() bool {
 // snapshot decodes the state.
 func (r resources) snapshot() (Snapshot, error) {
 	var s Snapshot
-	s.Secrets = make(map[string][]byte, len(r[TypeSecret]))
-	for name, resource := range r[TypeSecret] {
+	s.Secrets = make(map[string][]byte, len(r[xds.TypeSecret]))
+	for name, resource := range r[xds.TypeSecret] {
 		var secret tlsv3.Secret
 		if err := resource.GetResource().UnmarshalTo(&secret); err != nil {
 			return s, fmt.Errorf("secret %q: %w", name, err)
@@ -94,20 +95,20 @@ func (r resources) snapshot() (Snapshot, error) {
 		}
 		s.Secrets[name] = secret.GetGenericSecret().GetSecret().GetInlineBytes()
 	}
-	for _, name := range slices.Sorted(maps.Keys(r[TypeProvider])) {
+	for _, name := range slices.Sorted(maps.Keys(r[xds.TypeProvider])) {
 		provider := &xdsv1.ModelProvider{}
-		if err := r[TypeProvider][name].GetResource().UnmarshalTo(provider); err != nil {
+		if err := r[xds.TypeProvider][name].GetResource().UnmarshalTo(provider); err != nil {
 			return s, fmt.Errorf("provider %q: %w", name, err)
 		}
 		s.Providers = append(s.Providers, provider)
 	}
-	if resource := r[TypeModel][Self]; resource != nil {
+	if resource := r[xds.TypeModel][xds.Self]; resource != nil {
 		s.Model = &xdsv1.DetectorModel{}
 		if err := resource.GetResource().UnmarshalTo(s.Model); err != nil {
 			return s, fmt.Errorf("detector model: %w", err)
 		}
 	}
-	resource := r[TypeConfig][Self]
+	resource := r[xds.TypeConfig][xds.Self]
 	if resource == nil {
 		return s, errors.New("no workload configuration")
 	}
@@ -121,7 +122,7 @@ func (r resources) snapshot() (Snapshot, error) {
 // encode is the state as it is kept: one answer that holds everything.
 func (r resources) encode() ([]byte, error) {
 	all := &discoveryv3.DeltaDiscoveryResponse{}
-	for _, typeURL := range subscriptions {
+	for _, typeURL := range xds.Types {
 		for _, name := range slices.Sorted(maps.Keys(r[typeURL])) {
 			all.Resources = append(all.Resources, r[typeURL][name])
 		}
@@ -136,7 +137,7 @@ func decodeResources(b []byte) (resources, error) {
 		return nil, fmt.Errorf("decode kept state: %w", err)
 	}
 	r := resources{}
-	for _, typeURL := range subscriptions {
+	for _, typeURL := range xds.Types {
 		r[typeURL] = map[string]*discoveryv3.Resource{}
 	}
 	for _, resource := range all.GetResources() {

@@ -1,4 +1,4 @@
-package xds
+package xdsclient
 
 import (
 	"context"
@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
+	"sallyport.dev/sallyport/pkg/xds"
 	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
 )
 
@@ -36,8 +37,8 @@ const (
 	settled = 30 * time.Second
 )
 
-// ClientConfig is what a Client is made of. Address, TrustAnchors, TokenPath and OnSnapshot are required.
-type ClientConfig struct {
+// Config is what a Client is made of. Address, TrustAnchors, TokenPath and OnSnapshot are required.
+type Config struct {
 	// Address is host:port of the controller.
 	Address string
 	// ServerName is the name that the controller's certificate must hold; the host of Address if empty.
@@ -61,7 +62,7 @@ type ClientConfig struct {
 
 // Client is the sidecar's half. It is made by Dial and works while Run runs.
 type Client struct {
-	config ClientConfig
+	config Config
 	conn   *grpc.ClientConn
 	queue  *queue
 
@@ -91,7 +92,7 @@ type Stats struct {
 }
 
 // Dial makes a client. No connection is made before Run.
-func Dial(config ClientConfig) (*Client, error) {
+func Dial(config Config) (*Client, error) {
 	if config.OnSnapshot == nil {
 		return nil, errors.New("xds client without OnSnapshot")
 	}
@@ -119,7 +120,7 @@ func Dial(config ClientConfig) (*Client, error) {
 		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: config.ServerName})),
 		grpc.WithPerRPCCredentials(tokenFile(config.TokenPath)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: xds.KeepaliveTime, Timeout: xds.KeepaliveTimeout}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: minBackoff, Multiplier: 1.6, Jitter: 0.3, MaxDelay: maxBackoff},
 			MinConnectTimeout: 5 * time.Second,
@@ -235,7 +236,7 @@ func (c *Client) stream(ctx context.Context) error {
 		return err
 	}
 	c.sent = c.accepted
-	for _, typeURL := range subscriptions {
+	for _, typeURL := range xds.Types {
 		if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{
 			Node:                    &corev3.Node{Id: c.config.NodeID},
 			TypeUrl:                 typeURL,
@@ -257,7 +258,7 @@ func (c *Client) stream(ctx context.Context) error {
 		if waits {
 			continue
 		}
-		for _, typeURL := range subscriptions {
+		for _, typeURL := range xds.Types {
 			nonce, ok := nonces[typeURL]
 			if !ok {
 				continue
@@ -310,11 +311,11 @@ func (c *Client) takeFirst() (verdicts map[string]error) {
 		return nil
 	}
 	// A model that this sidecar cannot run must not keep it from the rest.
-	if c.sent[TypeModel][Self] != nil && c.offer(c.sent.replaced(TypeModel, resources{TypeModel: {}})) == nil {
-		return map[string]error{TypeModel: err}
+	if c.sent[xds.TypeModel][xds.Self] != nil && c.offer(c.sent.replaced(xds.TypeModel, resources{xds.TypeModel: {}})) == nil {
+		return map[string]error{xds.TypeModel: err}
 	}
 	verdicts = map[string]error{}
-	for _, typeURL := range subscriptions {
+	for _, typeURL := range xds.Types {
 		verdicts[typeURL] = err
 	}
 	return verdicts
