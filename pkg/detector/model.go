@@ -1,7 +1,9 @@
 package detector
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"encoding"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -68,18 +70,20 @@ type Info struct {
 //	magic "SPDM", version (1 byte)
 //	length of the schema (1 byte), schema
 //	calls, sessions, prior and feedback rows, false positives and spent per million: uvarint
-//	length of the forest: uvarint, the forest as iforest writes it
-//	length of the calibration: uvarint, the calibration as iforest writes it
-//	length of the reference: uvarint, the reference as iforest writes it
-//	how many calls are cleared: uvarint, and of each features.Size × float32
-//	length of the baseline: uvarint, the baseline as features writes it; 0 where there is none
+//	by DEFLATE, to the end of the stream:
+//	  length of the forest: uvarint, the forest as iforest writes it
+//	  length of the calibration: uvarint, the calibration as iforest writes it
+//	  length of the reference: uvarint, the reference as iforest writes it
+//	  how many calls are cleared: uvarint, and of each features.Size × float32
+//	  length of the baseline: uvarint, the baseline as features writes it; 0 where there is none
 //	CRC-32C of all that (4 bytes, little-endian)
 //
-// The threshold follows from the calibration and the budget.
+// The threshold follows from the calibration and the budget. Version 3 is the same without DEFLATE, by which a model takes an eighth: it is read still.
 const (
-	modelMagic   = "SPDM"
-	modelVersion = 3
-	maxModel     = 64 << 20
+	modelMagic    = "SPDM"
+	modelVersion  = 4
+	modelUnzipped = 3
+	maxModel      = 64 << 20 // with what is zipped as it was before
 )
 
 // lentCaution is by how much a model that learned from other workloads' calls as well keeps under its budget, which holds for workloads like those. Of recorded agents, each judged
@@ -87,7 +91,7 @@ const (
 const lentCaution = 10
 
 // newModel completes a model from its parts.
-func newModel(forest *iforest.Forest, calibration *iforest.Calibration, reference *iforest.Reference, cleared []features.Vector, baseline *features.Baseline, info Info) (*Model, error) {
+func newModel(forest *iforest.Forest, calibration *iforest.Calibration, reference *iforest.Reference, cleared []features.Vector, baseline *features.Baseline, info Info) *Model {
 	m := &Model{forest: forest, calibration: calibration, reference: reference, cleared: cleared, baseline: baseline, info: info}
 	budget, spent := float64(info.FalsePositivesPerMillion)/1e6, float64(info.SpentPerMillion)/1e6
 	if info.PriorRows > 0 {
@@ -97,51 +101,61 @@ func newModel(forest *iforest.Forest, calibration *iforest.Calibration, referenc
 	// Of a million calls, those that spent some of the budget are not among the scores; the rest of it is for those that are.
 	m.threshold = calibration.Quantile((budget - spent) / (1 - spent))
 	m.info.Threshold = m.threshold
+	return m
+}
 
-	f, err := forest.MarshalBinary()
-	if err != nil {
-		return nil, fmt.Errorf("encode forest: %w", err)
+// encode makes the model's binary form.
+func (m *Model) encode() error {
+	var parts [3][]byte
+	for i, part := range []struct {
+		name string
+		of   encoding.BinaryMarshaler
+	}{{"forest", m.forest}, {"calibration", m.calibration}, {"reference", m.reference}} {
+		b, err := part.of.MarshalBinary()
+		if err != nil {
+			return fmt.Errorf("encode %s: %w", part.name, err)
+		}
+		parts[i] = b
 	}
-	c, err := calibration.MarshalBinary()
-	if err != nil {
-		return nil, fmt.Errorf("encode calibration: %w", err)
+	var body []byte
+	for _, part := range parts {
+		body = binary.AppendUvarint(body, uint64(len(part)))
+		body = append(body, part...)
 	}
-	r, err := reference.MarshalBinary()
-	if err != nil {
-		return nil, fmt.Errorf("encode reference: %w", err)
-	}
-	b := append([]byte(modelMagic), modelVersion, byte(len(info.Schema)))
-	b = append(b, info.Schema...)
-	b = binary.AppendUvarint(b, uint64(info.Calls))
-	b = binary.AppendUvarint(b, uint64(info.Sessions))
-	b = binary.AppendUvarint(b, uint64(info.PriorRows))
-	b = binary.AppendUvarint(b, uint64(info.FeedbackRows))
-	b = binary.AppendUvarint(b, uint64(info.FalsePositivesPerMillion))
-	b = binary.AppendUvarint(b, uint64(info.SpentPerMillion))
-	b = binary.AppendUvarint(b, uint64(len(f)))
-	b = append(b, f...)
-	b = binary.AppendUvarint(b, uint64(len(c)))
-	b = append(b, c...)
-	b = binary.AppendUvarint(b, uint64(len(r)))
-	b = append(b, r...)
-	b = binary.AppendUvarint(b, uint64(len(cleared)))
-	for i := range cleared {
-		for _, x := range cleared[i] {
-			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+	body = binary.AppendUvarint(body, uint64(len(m.cleared)))
+	for i := range m.cleared {
+		for _, x := range m.cleared[i] {
+			body = binary.LittleEndian.AppendUint32(body, math.Float32bits(x))
 		}
 	}
 	var k []byte
-	if baseline != nil {
-		if k, err = baseline.AppendBinary(nil); err != nil {
-			return nil, fmt.Errorf("encode baseline: %w", err)
+	if m.baseline != nil {
+		var err error
+		if k, err = m.baseline.AppendBinary(nil); err != nil {
+			return fmt.Errorf("encode baseline: %w", err)
 		}
 	}
-	b = binary.AppendUvarint(b, uint64(len(k)))
-	b = append(b, k...)
-	m.encoded = seal(b)
-	sum := sha256.Sum256(m.encoded)
+	body = binary.AppendUvarint(body, uint64(len(k)))
+	body = append(body, k...)
+
+	b := append([]byte(modelMagic), modelVersion, byte(len(m.info.Schema)))
+	b = append(b, m.info.Schema...)
+	for _, n := range []int{m.info.Calls, m.info.Sessions, m.info.PriorRows, m.info.FeedbackRows, m.info.FalsePositivesPerMillion, m.info.SpentPerMillion} {
+		b = binary.AppendUvarint(b, uint64(n))
+	}
+	b, err := appendZipped(b, body)
+	if err != nil {
+		return fmt.Errorf("encode model: %w", err)
+	}
+	m.keep(seal(b))
+	return nil
+}
+
+// keep takes the model's binary form.
+func (m *Model) keep(encoded []byte) {
+	m.encoded = encoded
+	sum := sha256.Sum256(encoded)
 	m.digest = hex.EncodeToString(sum[:])
-	return m, nil
 }
 
 // Load reads a model that MarshalBinary wrote. An error wraps ErrSchema where the model is of another feature schema than this program's and
@@ -152,7 +166,7 @@ func Load(b []byte) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load model: %w", err)
 	}
-	if version != modelVersion {
+	if version != modelVersion && version != modelUnzipped {
 		return nil, fmt.Errorf("load model: version %d: %w", version, ErrCorrupt)
 	}
 	info := Info{Schema: string(r.bytes(uint64(r.byte())))}
@@ -162,6 +176,12 @@ func Load(b []byte) (*Model, error) {
 	info.FeedbackRows = r.count(math.MaxInt32)
 	info.FalsePositivesPerMillion = r.count(maxBudget)
 	info.SpentPerMillion = r.count(info.FalsePositivesPerMillion)
+	if r.err == nil && info.Schema != features.SchemaID {
+		return nil, fmt.Errorf("load model: %w: %.64q, not %q", ErrSchema, info.Schema, features.SchemaID)
+	}
+	if version == modelVersion {
+		r.unzip(maxModel)
+	}
 	f := r.bytes(r.uvarint())
 	c := r.bytes(r.uvarint())
 	d := r.bytes(r.uvarint())
@@ -177,9 +197,6 @@ func Load(b []byte) (*Model, error) {
 	k := r.bytes(r.uvarint())
 	if err := r.end(); err != nil {
 		return nil, fmt.Errorf("load model: %w", err)
-	}
-	if info.Schema != features.SchemaID {
-		return nil, fmt.Errorf("load model: %w: %.64q, not %q", ErrSchema, info.Schema, features.SchemaID)
 	}
 	forest, err := iforest.Load(f, features.SchemaID)
 	if err != nil {
@@ -209,7 +226,9 @@ func Load(b []byte) (*Model, error) {
 			return nil, fmt.Errorf("load model: %w: %w", ErrCorrupt, err)
 		}
 	}
-	return newModel(forest, calibration, reference, cleared, baseline, info)
+	m := newModel(forest, calibration, reference, cleared, baseline, info)
+	m.keep(bytes.Clone(b))
+	return m, nil
 }
 
 // Baseline is what the model knows of the workload: what features.Extract wants of a call that it is to judge. It is nil for a nil model and
@@ -318,10 +337,9 @@ func (m *Model) top(v *features.Vector) []policy.Feature {
 	if !finite(v) {
 		return out // a verdict is encoded as JSON, which has no NaN
 	}
-	for _, c := range m.explain(v) {
-		if len(out) == topFeatures || !(c.Credit > 0) {
-			break
-		}
+	var row features.Vector
+	scaledBy(&row, v, m.scale())
+	for _, c := range m.forest.ExplainTop(row[:], topFeatures) {
 		out = append(out, feature(c, v))
 	}
 	return out

@@ -41,6 +41,37 @@ type Contribution struct {
 // Explain walks the trees one by one and allocates; it is meant for the rows
 // that alarm, not for every row.
 func (f *Forest) Explain(x []float32) []Contribution {
+	out := f.contributions(x)
+	slices.SortStableFunc(out, func(a, b Contribution) int { return cmp.Compare(b.Credit, a.Credit) })
+	return out
+}
+
+// ExplainTop returns the first n of what Explain returns, those that made the
+// row no more anomalous left out, without putting the others in order.
+func (f *Forest) ExplainTop(x []float32, n int) []Contribution {
+	all := f.contributions(x)
+	n = min(n, len(all))
+	top := all[:0] // what is written was read before
+	for _, c := range all {
+		if !(c.Credit > 0) {
+			continue
+		}
+		at := len(top)
+		for at > 0 && top[at-1].Credit < c.Credit {
+			at--
+		}
+		if at == n {
+			continue
+		}
+		top = append(top[:min(len(top), n-1)], c)
+		copy(top[at+1:], top[at:])
+		top[at] = c
+	}
+	return top
+}
+
+// contributions is Explain in the order of the features.
+func (f *Forest) contributions(x []float32) []Contribution {
 	if len(x) != f.dims || f.dims == 0 {
 		return nil
 	}
@@ -63,7 +94,6 @@ func (f *Forest) Explain(x []float32) []Contribution {
 	for i := range out {
 		out[i].Value = asked[out[i].Feature]
 	}
-	slices.SortStableFunc(out, func(a, b Contribution) int { return cmp.Compare(b.Credit, a.Credit) })
 	return out
 }
 
@@ -114,37 +144,37 @@ func (f *Forest) divide(credits []float64, asked []bool, terms []term, x []float
 }
 
 func (f *Forest) explainDistance(x []float32) []Contribution {
-	out := make([]Contribution, f.dims)
-	for i := range f.trees {
-		t := &f.trees[i]
-		leaf := t.leaf(x)
-		p := f.prototypes[t.proto[leaf]]
-		d := distance(x, p, f.inverse)
-		if !(d > 0) {
-			continue
-		}
-		factor := t.factor(leaf) / d
-		for k := range out {
-			out[k].Credit += squared(x[k], p[k], f.inverse[k]) * factor
+	credits := make([]float64, f.dims)
+	l := &f.linked
+	for g := range l.groups() {
+		leaves := l.walk(g, x)
+		for _, k := range leaves[:min(lanes, len(f.trees)-g*lanes)] {
+			p := f.prototypes[l.proto[k]]
+			d := distance(x, p, f.inverse)
+			if !(d > 0) {
+				continue
+			}
+			factor := 1.0
+			if l.factor != nil {
+				factor = float64(l.factor[k])
+			}
+			addSquares(credits, x, p, f.inverse, factor/d)
 		}
 	}
-	for k := range out {
-		out[k].Feature = k
-		out[k].Credit = out[k].Credit/float64(len(f.trees)) - f.expected(k)
+	out := make([]Contribution, f.dims)
+	expected := f.expected()
+	for k, credit := range credits {
+		out[k] = Contribution{Feature: k, Credit: credit/float64(len(f.trees)) - expected(k)}
 	}
 	return out
 }
 
-// expected is what feature k adds to the distance of an ordinary row.
-func (f *Forest) expected(k int) float64 {
-	sum := 0.0
-	for _, b := range f.base {
-		sum += float64(b)
+// expected returns what a feature adds to the distance of an ordinary row.
+func (f *Forest) expected() func(feature int) float64 {
+	if slices.ContainsFunc(f.base, func(b float32) bool { return b > 0 }) {
+		return func(k int) float64 { return float64(f.base[k]) }
 	}
-	if sum > 0 {
-		return float64(f.base[k])
-	}
-	return f.unit / float64(f.dims)
+	return func(int) float64 { return f.unit / float64(f.dims) }
 }
 
 // share gives the features that are to blame for a score of 1 equal parts of

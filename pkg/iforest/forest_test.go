@@ -3,6 +3,7 @@ package iforest
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -172,7 +173,19 @@ func TestExplainAddsUpToTheScore(t *testing.T) {
 			}
 			sum := 0.0
 			last := math.Inf(1)
-			for _, c := range f.Explain(x) {
+			all := f.Explain(x)
+			n := 1 + r.IntN(dims+1)
+			var want []Contribution
+			for _, c := range all {
+				if c.Credit > 0 && len(want) < n {
+					want = append(want, c)
+				}
+			}
+			same := func(a, b Contribution) bool { return a.Feature == b.Feature && a.Credit == b.Credit }
+			if top := f.ExplainTop(x, n); !slices.EqualFunc(top, want, same) {
+				t.Fatalf("%+v: the first %d are %+v, Explain has %+v", opts, n, top, want)
+			}
+			for _, c := range all {
 				sum += c.Credit
 				if !(c.Credit <= last) {
 					t.Fatalf("%+v: credits do not descend", opts)
