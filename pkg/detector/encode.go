@@ -1,10 +1,14 @@
 package detector
 
 import (
+	"bytes"
+	"compress/flate"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math"
+	"sync"
 )
 
 // seal appends the checksum.
@@ -26,6 +30,52 @@ func unseal(b []byte, magic string, most int) (*reader, byte, error) {
 	}
 	return &reader{rest: body[len(magic)+1:]}, b[len(magic)], nil
 }
+
+// unzip goes on with what the rest is by DEFLATE, which must be at most so many bytes and have nothing after it.
+func (r *reader) unzip(most int) {
+	if r.err != nil {
+		return
+	}
+	rest := bytes.NewReader(r.rest)
+	b, err := io.ReadAll(io.LimitReader(flate.NewReader(rest), int64(most)+1))
+	switch {
+	case err != nil:
+		r.fail(err.Error())
+	case len(b) > most:
+		r.fail(fmt.Sprintf("more than %d bytes when unzipped", most))
+	case rest.Len() > 0:
+		r.fail("bytes after the end")
+	default:
+		r.rest = b
+	}
+}
+
+// appendZipped appends what, by DEFLATE.
+func appendZipped(to, what []byte) ([]byte, error) {
+	zipped := bytes.NewBuffer(to)
+	w := zippers.Get().(*flate.Writer) //nolint:forcetypeassert // the pool has no other
+	defer zippers.Put(w)
+	w.Reset(zipped)
+	if _, err := w.Write(what); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return zipped.Bytes(), nil
+}
+
+// zippers are large, and used again.
+var zippers = sync.Pool{New: func() any {
+	w, err := flate.NewWriter(nil, zipEffort)
+	if err != nil {
+		panic(err) // an effort that there is not
+	}
+	return w
+}}
+
+// zipEffort is flate's own default: with less, models take an eighth more, and rows a seventh.
+const zipEffort = 6
 
 // reader takes values from the front of rest. After a failure it gives zeros; end tells.
 type reader struct {

@@ -2,8 +2,13 @@ package detector_test
 
 import (
 	"bytes"
+	"compress/flate"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"math"
 	"runtime"
 	"slices"
@@ -207,12 +212,55 @@ func TestLoadRefuses(t *testing.T) {
 		"one bit flipped": {flip(good, len(good)/2), detector.ErrCorrupt},
 		"other version":   {reseal(flip(good, 4)), detector.ErrCorrupt},
 		"other schema":    {reseal(other), detector.ErrSchema},
+		"zipped twice":    {reseal(append(bytes.Clone(good[:len(good)-4]), good[len(good)-50:]...)), detector.ErrCorrupt},
 		"empty body":      {reseal(append([]byte("SPDM\x01"), 0, 0, 0, 0)), detector.ErrCorrupt},
 	} {
 		if _, err := detector.Load(tc.b); !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v, want %v", name, err, tc.want)
 		}
 	}
+}
+
+// unzipped is a model as version 3 has it.
+func unzipped(t testing.TB, model []byte) []byte {
+	t.Helper()
+	at := 6 + int(model[5])
+	for range 6 {
+		_, n := binary.Uvarint(model[at:])
+		at += n
+	}
+	body, err := io.ReadAll(flate.NewReader(bytes.NewReader(model[at : len(model)-4])))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := append(bytes.Clone(model[:at]), body...)
+	old[4] = 3
+	return reseal(append(old, 0, 0, 0, 0))
+}
+
+// A model that an earlier version kept says what it said, under the digest that it had.
+func TestLoadVersion3(t *testing.T) {
+	b, err := model().MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := unzipped(t, b)
+	m, err := detector.Load(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := m.MarshalBinary(); err != nil || !bytes.Equal(again, old) {
+		t.Errorf("encoded otherwise: %v", err)
+	}
+	if sum := sha256.Sum256(old); m.Digest() != hex.EncodeToString(sum[:]) || m.Info() != model().Info() {
+		t.Errorf("digest %s, %+v", m.Digest(), m.Info())
+	}
+	for _, row := range detectortest.Rows(3, 50) {
+		if got, want := m.Judge(&row.Vector), model().Judge(&row.Vector); got.Score != want.Score || got.Exceeds != want.Exceeds {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+	t.Logf("%d bytes, and %d in version 3", len(b), len(old))
 }
 
 func FuzzLoad(f *testing.F) {
@@ -223,6 +271,7 @@ func FuzzLoad(f *testing.F) {
 	b, _ := small.MarshalBinary()
 	f.Add(b)
 	f.Add([]byte("SPDM\x01"))
+	f.Add(unzipped(f, b))
 	for i := 0; i < len(b); i += 37 + i/16 { // most of it, and the end, are bits of words
 		f.Add(flip(b, i))
 	}

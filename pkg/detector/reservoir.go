@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
+	"strings"
 
 	"sallyport.dev/sallyport/pkg/features"
 )
@@ -24,13 +26,15 @@ type Reservoir struct {
 	seen     uint64 // admissible calls offered
 	refused  uint64 // calls turned away
 	exceeded uint64 // of those, such as were turned away for that alone
-	rows     []Row
-	evidence int // bytes held with the rows
+	rows     Packed
+	evidence int // bytes held with the rows, before they were packed
+	most     int // of these
 	sessions map[string]*held
 }
 
 // held is a session's share of a reservoir.
 type held struct {
+	id   string
 	seen uint64 // admissible calls offered since the session came in
 	rows []int  // indices into Reservoir.rows
 }
@@ -65,6 +69,7 @@ func NewReservoir(capacity int, seed uint64) *Reservoir {
 	return &Reservoir{
 		capacity: max(minCapacity, min(maxCapacity, capacity)),
 		rng:      rand.NewPCG(seed, 0x5a11790f7),
+		most:     maxEvidence,
 		sessions: map[string]*held{},
 	}
 }
@@ -90,13 +95,15 @@ func (r *Reservoir) Add(row Row, a Admission) bool {
 			if r.below(s.seen) >= uint64(len(s.rows)) {
 				return false
 			}
+			row.Session = s.id
 			r.put(s.rows[r.below(uint64(len(s.rows)))], row)
 			return true
 		}
 	}
-	at := len(r.rows)
+	at := r.rows.Len()
 	if at < r.capacity {
-		r.rows = append(r.rows, Row{})
+		s = r.join(s, row.Session)
+		row.Session = s.id
 		r.put(at, row)
 	} else {
 		if r.below(min(r.seen, memory*uint64(r.capacity))) >= uint64(r.capacity) {
@@ -104,27 +111,42 @@ func (r *Reservoir) Add(row Row, a Admission) bool {
 		}
 		at = int(r.below(uint64(r.capacity)))
 		r.drop(at)
+		s = r.join(r.sessions[row.Session], row.Session) // drop may have forgotten it
+		row.Session = s.id
 		r.put(at, row)
-		s = r.sessions[row.Session] // drop may have forgotten it
-	}
-	if s == nil {
-		s = &held{seen: 1}
-		r.sessions[row.Session] = s
 	}
 	s.rows = append(s.rows, at)
 	return true
 }
 
+// join returns a session, made where there is none.
+func (r *Reservoir) join(s *held, id string) *held {
+	if s == nil {
+		s = &held{id: strings.Clone(id), seen: 1}
+		r.sessions[s.id] = s
+	}
+	return s
+}
+
 // put puts a row in a place. Where that makes the evidence too much, rows lose theirs, each with the same chance, until it is not.
 func (r *Reservoir) put(at int, row Row) {
-	r.evidence += len(row.Evidence) - len(r.rows[at].Evidence)
-	r.rows[at] = row
-	for r.evidence > maxEvidence {
-		start := int(r.below(uint64(len(r.rows))))
-		for k := range r.rows {
-			if held := &r.rows[(start+k)%len(r.rows)]; len(held.Evidence) > 0 {
-				r.evidence -= len(held.Evidence)
-				held.Evidence = nil
+	if at < r.rows.Len() {
+		r.evidence -= r.rows.Evidence(at)
+	}
+	r.rows.Put(at, row)
+	r.evidence += r.rows.Evidence(at)
+	r.strip()
+}
+
+// strip takes evidence of rows until there is no more than may be.
+func (r *Reservoir) strip() {
+	for r.evidence > r.most {
+		n := r.rows.Len()
+		start := int(r.below(uint64(n)))
+		for k := range n {
+			if i := (start + k) % n; r.rows.Evidence(i) > 0 {
+				r.evidence -= r.rows.Evidence(i)
+				r.rows.Strip(i)
 				break
 			}
 		}
@@ -133,7 +155,7 @@ func (r *Reservoir) put(at int, row Row) {
 
 // drop takes the row at this index from its session.
 func (r *Reservoir) drop(at int) {
-	id := r.rows[at].Session
+	id := r.rows.Session(at)
 	s := r.sessions[id]
 	for k, i := range s.rows {
 		if i == at {
@@ -151,7 +173,56 @@ func (r *Reservoir) drop(at int) {
 func (r *Reservoir) below(n uint64) uint64 { return r.rng.Uint64() % n }
 
 // Rows returns a copy of the sample.
-func (r *Reservoir) Rows() []Row { return append([]Row(nil), r.rows...) }
+func (r *Reservoir) Rows() []Row { return r.rows.All() }
+
+// Spread returns a copy of so many rows, taken evenly over those whose sessions are not left out, all of them if they are fewer, and without evidence. Few rows are had with much less work than Rows takes.
+func (r *Reservoir) Spread(most int, without map[string]bool) []Row {
+	var from []int
+	for i := range r.rows.Len() {
+		if !without[r.rows.Session(i)] {
+			from = append(from, i)
+		}
+	}
+	most = max(0, min(most, len(from)))
+	which := make([]int, most)
+	for k := range which {
+		which[k] = from[k*len(from)/most]
+	}
+	return r.rows.Some(which, false)
+}
+
+// Limit bounds what the reservoir holds from here on: capacity, within 16 to 65,536, as of NewReservoir, and bytes of evidence, two MiB at most. What is beyond goes at once, each row, and each row's
+// evidence, with the same chance, so that the sample stays one of all that came. What the evidence may take is not encoded.
+func (r *Reservoir) Limit(capacity, evidence int) {
+	r.capacity, r.most = max(minCapacity, min(maxCapacity, capacity)), max(0, min(maxEvidence, evidence))
+	changed := r.rows.Len() > r.capacity || r.evidence > r.most
+	for r.rows.Len() > r.capacity {
+		last := r.rows.Len() - 1
+		gone := int(r.below(uint64(last + 1)))
+		r.drop(gone)
+		r.evidence -= r.rows.Evidence(gone)
+		if gone != last {
+			r.rows.Move(gone, last)
+			rows := r.sessions[r.rows.Session(gone)].rows
+			rows[slices.Index(rows, last)] = gone
+		}
+		r.rows.Truncate(last)
+	}
+	r.strip()
+	if changed {
+		r.rows.Repack()
+	}
+}
+
+// Settle packs what came last as well, as is worth it where nothing has come for a while.
+func (r *Reservoir) Settle() { r.rows.Settle() }
+
+// Bytes is about how much memory the reservoir takes, and how much of that is for evidence.
+func (r *Reservoir) Bytes() (all, evidence int) {
+	const perSession = 128 // its entry in the map and its rows, without its name twice
+	all = r.rows.Bytes() + perSession*len(r.sessions)
+	return all, r.rows.EvidenceBytes()
+}
 
 // Counts says what a reservoir holds and has seen.
 type Counts struct {
@@ -172,7 +243,7 @@ func (c Counts) Trimmed() float64 {
 
 // Counts says what the reservoir holds and has seen.
 func (r *Reservoir) Counts() Counts {
-	return Counts{Calls: len(r.rows), Sessions: len(r.sessions), Evidence: r.evidence, Seen: r.seen, Refused: r.refused, Exceeded: r.exceeded}
+	return Counts{Calls: r.rows.Len(), Sessions: len(r.sessions), Evidence: r.evidence, Seen: r.seen, Refused: r.refused, Exceeded: r.exceeded}
 }
 
 // A reservoir is encoded as
@@ -209,10 +280,12 @@ func (r *Reservoir) MarshalBinary() ([]byte, error) {
 	b = binary.AppendUvarint(b, r.exceeded)
 	b = append(b, byte(len(state)))
 	b = append(b, state...)
-	b = binary.AppendUvarint(b, uint64(len(r.rows)))
+	rows := r.rows.All()
+	b = slices.Grow(b, 32+len(rows)*(numbersBytes+48)+r.evidence)
+	b = binary.AppendUvarint(b, uint64(len(rows)))
 	written := make(map[string]bool, len(r.sessions))
-	for i := range r.rows {
-		row := &r.rows[i]
+	for i := range rows {
+		row := &rows[i]
 		b = append(b, byte(len(row.Session)))
 		b = append(b, row.Session...)
 		if !written[row.Session] {
@@ -241,7 +314,7 @@ func (r *Reservoir) UnmarshalBinary(b []byte) error {
 	if schema := string(d.bytes(uint64(d.byte()))); d.err == nil && schema != features.SchemaID {
 		return fmt.Errorf("decode reservoir: %w: %.64q, not %q", ErrSchema, schema, features.SchemaID)
 	}
-	n := &Reservoir{rng: new(rand.PCG), sessions: map[string]*held{}}
+	n := &Reservoir{rng: new(rand.PCG), most: maxEvidence, sessions: map[string]*held{}}
 	n.capacity = d.count(maxCapacity)
 	n.seen = d.uvarint()
 	n.refused = d.uvarint()
@@ -264,17 +337,18 @@ func (r *Reservoir) UnmarshalBinary(b []byte) error {
 		}
 		s := n.sessions[row.Session]
 		if s == nil {
-			s = &held{seen: d.uvarint()}
+			s = &held{id: row.Session, seen: d.uvarint()}
 			n.sessions[row.Session] = s
 		}
+		row.Session = s.id
 		for f := range row.Vector {
 			row.Vector[f] = d.float32()
 		}
 		if n := d.count(features.MaxEvidenceBytes); n > 0 {
-			row.Evidence = append([]byte(nil), d.bytes(uint64(n))...) // not the whole encoding
+			row.Evidence = d.bytes(uint64(n)) // which Put copies
 		}
-		s.rows = append(s.rows, len(n.rows))
-		n.rows = append(n.rows, row)
+		s.rows = append(s.rows, n.rows.Len())
+		n.rows.Put(n.rows.Len(), row)
 		if n.evidence += len(row.Evidence); n.evidence > maxEvidence {
 			d.fail("more evidence than is held")
 		}
@@ -293,6 +367,7 @@ func (r *Reservoir) UnmarshalBinary(b []byte) error {
 	if err := d.end(); err != nil {
 		return fmt.Errorf("decode reservoir: %w", err)
 	}
+	n.rows.Settle()
 	*r = *n
 	return nil
 }

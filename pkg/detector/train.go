@@ -216,11 +216,11 @@ func Train(rows []Row, o Options) (*Model, error) {
 		}
 	}
 	cleared = cleared[max(0, len(cleared)-maxCleared):]
-	m, err := newModel(forest, calibration, reference, cleared, base, Info{
+	m := newModel(forest, calibration, reference, cleared, base, Info{
 		Schema: features.SchemaID, Calls: len(rows), Sessions: len(sessions), PriorRows: len(o.Prior), FeedbackRows: len(o.Feedback), FalsePositivesPerMillion: o.FalsePositivesPerMillion,
 		SpentPerMillion: min(o.FalsePositivesPerMillion, int(math.Round(o.Trimmed*1e6))),
 	})
-	if err != nil {
+	if err := m.encode(); err != nil {
 		return nil, fmt.Errorf("train: %w", err)
 	}
 	return m, nil
