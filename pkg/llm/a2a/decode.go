@@ -73,11 +73,7 @@ type decoder struct {
 }
 
 func (d decoder) request(root strictjson.Value) {
-	if version := root.Get("jsonrpc"); version.Kind() == strictjson.Absent {
-		d.Missing(root, "jsonrpc")
-	} else if !version.Is("2.0") {
-		d.Find(llm.FindingWrongType, version, "the message is not of JSON-RPC 2.0")
-	}
+	d.RPCVersion(root)
 	name := string(root.Get("method").Text())
 	if name == "" {
 		d.Missing(root, "method")
@@ -89,7 +85,7 @@ func (d decoder) request(root strictjson.Value) {
 	}
 	for k := range root.Members() {
 		if _, known := requestFields[string(k.Text())]; !known {
-			d.whole(root.Get(string(k.Text())))
+			d.Whole(root.Get(string(k.Text())))
 		}
 	}
 	params := root.Get("params")
@@ -99,17 +95,8 @@ func (d decoder) request(root strictjson.Value) {
 	}
 	d.news(params, m.class == llm.ClassDeadDrop)
 	if params.Len() > 0 || params.Kind() == strictjson.String {
-		d.whole(params)
+		d.Whole(params)
 	}
-}
-
-// whole adds a message of a value as it is.
-func (d decoder) whole(v strictjson.Value) {
-	if v.Kind() == strictjson.Absent {
-		return
-	}
-	d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
-	d.Unknown(v)
 }
 
 // news reads where news of a task is to be sent: the URL of a configuration, which is the value itself or in it.
@@ -141,14 +128,14 @@ func (d decoder) send(root, params strictjson.Value) {
 			d.message(m)
 		case 1:
 			d.news(m, false)
-			if len(m.Raw()) > maxSilent {
-				d.whole(m)
+			if len(m.Raw()) > wire.MaxSilent {
+				d.Whole(m)
 			}
 		case -1:
-			d.whole(m)
+			d.Whole(m)
 		default:
-			if len(m.Raw()) > maxSilent {
-				d.whole(m)
+			if len(m.Raw()) > wire.MaxSilent {
+				d.Whole(m)
 			}
 		}
 	}
@@ -157,9 +144,6 @@ func (d decoder) send(root, params strictjson.Value) {
 	}
 }
 
-// maxSilent is the length of the longest value outside of a message that is passed over, in bytes, as package wire has it within one.
-const maxSilent = 128
-
 var messageFields = []string{"role", "parts", "kind", "messageId", "contextId", "taskId", "referenceTaskIds", "extensions", "metadata"}
 
 // roles are the names of roles, of before and since version 1.0.
@@ -167,19 +151,16 @@ var roles = map[string]llm.Role{"ROLE_AGENT": llm.RoleAssistant, "ROLE_USER": ll
 
 // message reads a message to an agent.
 func (d decoder) message(v strictjson.Value) {
-	d.Begin(llm.Message{Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	msg := d.Message("", v, "")
+	if !d.Expect(v, wire.Object) {
 		return
 	}
-	msg := &d.call.Messages[len(d.call.Messages)-1]
 	for k, m := range v.Members() {
 		switch d.Member(k, messageFields) {
 		case 0:
 			d.Role(msg, m, roles)
 		case 1:
-			if !d.Want(m, wire.Array) {
-				d.Unknown(m)
+			if !d.Expect(m, wire.Array) {
 				continue
 			}
 			for p := range m.Elements() {
@@ -203,8 +184,7 @@ var (
 
 // part reads a part of a message: the member that it has says what it is.
 func (d decoder) part(v strictjson.Value) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	var kind, media, name strictjson.Value
@@ -231,14 +211,11 @@ func (d decoder) part(v strictjson.Value) {
 	if s := kind.Text(); len(s) > 0 && v.Get(string(s)).Kind() == strictjson.Absent {
 		d.Find(llm.FindingUnknownPart, kind, "the part is of another kind than what is in it")
 	}
-	if text := d.Text(name); len(text) > 0 {
-		d.Part(llm.Part{Kind: llm.PartText, Text: text})
-	}
+	d.AddText(name, llm.Part{Kind: llm.PartText})
 	for k, m := range v.Members() {
 		switch {
 		case k.Is("text"):
-			if !d.Want(m, wire.String) {
-				d.Unknown(m)
+			if !d.Expect(m, wire.String) {
 				continue
 			}
 			d.Part(llm.Part{Kind: llm.PartText, Text: m.Text()})
@@ -267,8 +244,7 @@ func valid(v strictjson.Value) []byte {
 
 // file reads the content of a part of the versions before 1.0.
 func (d decoder) file(v strictjson.Value) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	var p llm.Part
@@ -281,9 +257,7 @@ func (d decoder) file(v strictjson.Value) {
 		case 2, 6:
 			p.MediaType = d.Str(m)
 		case 3:
-			if text := d.Text(m); len(text) > 0 {
-				d.Part(llm.Part{Kind: llm.PartText, Text: text})
-			}
+			d.AddText(m, llm.Part{Kind: llm.PartText})
 		default:
 			d.Unknown(m)
 		}
@@ -306,8 +280,5 @@ func (d decoder) attach(p llm.Part) {
 
 // Card reads a request for the card that says what an agent can do.
 func Card(req *llm.Request, lim llm.Limits) *llm.Call {
-	call := &llm.Call{Provider: Provider, Surface: CardSurface, Class: llm.ClassAuxiliary, Operation: llm.OperationRetrieve}
-	wire.NoBody(call, req, lim)
-	wire.Query(call, req, nil)
-	return call
+	return wire.Bodiless(&llm.Call{Provider: Provider, Surface: CardSurface, Class: llm.ClassAuxiliary, Operation: llm.OperationRetrieve}, req, lim, nil)
 }

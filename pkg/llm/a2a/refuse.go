@@ -9,9 +9,6 @@ import (
 	"sallyport.dev/sallyport/pkg/llm/internal/wire"
 )
 
-// codeRefused is the code of the error, among those that JSON-RPC leaves to servers and A2A has no meaning for.
-const codeRefused = -32000
-
 // refusal is JSON-RPC's error.
 type refusal struct {
 	Version string          `json:"jsonrpc"`
@@ -28,7 +25,7 @@ func newRefusal(r llm.Refusal, id []byte) refusal {
 	if len(id) > 0 {
 		e.ID = slices.Clone(id)
 	}
-	e.Error.Code, e.Error.Message = codeRefused, wire.Explain(r)
+	e.Error.Code, e.Error.Message = wire.RPCRefused, wire.Explain(r)
 	return e
 }
 

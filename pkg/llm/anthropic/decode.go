@@ -131,18 +131,14 @@ func (d decoder) request(root strictjson.Value, needsMax bool) {
 			d.call.Model = string(v.Text())
 		case "max_tokens":
 			maxTokens = true
-			if n, ok := v.Int64(); ok {
-				d.call.MaxTokens = &n
-			}
+			d.MaxTokens(v)
 		case "messages":
 			messages = true
 			d.Grow(v.Len() + 1)
 		case "stream":
 			d.call.Stream = v.Bool()
 		case "temperature":
-			if f, ok := v.Float64(); ok {
-				d.call.Temperature = &f
-			}
+			d.Temperature(v)
 		case "tools":
 			for t := range v.Elements() {
 				d.tool(t)
@@ -160,7 +156,7 @@ func (d decoder) request(root strictjson.Value, needsMax bool) {
 	// The system prompt comes first, wherever the body has it.
 	for k, v := range root.Members() {
 		if k.Is("system") && (v.Kind() == strictjson.String || v.Kind() == strictjson.Array) {
-			d.Begin(llm.Message{Role: llm.RoleSystem, Digest: d.Digest(v, cacheMarker), Bytes: len(v.Raw())})
+			d.Message(llm.RoleSystem, v, cacheMarker)
 			d.content(v, llm.Part{Kind: llm.PartText})
 		}
 	}
@@ -289,11 +285,10 @@ var messageFields = []string{"role", "content", "clear_at", "output_config"}
 
 // message reads one of messages.
 func (d decoder) message(v strictjson.Value) {
-	d.Begin(llm.Message{Digest: d.Digest(v, cacheMarker), Bytes: len(v.Raw())})
+	m := d.Message("", v, cacheMarker)
 	if !d.Want(v, wire.Object) {
 		return
 	}
-	m := &d.call.Messages[len(d.call.Messages)-1]
 	for k, v := range v.Members() {
 		switch d.Member(k, messageFields) {
 		case 0:
@@ -371,15 +366,14 @@ var blockFields = []string{"type", "text", "source", "title", "context", "conten
 // block reads one block of content. Whatever of it is not read becomes a part of unknown kind, so that nothing of a message is out of
 // sight; a kind of block that is unknown is a finding besides.
 func (d decoder) block(v strictjson.Value, of llm.Part) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	var m [blockMembers]strictjson.Value
 	for k, member := range v.Members() {
 		if i := d.Member(k, blockFields); i >= 0 {
 			m[i] = member
-		} else if !trivial(member) {
+		} else if !wire.Trivial(member) {
 			d.Unknown(member)
 		}
 	}
@@ -395,12 +389,12 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 	case "image":
 		d.attachment(llm.Part{Kind: llm.PartImage, ToolCallID: of.ToolCallID}, take(blockSource), of)
 	case "document":
-		d.text(take(blockTitle), of)
-		d.text(take(blockContext), of)
+		d.AddText(take(blockTitle), of)
+		d.AddText(take(blockContext), of)
 		d.attachment(llm.Part{Kind: llm.PartFile, ToolCallID: of.ToolCallID}, take(blockSource), of)
 	case "search_result":
-		d.text(take(blockTitle), of)
-		d.text(take(blockSource), of)
+		d.AddText(take(blockTitle), of)
+		d.AddText(take(blockSource), of)
 		d.content(take(blockContent), of)
 	case "container_upload":
 		d.Part(llm.Part{Kind: llm.PartFile})
@@ -416,7 +410,7 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 		d.Part(llm.Part{Kind: llm.PartReasoning, Bytes: len(d.Text(take(blockData)))})
 	case "compaction":
 		take(blockSignature) // as above
-		d.text(take(blockContent), of)
+		d.AddText(take(blockContent), of)
 	case "tool_addition", "tool_removal":
 		// A tool that is defined here is offered from here on, as those of the body are. Others are named only.
 		change := take(blockTool)
@@ -427,7 +421,7 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 		}
 	case "mcp_tool_listing", "fallback", "tool_reference", "browser_state":
 		for i, member := range m {
-			if i >= blockText && i != blockMarker && !trivial(member) {
+			if i >= blockText && i != blockMarker && !wire.Trivial(member) {
 				d.Unknown(member)
 			}
 		}
@@ -444,28 +438,9 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 	for i, member := range m {
 		if i >= blockServer {
 			d.Silent(member)
-		} else if !trivial(member) {
+		} else if !wire.Trivial(member) {
 			d.Unknown(member)
 		}
-	}
-}
-
-// trivial reports whether a value says next to nothing.
-func trivial(v strictjson.Value) bool {
-	switch v.Kind() {
-	case strictjson.Absent, strictjson.Null, strictjson.Bool:
-		return true
-	case strictjson.Array, strictjson.Object:
-		return v.Len() == 0
-	}
-	return false
-}
-
-// text adds a text that is there as a part like of.
-func (d decoder) text(v strictjson.Value, of llm.Part) {
-	if text := d.Text(v); len(text) > 0 {
-		of.Text = text
-		d.Part(of)
 	}
 }
 
@@ -473,12 +448,9 @@ func (d decoder) text(v strictjson.Value, of llm.Part) {
 func (d decoder) result(v strictjson.Value, of llm.Part) {
 	before := len(d.Parts())
 	d.content(v, of)
-	for _, p := range d.Parts()[before:] {
-		if p.Kind == llm.PartToolResult {
-			return
-		}
+	if !d.HasResult(before) {
+		d.Part(of)
 	}
-	d.Part(of)
 }
 
 var sourceFields = []string{"type", "media_type", "data", "url", "file_id", "content"}

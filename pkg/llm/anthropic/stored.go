@@ -1,7 +1,6 @@
 package anthropic
 
 import (
-	"crypto/sha256"
 	"unicode/utf8"
 
 	"sallyport.dev/sallyport/pkg/llm"
@@ -19,9 +18,7 @@ func bare(s llm.Surface, c llm.Class, op llm.Operation, method, path string, que
 			if s == Models && len(r.Vars) > 0 {
 				call.Model = r.Vars[0]
 			}
-			wire.NoBody(call, r, lim)
-			wire.Query(call, r, query)
-			return call
+			return wire.Bodiless(call, r, lim, query)
 		},
 	}
 }
@@ -89,18 +86,12 @@ func (d decoder) batched(one strictjson.Value) {
 			}
 		default:
 			d.Find(llm.FindingUnknownPart, v, "the member of a batch's request is unknown")
-			d.aside(v)
+			d.Whole(v)
 		}
 	}
 	if !params {
 		d.Missing(one, "params")
 	}
-}
-
-// aside adds a message of a value that has no place in the normal form, so that nothing is out of sight.
-func (d decoder) aside(v strictjson.Value) {
-	d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
-	d.Unknown(v)
 }
 
 var (
@@ -120,9 +111,7 @@ func form(s llm.Surface, r *llm.Request, lim llm.Limits, known []string) *llm.Ca
 	wire.Query(call, r, betaQuery)
 	for p := range wire.Multipart(call, r, lim) {
 		p.Known(call, known)
-		sum := sha256.Sum256(p.Body)
-		m := llm.Message{Role: llm.RoleUser, Bytes: len(p.Body)}
-		copy(m.Digest[:], sum[:])
+		m := llm.Message{Role: llm.RoleUser, Bytes: len(p.Body), Digest: wire.DigestOf(p.Body)}
 		if p.Filename != "" {
 			m.Parts = append(m.Parts, llm.Part{Kind: llm.PartFile, Bytes: len(p.Body), MediaType: p.MediaType})
 		}

@@ -87,7 +87,7 @@ func (d decoder) conversation(root strictjson.Value) {
 	// The system prompt comes first, wherever the body has it.
 	for k, v := range root.Members() {
 		if k.Is("system") && v.Kind() == strictjson.Array {
-			d.Begin(llm.Message{Role: llm.RoleSystem, Digest: d.Digest(v, marker), Bytes: len(v.Raw())})
+			d.Message(llm.RoleSystem, v, marker)
 			d.content(v, llm.Part{Kind: llm.PartText})
 		}
 	}
@@ -131,15 +131,14 @@ func (d decoder) variables(v strictjson.Value) {
 	if v.Len() == 0 {
 		return
 	}
-	d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(v, marker), Bytes: len(v.Raw())})
+	d.Message(llm.RoleUser, v, marker)
 	for _, value := range v.Members() {
-		if !d.Want(value, wire.Object) {
-			d.Unknown(value)
+		if !d.Expect(value, wire.Object) {
 			continue
 		}
 		for k, m := range value.Members() {
 			if d.Member(k, variableFields) == 0 {
-				d.text(m, llm.Part{Kind: llm.PartText})
+				d.AddText(m, llm.Part{Kind: llm.PartText})
 			} else {
 				d.Unknown(m)
 			}
@@ -150,21 +149,18 @@ func (d decoder) variables(v strictjson.Value) {
 // additional reads additionalModelRequestFields, which the model gets as its maker has them. Tools in it are read as Anthropic has them, the only
 // maker known to take some there. What is long enough to carry something is not out of sight.
 func (d decoder) additional(v strictjson.Value) {
-	if trivial(v) {
+	if wire.Trivial(v) {
 		return
 	}
 	inner := messages.Decode(&llm.Request{Method: http.MethodPost, ContentType: wire.JSON, Body: v.Raw()}, llm.Limits{})
 	d.call.Tools = append(d.call.Tools, inner.Tools...)
 	d.call.URLs = append(d.call.URLs, inner.URLs...)
 	d.call.OtherModels = append(d.call.OtherModels, inner.OtherModels...)
-	if len(v.Raw()) > maxSilent {
-		d.Begin(llm.Message{Role: llm.RoleSystem, Digest: d.Digest(v, marker), Bytes: len(v.Raw())})
+	if len(v.Raw()) > wire.MaxSilent {
+		d.Message(llm.RoleSystem, v, marker)
 		d.Unknown(v)
 	}
 }
-
-// maxSilent is the length of the longest value that is passed over outside of a message, in bytes, as package wire has it within one.
-const maxSilent = 128
 
 var (
 	toolConfigFields = []string{"tools", "toolChoice"}
@@ -202,11 +198,7 @@ func (d decoder) tool(v strictjson.Value) {
 			continue
 		}
 		if d.Want(m, wire.Object) {
-			for k, m := range m.Members() {
-				if d.Member(k, specFields) == 0 {
-					t.Name = d.Str(m)
-				}
-			}
+			d.StrMember(&t.Name, m, specFields)
 		}
 		if t.Name == "" {
 			d.Missing(v, "name")
@@ -232,21 +224,17 @@ func systemTool(name string) llm.ServerTool {
 var messageFields = []string{"role", "content"}
 
 func (d decoder) message(v strictjson.Value) {
-	d.Begin(llm.Message{Digest: d.Digest(v, marker), Bytes: len(v.Raw())})
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	m := d.Message("", v, marker)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
-	m := &d.call.Messages[len(d.call.Messages)-1]
 	for k, v := range v.Members() {
 		switch d.Member(k, messageFields) {
 		case 0:
 			d.Role(m, v, roles)
 		case 1:
-			if d.Want(v, wire.Array|wire.Null) {
+			if d.Expect(v, wire.Array|wire.Null) {
 				d.content(v, llm.Part{Kind: llm.PartText})
-			} else {
-				d.Unknown(v)
 			}
 		default:
 			d.Unknown(v)
@@ -275,8 +263,7 @@ var blockFields = []string{"text", "image", "audio", "video", "document", "toolU
 // block reads one block of content: an object of one member, whose name is the kind of the block. Whatever of it is not read becomes a part
 // of unknown kind, so that nothing of a message is out of sight.
 func (d decoder) block(v strictjson.Value, of llm.Part) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	if v.Len() != 1 {
@@ -321,21 +308,12 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 	}
 }
 
-// text adds a text that is there as a part like of.
-func (d decoder) text(v strictjson.Value, of llm.Part) {
-	if text := d.Text(v); len(text) > 0 {
-		of.Text = text
-		d.Part(of)
-	}
-}
-
 var attachmentFields = []string{"format", "source", "name", "context", "citations"}
 
 // attachment reads an image, a sound, a video or a document into p, whose MediaType is what the format comes after. Text in it becomes
 // parts like of.
 func (d decoder) attachment(v strictjson.Value, p, of llm.Part) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	var source strictjson.Value
@@ -350,7 +328,7 @@ func (d decoder) attachment(v strictjson.Value, p, of llm.Part) {
 		case 1:
 			source = m
 		case 2, 3:
-			d.text(m, of)
+			d.AddText(m, of)
 		case 4:
 			d.Silent(m)
 		default:
@@ -436,8 +414,7 @@ func (d decoder) source(v strictjson.Value, p, of llm.Part) {
 var toolUseFields = []string{"toolUseId", "name", "input", "type"}
 
 func (d decoder) toolUse(v strictjson.Value) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	p := llm.Part{Kind: llm.PartToolCall}
@@ -461,8 +438,7 @@ func (d decoder) toolUse(v strictjson.Value) {
 var toolResultFields = []string{"toolUseId", "content", "status", "type"}
 
 func (d decoder) toolResult(v strictjson.Value) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	of := llm.Part{Kind: llm.PartToolResult}
@@ -485,12 +461,9 @@ func (d decoder) toolResult(v strictjson.Value) {
 	} else if content.Kind() != strictjson.Absent {
 		d.Unknown(content)
 	}
-	for _, p := range d.Parts()[before:] {
-		if p.Kind == llm.PartToolResult {
-			return
-		}
+	if !d.HasResult(before) {
+		d.Part(of)
 	}
-	d.Part(of)
 }
 
 var (
@@ -499,15 +472,13 @@ var (
 )
 
 func (d decoder) reasoning(v strictjson.Value) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	for k, m := range v.Members() {
 		switch d.Member(k, reasoningFields) {
 		case 0:
-			if !d.Want(m, wire.Object) {
-				d.Unknown(m)
+			if !d.Expect(m, wire.Object) {
 				continue
 			}
 			for k, m := range m.Members() {
@@ -534,21 +505,19 @@ var (
 
 // guarded reads a block that a guardrail is to look at.
 func (d decoder) guarded(v strictjson.Value, of llm.Part) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	for k, m := range v.Members() {
 		switch d.Member(k, guardedFields) {
 		case 0:
-			if !d.Want(m, wire.Object) {
-				d.Unknown(m)
+			if !d.Expect(m, wire.Object) {
 				continue
 			}
 			for k, m := range m.Members() {
 				switch d.Member(k, guardedTextFields) {
 				case 0:
-					d.text(m, of)
+					d.AddText(m, of)
 				case 1:
 					d.Silent(m)
 				default:
@@ -567,19 +536,16 @@ func (d decoder) guarded(v strictjson.Value, of llm.Part) {
 var searchResultFields = []string{"source", "title", "content", "citations"}
 
 func (d decoder) searchResult(v strictjson.Value, of llm.Part) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	for k, m := range v.Members() {
 		switch d.Member(k, searchResultFields) {
 		case 0, 1:
-			d.text(m, of)
+			d.AddText(m, of)
 		case 2:
-			if d.Want(m, wire.Array) {
+			if d.Expect(m, wire.Array) {
 				d.content(m, of)
-			} else {
-				d.Unknown(m)
 			}
 		case 3:
 			d.Silent(m)
@@ -593,31 +559,17 @@ var citedFields = []string{"content", "citations"}
 
 // cited reads a text of the model with the places that it cites.
 func (d decoder) cited(v strictjson.Value, of llm.Part) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	for k, m := range v.Members() {
 		switch d.Member(k, citedFields) {
 		case 0:
-			if d.Want(m, wire.Array) {
+			if d.Expect(m, wire.Array) {
 				d.content(m, of)
-			} else {
-				d.Unknown(m)
 			}
 		default:
 			d.Silent(m)
 		}
 	}
-}
-
-// trivial reports whether a value says next to nothing.
-func trivial(v strictjson.Value) bool {
-	switch v.Kind() {
-	case strictjson.Absent, strictjson.Null, strictjson.Bool:
-		return true
-	case strictjson.Array, strictjson.Object:
-		return v.Len() == 0
-	}
-	return false
 }

@@ -2,6 +2,7 @@ package bedrock
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"sallyport.dev/sallyport/pkg/llm"
@@ -115,17 +116,8 @@ func unknown(req *llm.Request, contentType string, lim llm.Limits) *llm.Call {
 	call := &llm.Call{Class: llm.ClassUnknown, Operation: llm.OperationUnknown}
 	d := open(call, req, contentType, lim)
 	defer d.Close()
-	d.whole(d.Root())
+	d.Whole(d.Root())
 	return call
-}
-
-// whole adds a message of a value as it is.
-func (d decoder) whole(v strictjson.Value) {
-	if v.Kind() == strictjson.Absent {
-		return
-	}
-	d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
-	d.Unknown(v)
 }
 
 // claude reads a body for a model of Anthropic's.
@@ -143,18 +135,7 @@ func claude(req *llm.Request, contentType string, lim llm.Limits) *llm.Call {
 func outside(call *llm.Call, req *llm.Request, ok bool, lim llm.Limits) {
 	wire.Query(call, req, nil)
 	if !ok {
-		find(call, lim, llm.Finding{Code: llm.FindingQuery, Detail: "the model in the path is badly escaped"})
-	}
-}
-
-// find keeps a finding unless there are too many, which the call says then.
-func find(call *llm.Call, lim llm.Limits, f llm.Finding) {
-	n := len(call.Findings)
-	switch limit := lim.WithDefaults().MaxFindings; {
-	case n < limit:
-		call.Findings = append(call.Findings, f)
-	case n == limit && call.Findings[n-1].Code != llm.FindingTooMany:
-		call.Findings = append(call.Findings, llm.Finding{Code: llm.FindingTooMany, Detail: "more was found than is kept"})
+		wire.Find(call, lim, llm.Finding{Code: llm.FindingQuery, Detail: "the model in the path is badly escaped"})
 	}
 }
 
@@ -177,7 +158,7 @@ func hosted(decode func(*llm.Request, llm.Limits) *llm.Call, extra ...string) fu
 		call.Findings = findings
 		unknown := call.UnknownFields[:0]
 		for _, name := range call.UnknownFields {
-			if !contains(extra, name) {
+			if !slices.Contains(extra, name) {
 				unknown = append(unknown, name)
 			}
 		}
@@ -186,20 +167,11 @@ func hosted(decode func(*llm.Request, llm.Limits) *llm.Call, extra ...string) fu
 		outside(call, req, ok, lim)
 		if call.Model != "" && call.Model != id && call.Model != baseModel(id) {
 			call.OtherModels = append(call.OtherModels, call.Model)
-			find(call, lim, llm.Finding{Code: llm.FindingDuplicateKey, Path: "/model", Detail: "the body names another model than the path"})
+			wire.Find(call, lim, llm.Finding{Code: llm.FindingDuplicateKey, Path: "/model", Detail: "the body names another model than the path"})
 		}
 		call.Model = id
 		return call
 	}
-}
-
-func contains(list []string, s string) bool {
-	for _, e := range list {
-		if e == s {
-			return true
-		}
-	}
-	return false
 }
 
 // either returns a reader of bodies of chat, which have messages, or of text to go on with.
@@ -291,15 +263,15 @@ func prompt(f form) func(*llm.Request, string, llm.Limits) *llm.Call {
 		if !ok {
 			return call
 		}
-		d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(root, ""), Bytes: len(root.Raw())})
+		d.Message(llm.RoleUser, root, "")
 		for k, v := range root.Members() {
 			name := string(k.Text())
 			switch {
-			case contains(f.texts, name):
+			case slices.Contains(f.texts, name):
 				d.strings(v, false)
-			case contains(f.images, name):
+			case slices.Contains(f.images, name):
 				d.strings(v, true)
-			case contains(f.nested, name):
+			case slices.Contains(f.nested, name):
 				d.strings(v, false)
 			case name == f.config && name != "":
 				for k, v := range v.Members() {
@@ -313,7 +285,7 @@ func prompt(f form) func(*llm.Request, string, llm.Limits) *llm.Call {
 			}
 		}
 		if len(d.Parts()) == 0 {
-			d.Missing(root, strings.Join(append(append(f.texts[:len(f.texts):len(f.texts)], f.images...), f.nested...), " or "))
+			d.Missing(root, strings.Join(slices.Concat(f.texts, f.images, f.nested), " or "))
 		}
 		return call
 	}
@@ -322,13 +294,9 @@ func prompt(f form) func(*llm.Request, string, llm.Limits) *llm.Call {
 func (d decoder) sampling(name string, v strictjson.Value, maxTokens string) {
 	switch name {
 	case maxTokens:
-		if n, ok := v.Int64(); ok {
-			d.call.MaxTokens = &n
-		}
+		d.MaxTokens(v)
 	case "temperature":
-		if f, ok := v.Float64(); ok {
-			d.call.Temperature = &f
-		}
+		d.Temperature(v)
 	}
 }
 

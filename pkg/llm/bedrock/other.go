@@ -34,7 +34,7 @@ func CountTokens(req *llm.Request, lim llm.Limits) *llm.Call {
 	call.UnknownFields = append(call.UnknownFields, of.UnknownFields...)
 	for _, f := range of.Findings {
 		f.Path = "/input/invokeModel/body" + f.Path
-		find(call, lim, f)
+		wire.Find(call, lim, f)
 	}
 	return call
 }
@@ -59,14 +59,14 @@ func countTokens(call *llm.Call, req *llm.Request, lim llm.Limits) (body []byte)
 		switch d.Member(k, inputFields) {
 		case 0:
 			if !d.Want(v, wire.Object) {
-				d.whole(v)
+				d.Whole(v)
 				continue
 			}
 			for k, m := range v.Members() {
 				// The same members as in a request of Converse, but for those that a count does not need.
 				f, known := converseFields[string(k.Text())]
 				if !known {
-					d.whole(m)
+					d.Whole(m)
 				} else {
 					d.Want(m, f.Kinds)
 				}
@@ -75,20 +75,20 @@ func countTokens(call *llm.Call, req *llm.Request, lim llm.Limits) (body []byte)
 		case 1:
 			for k, m := range v.Members() {
 				if d.Member(k, invokeInputFields) != 0 {
-					d.whole(m)
+					d.Whole(m)
 					continue
 				}
 				text, err := base64.StdEncoding.Strict().DecodeString(d.Str(m))
 				if err != nil || len(text) == 0 {
 					d.Find(llm.FindingUnparseable, m, "the body is no base64")
-					d.whole(m)
+					d.Whole(m)
 					continue
 				}
 				body = text
 			}
 		default:
 			d.Find(llm.FindingUnknownPart, k, "the kind of the input is unknown")
-			d.whole(v)
+			d.Whole(v)
 		}
 	}
 	return body
@@ -118,10 +118,10 @@ func StartAsync(req *llm.Request, lim llm.Limits) *llm.Call {
 			call.Model = string(v.Text())
 		case k.Is("modelInput"):
 			input = true
-			d.whole(v)
+			d.Whole(v)
 		case k.Is("tags"):
 			if v.Len() > 0 {
-				d.whole(v)
+				d.Whole(v)
 			}
 		case k.Is("outputDataConfig"):
 			output = true
@@ -165,18 +165,12 @@ var asyncQuery = []string{"maxResults", "nextToken", "sortBy", "sortOrder", "sta
 
 // ListAsync reads a request of ListAsyncInvokes.
 func ListAsync(req *llm.Request, lim llm.Limits) *llm.Call {
-	call := &llm.Call{Provider: Provider, Surface: AsyncListSurface, Class: llm.ClassDeadDrop, Operation: llm.OperationList}
-	wire.NoBody(call, req, lim)
-	wire.Query(call, req, asyncQuery)
-	return call
+	return wire.Bodiless(&llm.Call{Provider: Provider, Surface: AsyncListSurface, Class: llm.ClassDeadDrop, Operation: llm.OperationList}, req, lim, asyncQuery)
 }
 
 // GetAsync reads a request of GetAsyncInvoke.
 func GetAsync(req *llm.Request, lim llm.Limits) *llm.Call {
-	call := &llm.Call{Provider: Provider, Surface: AsyncGetSurface, Class: llm.ClassDeadDrop, Operation: llm.OperationRetrieve}
-	wire.NoBody(call, req, lim)
-	wire.Query(call, req, nil)
-	return call
+	return wire.Bodiless(&llm.Call{Provider: Provider, Surface: AsyncGetSurface, Class: llm.ClassDeadDrop, Operation: llm.OperationRetrieve}, req, lim, nil)
 }
 
 var guardrailFields = wire.Fields{
@@ -205,7 +199,7 @@ func ApplyGuardrail(req *llm.Request, lim llm.Limits) *llm.Call {
 	if root.Get("source").Is("OUTPUT") {
 		role = llm.RoleAssistant
 	}
-	d.Begin(llm.Message{Role: role, Digest: d.Digest(content, ""), Bytes: len(content.Raw())})
+	d.Message(role, content, "")
 	for b := range content.Elements() {
 		d.guarded(b, llm.Part{Kind: llm.PartText})
 	}

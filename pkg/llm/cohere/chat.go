@@ -80,13 +80,9 @@ func (d decoder) common(root strictjson.Value) {
 		case "stream":
 			d.call.Stream = v.Bool()
 		case "max_tokens":
-			if n, ok := v.Int64(); ok {
-				d.call.MaxTokens = &n
-			}
+			d.MaxTokens(v)
 		case "temperature":
-			if f, ok := v.Float64(); ok {
-				d.call.Temperature = &f
-			}
+			d.Temperature(v)
 		case "tools":
 			for t := range v.Elements() {
 				d.tool(t)
@@ -123,11 +119,7 @@ func (d decoder) tool(v strictjson.Value) {
 			if !d.Want(m, wire.Object) {
 				continue
 			}
-			for k, m := range m.Members() {
-				if d.Member(k, functionFields) == 0 {
-					t.Name = d.Str(m)
-				}
-			}
+			d.StrMember(&t.Name, m, functionFields)
 		}
 	}
 	if t.Name == "" {
@@ -144,11 +136,7 @@ func (d decoder) connector(v strictjson.Value) {
 		return
 	}
 	t := llm.Tool{Type: "connector", ServerSide: true, Class: llm.ServerToolOther, Digest: d.Digest(v, "")}
-	for k, m := range v.Members() {
-		if d.Member(k, connectorFields) == 0 {
-			t.Name = d.Str(m)
-		}
-	}
+	d.StrMember(&t.Name, v, connectorFields)
 	if t.Name == "web-search" {
 		t.Class = llm.ServerToolWebSearch
 	}
@@ -162,7 +150,7 @@ func (d decoder) connector(v strictjson.Value) {
 func (d decoder) documents(root strictjson.Value) {
 	for k, v := range root.Members() {
 		if k.Is("documents") && v.Len() > 0 {
-			d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+			d.Message(llm.RoleUser, v, "")
 			d.strings(v, llm.Part{Kind: llm.PartText})
 		}
 	}
@@ -204,12 +192,10 @@ var messageFields = []string{"role", "content", "tool_calls", "tool_call_id", "t
 
 // message reads one of messages.
 func (d decoder) message(v strictjson.Value) {
-	d.Begin(llm.Message{Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	m := d.Message("", v, "")
+	if !d.Expect(v, wire.Object) {
 		return
 	}
-	m := &d.call.Messages[len(d.call.Messages)-1]
 	var content, calls strictjson.Value
 	of := llm.Part{Kind: llm.PartText}
 	for k, v := range v.Members() {
@@ -223,9 +209,7 @@ func (d decoder) message(v strictjson.Value) {
 		case 3:
 			of.ToolCallID = d.Str(v)
 		case 4:
-			if text := d.Text(v); len(text) > 0 {
-				d.Part(llm.Part{Kind: llm.PartReasoning, Text: text})
-			}
+			d.AddText(v, llm.Part{Kind: llm.PartReasoning})
 		case 5:
 			d.strings(v, llm.Part{Kind: llm.PartText})
 		default:
@@ -277,8 +261,7 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 		d.Part(of)
 		return
 	}
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	var kind strictjson.Value
@@ -325,8 +308,7 @@ var imageFields = []string{"url", "detail"}
 
 // image reads an image, whose URL is in an object.
 func (d decoder) image(v strictjson.Value) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	for k, m := range v.Members() {
@@ -358,8 +340,7 @@ var (
 
 // toolCall reads one of an assistant message's tool_calls.
 func (d decoder) toolCall(v strictjson.Value) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	p := llm.Part{Kind: llm.PartToolCall}
@@ -372,8 +353,7 @@ func (d decoder) toolCall(v strictjson.Value) {
 				d.Find(llm.FindingUnknownPart, m, "the kind of the tool call is unknown")
 			}
 		case 2:
-			if !d.Want(m, wire.Object) {
-				d.Unknown(m)
+			if !d.Expect(m, wire.Object) {
 				continue
 			}
 			for k, m := range m.Members() {
@@ -434,7 +414,7 @@ func ChatV1(req *llm.Request, lim llm.Limits) *llm.Call {
 			message = true
 			d.said(llm.RoleUser, v)
 		case k.Is("tool_results") && v.Len() > 0:
-			d.Begin(llm.Message{Role: llm.RoleTool, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+			d.Message(llm.RoleTool, v, "")
 			d.results(v)
 		}
 	}
@@ -447,7 +427,7 @@ func ChatV1(req *llm.Request, lim llm.Limits) *llm.Call {
 
 // said adds a message of one text.
 func (d decoder) said(role llm.Role, v strictjson.Value) {
-	d.Begin(llm.Message{Role: role, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+	d.Message(role, v, "")
 	d.Part(llm.Part{Kind: llm.PartText, Text: v.Text()})
 }
 
@@ -455,20 +435,16 @@ var turnFields = []string{"role", "message", "tool_calls", "tool_results"}
 
 // turn reads one of chat_history.
 func (d decoder) turn(v strictjson.Value) {
-	d.Begin(llm.Message{Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	m := d.Message("", v, "")
+	if !d.Expect(v, wire.Object) {
 		return
 	}
-	m := &d.call.Messages[len(d.call.Messages)-1]
 	for k, v := range v.Members() {
 		switch d.Member(k, turnFields) {
 		case 0:
 			d.Role(m, v, rolesV1)
 		case 1:
-			if text := d.Text(v); len(text) > 0 {
-				d.Part(llm.Part{Kind: llm.PartText, Text: text})
-			}
+			d.AddText(v, llm.Part{Kind: llm.PartText})
 		case 2:
 			if d.Want(v, wire.Array|wire.Null) {
 				for c := range v.Elements() {
@@ -491,8 +467,7 @@ var calledV1Fields = []string{"name", "parameters", "generation_id"}
 // calledV1 reads a call of a tool, which the first version has no ids for.
 func (d decoder) calledV1(v strictjson.Value) llm.Part {
 	p := llm.Part{Kind: llm.PartToolCall}
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return p
 	}
 	for k, m := range v.Members() {
@@ -518,8 +493,7 @@ func (d decoder) results(v strictjson.Value) {
 		return
 	}
 	for r := range v.Elements() {
-		if !d.Want(r, wire.Object) {
-			d.Unknown(r)
+		if !d.Expect(r, wire.Object) {
 			continue
 		}
 		p := llm.Part{Kind: llm.PartToolResult}

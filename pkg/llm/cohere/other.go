@@ -1,7 +1,6 @@
 package cohere
 
 import (
-	"crypto/sha256"
 	"unicode/utf8"
 
 	"sallyport.dev/sallyport/pkg/llm"
@@ -27,7 +26,7 @@ func (p plain) decoder(surface llm.Surface, class llm.Class, operation llm.Opera
 			return call
 		}
 		d.common(root)
-		d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(root, ""), Bytes: len(root.Raw())})
+		d.Message(llm.RoleUser, root, "")
 		for _, name := range p.texts {
 			for k, v := range root.Members() {
 				if k.Is(name) {
@@ -67,8 +66,7 @@ var inputFields = []string{"content"}
 
 // input reads one of what is to be embedded: texts and images together.
 func (d decoder) input(v strictjson.Value) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	for k, m := range v.Members() {
@@ -145,17 +143,8 @@ func detokenize(req *llm.Request, lim llm.Limits) *llm.Call {
 		return call
 	}
 	d.common(root)
-	d.whole(root.Get("tokens"))
+	d.Whole(root.Get("tokens"))
 	return call
-}
-
-// whole adds a message of a value as it is.
-func (d decoder) whole(v strictjson.Value) {
-	if v.Kind() == strictjson.Absent {
-		return
-	}
-	d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
-	d.Unknown(v)
 }
 
 // get returns the Decode of a surface without body.
@@ -165,9 +154,7 @@ func get(surface llm.Surface, class llm.Class, operation llm.Operation, query []
 		if operation == llm.OperationRetrieve && class == llm.ClassAuxiliary && len(req.Vars) > 0 {
 			call.Model = req.Vars[0]
 		}
-		wire.NoBody(call, req, lim)
-		wire.Query(call, req, query)
-		return call
+		return wire.Bodiless(call, req, lim, query)
 	}
 }
 
@@ -185,7 +172,7 @@ func stored(surface llm.Surface) func(*llm.Request, llm.Limits) *llm.Call {
 		defer d.Close()
 		root := d.Root()
 		call.Model = string(root.Get("model").Text())
-		d.whole(root)
+		d.Whole(root)
 		return call
 	}
 }
@@ -196,8 +183,7 @@ var datasetQuery = []string{"csv_delimiter", "dry_run", "keep_fields", "keep_ori
 func uploadDataset(req *llm.Request, lim llm.Limits) *llm.Call {
 	call := &llm.Call{Provider: Provider, Surface: DatasetsSurface, Class: llm.ClassDeadDrop, Operation: llm.OperationStore}
 	wire.Query(call, req, datasetQuery)
-	sum := sha256.Sum256(req.Body)
-	m := llm.Message{Role: llm.RoleUser, Bytes: len(req.Body), Digest: llm.Digest(sum[:len(llm.Digest{})])}
+	m := llm.Message{Role: llm.RoleUser, Bytes: len(req.Body), Digest: wire.DigestOf(req.Body)}
 	for p := range wire.Multipart(call, req, lim) {
 		if p.Name != "data" && p.Name != "eval_data" {
 			wire.Unknown(call, "&"+p.Name)

@@ -189,8 +189,7 @@ var contentNames = known("parts", "role")
 
 // content reads one turn. The role is that of the turn where role is "".
 func (d decoder) content(v strictjson.Value, role llm.Role) {
-	d.Begin(llm.Message{Role: role, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
-	m := &d.call.Messages[len(d.call.Messages)-1]
+	m := d.Message(role, v, "")
 	if !d.Want(v, wire.Object) {
 		d.Unknown(v)
 	}
@@ -264,8 +263,7 @@ const codeExecution = "code_execution"
 
 // part reads one part of a turn.
 func (d decoder) part(v strictjson.Value) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	thought := get(v, "thought").Bool()
@@ -319,8 +317,7 @@ var dataNames = known("mimeType", "data", "fileUri", "displayName")
 
 // data reads data that is in the body or at a URL.
 func (d decoder) data(v strictjson.Value, toolCallID string) {
-	if !d.Want(v, wire.Object|wire.Null) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object|wire.Null) {
 		return
 	}
 	p := llm.Part{ToolCallID: toolCallID}
@@ -356,8 +353,7 @@ func attachment(mediaType string) llm.PartKind {
 var callNames = known("id", "name", "args", "toolType", "partialArgs", "willContinue")
 
 func (d decoder) functionCall(v strictjson.Value) {
-	if !d.Want(v, wire.Object|wire.Null) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object|wire.Null) {
 		return
 	}
 	p := llm.Part{Kind: llm.PartToolCall}
@@ -389,8 +385,7 @@ func toolName(d decoder, v strictjson.Value) string {
 var responseNames = known("id", "name", "response", "parts", "toolType", "scheduling", "willContinue")
 
 func (d decoder) functionResponse(v strictjson.Value) {
-	if !d.Want(v, wire.Object|wire.Null) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object|wire.Null) {
 		return
 	}
 	p := llm.Part{Kind: llm.PartToolResult}
@@ -413,8 +408,7 @@ func (d decoder) functionResponse(v strictjson.Value) {
 	}
 	d.Part(p)
 	for m := range each(parts) {
-		if !d.Want(m, wire.Object) {
-			d.Unknown(m)
+		if !d.Expect(m, wire.Object) {
 			continue
 		}
 		for k, data := range m.Members() {
@@ -432,8 +426,7 @@ func (d decoder) functionResponse(v strictjson.Value) {
 var codeNames = known("outcome", "output", "id")
 
 func (d decoder) codeResult(v strictjson.Value) {
-	if !d.Want(v, wire.Object|wire.Null) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object|wire.Null) {
 		return
 	}
 	p := llm.Part{Kind: llm.PartToolResult, ToolName: codeExecution}

@@ -93,7 +93,7 @@ func (d decoder) live(event int, v strictjson.Value) {
 			}
 		})
 	case liveInput:
-		d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+		d.Message(llm.RoleUser, v, "")
 		for k, m := range v.Members() {
 			switch i := d.member(k, inputNames); i {
 			case 0:
@@ -110,7 +110,7 @@ func (d decoder) live(event int, v strictjson.Value) {
 			}
 		}
 	case liveResponse:
-		d.Begin(llm.Message{Role: llm.RoleTool, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+		d.Message(llm.RoleTool, v, "")
 		for k, m := range v.Members() {
 			if d.member(k, toolResponseNames) < 0 {
 				d.Find(llm.FindingUnknownPart, m, "the member of a tool response is unknown")

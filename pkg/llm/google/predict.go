@@ -42,7 +42,7 @@ func (d decoder) embed(v strictjson.Value) {
 
 // aside adds a message of a value that has no place in the turns, so that it is not out of sight.
 func (d decoder) aside(v strictjson.Value, kind llm.PartKind) {
-	d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+	d.Message(llm.RoleUser, v, "")
 	if kind == llm.PartText {
 		d.Part(llm.Part{Kind: kind, Text: v.Text()})
 		return
@@ -120,7 +120,7 @@ const (
 
 // instance reads one of instances.
 func (d decoder) instance(v strictjson.Value) {
-	d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+	d.Message(llm.RoleUser, v, "")
 	if v.Kind() != strictjson.Object {
 		d.Unknown(v)
 		return
@@ -201,13 +201,5 @@ func (d decoder) parameters(v strictjson.Value) {
 // maxParameter is the length of the longest parameter that is passed over because it says next to nothing.
 const maxParameter = 128
 
-// trivial reports whether a value says next to nothing.
-func trivial(v strictjson.Value) bool {
-	switch v.Kind() {
-	case strictjson.Absent, strictjson.Null, strictjson.Bool, strictjson.Number:
-		return true
-	case strictjson.Array, strictjson.Object:
-		return v.Len() == 0
-	}
-	return false
-}
+// trivial reports whether a value says next to nothing, as a number does that stands by itself.
+func trivial(v strictjson.Value) bool { return v.Kind() == strictjson.Number || wire.Trivial(v) }

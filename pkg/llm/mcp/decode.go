@@ -65,7 +65,7 @@ func (d decoder) batch(root strictjson.Value) {
 	operations := map[llm.Operation]bool{}
 	for m := range root.Elements() {
 		if !d.Want(m, wire.Object) {
-			d.whole(m)
+			d.Whole(m)
 			continue
 		}
 		for k, v := range m.Members() {
@@ -80,7 +80,7 @@ func (d decoder) batch(root strictjson.Value) {
 				continue
 			}
 			wire.Unknown(d.call, string(k.Text()))
-			d.whole(v)
+			d.Whole(v)
 		}
 		d.message(m)
 		operations[d.call.Operation] = true
@@ -96,11 +96,7 @@ func (d decoder) batch(root strictjson.Value) {
 
 // message reads one message.
 func (d decoder) message(v strictjson.Value) {
-	if version := v.Get("jsonrpc"); version.Kind() == strictjson.Absent {
-		d.Missing(v, "jsonrpc")
-	} else if !version.Is("2.0") {
-		d.Find(llm.FindingWrongType, version, "the message is not of JSON-RPC 2.0")
-	}
+	d.RPCVersion(v)
 	method, params := v.Get("method"), v.Get("params")
 	id := string(v.Get("id").Raw())
 	if method.Kind() == strictjson.Absent {
@@ -116,7 +112,7 @@ func (d decoder) message(v strictjson.Value) {
 	for _, m := range []strictjson.Value{v.Get("result"), v.Get("error")} {
 		if m.Kind() != strictjson.Absent {
 			d.Find(llm.FindingUnknownPart, m, "a request has an answer")
-			d.whole(m)
+			d.Whole(m)
 		}
 	}
 	switch name {
@@ -126,7 +122,7 @@ func (d decoder) message(v strictjson.Value) {
 		d.resource(params)
 	default:
 		if params.Len() > 0 || params.Kind() != strictjson.Object {
-			d.whole(params)
+			d.Whole(params)
 		}
 	}
 }
@@ -160,21 +156,12 @@ func (d decoder) response(v strictjson.Value, id string) {
 	case result.Kind() != strictjson.Absent && failed.Kind() != strictjson.Absent:
 		d.Find(llm.FindingUnknownPart, v, "an answer has a result and an error")
 	}
-	d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+	d.Message(llm.RoleUser, v, "")
 	for _, m := range []strictjson.Value{result, failed, v.Get("params")} {
 		if m.Kind() != strictjson.Absent {
 			d.Part(llm.Part{Kind: llm.PartToolResult, ToolCallID: strings.Trim(id, `"`), Text: m.Raw()})
 		}
 	}
-}
-
-// whole adds a message of a value as it is.
-func (d decoder) whole(v strictjson.Value) {
-	if v.Kind() == strictjson.Absent {
-		return
-	}
-	d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
-	d.Unknown(v)
 }
 
 var callFields = []string{"name", "arguments", "_meta", "task", "inputResponses", "requestState"}
@@ -214,19 +201,17 @@ var resourceFields = []string{"uri", "_meta", "inputResponses", "requestState"}
 // resource reads which resource is asked for.
 func (d decoder) resource(params strictjson.Value) {
 	if params.Kind() != strictjson.Object {
-		d.whole(params)
+		d.Whole(params)
 		return
 	}
-	d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(params, ""), Bytes: len(params.Raw())})
+	d.Message(llm.RoleUser, params, "")
 	uri := false
 	for k, m := range params.Members() {
 		switch d.Member(k, resourceFields) {
 		case 0:
 			uri = true
 			d.URL(m)
-			if text := d.Text(m); len(text) > 0 {
-				d.Part(llm.Part{Kind: llm.PartText, Text: text})
-			}
+			d.AddText(m, llm.Part{Kind: llm.PartText})
 		case -1:
 			d.Unknown(m)
 		default:
@@ -278,7 +263,7 @@ func (d decoder) headers(h http.Header, root strictjson.Value) {
 		for _, value := range h[name] {
 			if text, _ := decoded(value); len(text) > 0 && root.Kind() == strictjson.Object {
 				if len(d.call.Messages) == 0 {
-					d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(root, ""), Bytes: len(root.Raw())})
+					d.Message(llm.RoleUser, root, "")
 				}
 				d.Part(llm.Part{Kind: llm.PartUnknown, Text: text})
 			}
@@ -316,16 +301,10 @@ func decoded(value string) ([]byte, bool) {
 
 // Listen reads a request for the stream of what the server has to say.
 func Listen(req *llm.Request, lim llm.Limits) *llm.Call {
-	call := &llm.Call{Provider: Provider, Surface: ListenSurface, Class: llm.ClassTool, Operation: llm.OperationRetrieve, Stream: true}
-	wire.NoBody(call, req, lim)
-	wire.Query(call, req, nil)
-	return call
+	return wire.Bodiless(&llm.Call{Provider: Provider, Surface: ListenSurface, Class: llm.ClassTool, Operation: llm.OperationRetrieve, Stream: true}, req, lim, nil)
 }
 
 // EndSession reads a request to end a session.
 func EndSession(req *llm.Request, lim llm.Limits) *llm.Call {
-	call := &llm.Call{Provider: Provider, Surface: SessionSurface, Class: llm.ClassTool, Operation: llm.OperationDelete}
-	wire.NoBody(call, req, lim)
-	wire.Query(call, req, nil)
-	return call
+	return wire.Bodiless(&llm.Call{Provider: Provider, Surface: SessionSurface, Class: llm.ClassTool, Operation: llm.OperationDelete}, req, lim, nil)
 }

@@ -9,9 +9,6 @@ import (
 	"sallyport.dev/sallyport/pkg/llm/internal/wire"
 )
 
-// codeRefused is the code of the error, among those that JSON-RPC leaves to servers.
-const codeRefused = -32000
-
 // refusal is JSON-RPC's error. MCP leaves out the id where JSON-RPC writes null.
 type refusal struct {
 	Version string          `json:"jsonrpc"`
@@ -29,7 +26,7 @@ type refusal struct {
 // newRefusal returns the error for the request of an id, as it is written, which may be empty.
 func newRefusal(r llm.Refusal, id []byte) refusal {
 	e := refusal{Version: "2.0", ID: slices.Clone(id)}
-	e.Error.Code = codeRefused
+	e.Error.Code = wire.RPCRefused
 	e.Error.Message = wire.Explain(r)
 	e.Error.Data.Rule, e.Error.Data.Decision = r.Rule, r.DecisionID
 	return e

@@ -1,7 +1,7 @@
 package ollama
 
 import (
-	"crypto/sha256"
+	"slices"
 
 	"sallyport.dev/sallyport/pkg/llm"
 	"sallyport.dev/sallyport/pkg/llm/internal/wire"
@@ -126,11 +126,7 @@ func (d decoder) tool(v strictjson.Value) {
 			if !d.Want(m, wire.Object) {
 				continue
 			}
-			for k, m := range m.Members() {
-				if d.Member(k, functionFields) == 0 {
-					t.Name = d.Str(m)
-				}
-			}
+			d.StrMember(&t.Name, m, functionFields)
 		}
 	}
 	if t.Name == "" {
@@ -143,12 +139,10 @@ var messageFields = []string{"role", "content", "thinking", "images", "tool_call
 
 // message reads one of messages.
 func (d decoder) message(v strictjson.Value) {
-	d.Begin(llm.Message{Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	m := d.Message("", v, "")
+	if !d.Expect(v, wire.Object) {
 		return
 	}
-	m := &d.call.Messages[len(d.call.Messages)-1]
 	of := llm.Part{Kind: llm.PartText}
 	var content, images, calls strictjson.Value
 	for k, v := range v.Members() {
@@ -158,9 +152,7 @@ func (d decoder) message(v strictjson.Value) {
 		case 1:
 			content = v
 		case 2:
-			if text := d.Text(v); len(text) > 0 {
-				d.Part(llm.Part{Kind: llm.PartReasoning, Text: text})
-			}
+			d.AddText(v, llm.Part{Kind: llm.PartReasoning})
 		case 3:
 			images = v
 		case 4:
@@ -216,8 +208,7 @@ var (
 
 // toolCall reads one of an assistant message's tool_calls, whose arguments are an object.
 func (d decoder) toolCall(v strictjson.Value) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	p := llm.Part{Kind: llm.PartToolCall}
@@ -228,8 +219,7 @@ func (d decoder) toolCall(v strictjson.Value) {
 		case 1:
 			d.Silent(m)
 		case 2:
-			if !d.Want(m, wire.Object) {
-				d.Unknown(m)
+			if !d.Expect(m, wire.Object) {
 				continue
 			}
 			for k, m := range m.Members() {
@@ -271,11 +261,11 @@ func (p plain) decoder(surface llm.Surface, class llm.Class, operation llm.Opera
 		d.common(root)
 		for k, v := range root.Members() {
 			if k.Is("system") && v.Kind() == strictjson.String {
-				d.Begin(llm.Message{Role: llm.RoleSystem, Digest: d.Digest(v, ""), Bytes: len(v.Raw())})
+				d.Message(llm.RoleSystem, v, "")
 				d.Part(llm.Part{Kind: llm.PartText, Text: v.Text()})
 			}
 		}
-		d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(root, ""), Bytes: len(root.Raw())})
+		d.Message(llm.RoleUser, root, "")
 		for _, name := range p.texts {
 			for k, v := range root.Members() {
 				if k.Is(name) {
@@ -291,7 +281,7 @@ func (p plain) decoder(surface llm.Surface, class llm.Class, operation llm.Opera
 				d.Unknown(v)
 			case name == "images":
 				d.images(v)
-			case contains(p.whole, name) && v.Len() > 0:
+			case slices.Contains(p.whole, name) && v.Len() > 0:
 				d.Unknown(v)
 			}
 		}
@@ -302,15 +292,6 @@ func (p plain) decoder(surface llm.Surface, class llm.Class, operation llm.Opera
 		}
 		return call
 	}
-}
-
-func contains(list []string, s string) bool {
-	for _, e := range list {
-		if e == s {
-			return true
-		}
-	}
-	return false
 }
 
 // strings adds a part for each string in a value.
@@ -388,7 +369,7 @@ func store(surface llm.Surface, operation llm.Operation, stream bool) func(*llm.
 		if call.Model == "" && !named {
 			d.Missing(root, "model")
 		}
-		d.Begin(llm.Message{Role: llm.RoleUser, Digest: d.Digest(root, ""), Bytes: len(root.Raw())})
+		d.Message(llm.RoleUser, root, "")
 		d.Unknown(root)
 		return call
 	}
@@ -397,10 +378,7 @@ func store(surface llm.Surface, operation llm.Operation, stream bool) func(*llm.
 // get returns the Decode of a surface without body.
 func get(surface llm.Surface, class llm.Class, operation llm.Operation) func(*llm.Request, llm.Limits) *llm.Call {
 	return func(req *llm.Request, lim llm.Limits) *llm.Call {
-		call := &llm.Call{Provider: Provider, Surface: surface, Class: class, Operation: operation}
-		wire.NoBody(call, req, lim)
-		wire.Query(call, req, nil)
-		return call
+		return wire.Bodiless(&llm.Call{Provider: Provider, Surface: surface, Class: class, Operation: operation}, req, lim, nil)
 	}
 }
 
@@ -411,9 +389,8 @@ func blob(req *llm.Request, lim llm.Limits) *llm.Call {
 		call.Findings = append(call.Findings, llm.Finding{Code: llm.FindingOversize, Detail: "the body is longer than the limit"})
 	}
 	wire.Query(call, req, nil)
-	sum := sha256.Sum256(req.Body)
 	call.Messages = []llm.Message{{
-		Role: llm.RoleUser, Bytes: len(req.Body), Digest: llm.Digest(sum[:len(llm.Digest{})]),
+		Role: llm.RoleUser, Bytes: len(req.Body), Digest: wire.DigestOf(req.Body),
 		Parts: []llm.Part{{Kind: llm.PartFile, Bytes: len(req.Body), MediaType: "application/octet-stream"}},
 	}}
 	return call
@@ -434,7 +411,7 @@ func web(surface llm.Surface, fields wire.Fields, member string, class llm.Serve
 		if !ok {
 			return call
 		}
-		d.Begin(llm.Message{Role: llm.RoleAssistant, Digest: d.Digest(root, ""), Bytes: len(root.Raw())})
+		d.Message(llm.RoleAssistant, root, "")
 		d.Part(llm.Part{Kind: llm.PartToolCall, ToolName: string(class), Text: root.Raw()})
 		asked := root.Get(member)
 		if len(asked.Text()) == 0 {

@@ -78,7 +78,7 @@ func (d decoder) chat(root strictjson.Value) {
 		case "max_tokens", "max_completion_tokens":
 			d.maxTokens(v)
 		case "temperature":
-			d.temperature(v)
+			d.Temperature(v)
 		case "tools":
 			for t := range v.Elements() {
 				d.chatTool(t)
@@ -112,7 +112,7 @@ var messageFields = []string{"role", "content", "tool_calls", "tool_call_id", "n
 
 // message reads one of messages.
 func (d decoder) message(v strictjson.Value) {
-	d.Begin(llm.Message{Digest: d.Digest(v, cacheMarker), Bytes: len(v.Raw())})
+	d.begin("", v)
 	if !d.Want(v, wire.Object) {
 		return
 	}
@@ -199,8 +199,7 @@ var partFields = []string{"type", "text", "image_url", "input_audio", "file", "r
 
 // part reads one part of a message's content.
 func (d decoder) part(v strictjson.Value, of llm.Part) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	const lastOf = 9
@@ -263,8 +262,7 @@ var reasoningFields = []string{"type", "text", "summary", "data", "signature", "
 
 // reasoning reads one of reasoning_details.
 func (d decoder) reasoning(v strictjson.Value) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	for k, m := range v.Members() {
@@ -311,8 +309,7 @@ func (d decoder) place(kind llm.PartKind, v strictjson.Value) {
 var audioFields = []string{"data", "format"}
 
 func (d decoder) audio(v strictjson.Value) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	p := llm.Part{Kind: llm.PartAudio}
@@ -332,8 +329,7 @@ func (d decoder) audio(v strictjson.Value) {
 var fileFields = []string{"file_data", "file_id", "filename"}
 
 func (d decoder) file(v strictjson.Value) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	p := llm.Part{Kind: llm.PartFile}

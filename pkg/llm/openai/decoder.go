@@ -44,14 +44,11 @@ var (
 	aStringOrNumber = wire.Field{Kinds: wire.String | wire.Number | wire.Null}
 )
 
-// maxAside is the length of the longest known member that is passed over because nothing is to be read in it, such as an id.
-const maxAside = 128
-
 // asides puts in sight what the body says in members that are not read: a schema of the output, metadata, a template, and what is not known.
 // They come before the conversation as the system prompt does, so that two calls of one conversation begin alike.
 func (d decoder) asides(root strictjson.Value, read map[string]bool) {
 	for k, v := range root.Members() {
-		if name := k.Raw(); len(v.Raw()) > maxAside && !read[string(name[1:len(name)-1])] {
+		if name := k.Raw(); len(v.Raw()) > wire.MaxSilent && !read[string(name[1:len(name)-1])] {
 			d.begin(llm.RoleSystem, v)
 			d.aside(v)
 		}
@@ -69,7 +66,7 @@ func (d decoder) aside(v strictjson.Value) {
 
 // begin begins a message that is a value.
 func (d decoder) begin(role llm.Role, v strictjson.Value) {
-	d.Begin(llm.Message{Role: role, Digest: d.Digest(v, cacheMarker), Bytes: len(v.Raw())})
+	d.Message(role, v, cacheMarker)
 }
 
 // model reads the member that names the model. Where the path names one, as Azure's deployments do, the member may be absent; where it differs it is
@@ -105,18 +102,9 @@ func (d decoder) maxTokens(v strictjson.Value) {
 	}
 }
 
-// temperature reads the temperature.
-func (d decoder) temperature(v strictjson.Value) {
-	if f, ok := v.Float64(); ok {
-		d.call.Temperature = &f
-	}
-}
-
 // text adds a text that is there.
 func (d decoder) text(kind llm.PartKind, v strictjson.Value) {
-	if text := d.Text(v); len(text) > 0 {
-		d.Part(llm.Part{Kind: kind, Text: text})
-	}
+	d.AddText(v, llm.Part{Kind: kind})
 }
 
 // fetch reads the place of an attachment: a data: URL that has it within, or one that the provider fetches.

@@ -98,21 +98,21 @@ func readForm(call *llm.Call, r *llm.Request, lim llm.Limits, known formFields, 
 		default:
 			value := string(p.Text(call))
 			formValue(call, lim, p.Name, value)
-			if len(value) > maxAside {
+			if len(value) > wire.MaxSilent {
 				m.Parts = append(m.Parts, llm.Part{Kind: llm.PartUnknown, Text: clip(p.Body)})
 			}
 		}
-		if len(p.Filename) > maxAside {
+		if len(p.Filename) > wire.MaxSilent {
 			m.Parts = append(m.Parts, llm.Part{Kind: llm.PartUnknown, Text: clip([]byte(p.Filename))})
 		}
 		if p.Filename != "" && i >= len(known.files) {
-			find(call, lim, llm.FindingWrongType, "a part of the form is a file where none is expected")
+			wire.Find(call, lim, llm.Finding{Code: llm.FindingWrongType, Detail: "a part of the form is a file where none is expected"})
 		}
 	}
 	for _, name := range known.needed {
 		i := slices.Index(names, name)
 		if !seen[i] && (name != "model" || call.Model == "") {
-			find(call, lim, llm.FindingMissingField, "the part "+name+" of the form is missing")
+			wire.Find(call, lim, llm.Finding{Code: llm.FindingMissingField, Detail: "the part " + name + " of the form is missing"})
 		}
 	}
 	copy(m.Digest[:], digest.Sum(nil))
@@ -127,7 +127,7 @@ func formValue(call *llm.Call, lim llm.Limits, name, value string) {
 		case call.Model == "":
 			call.Model = value
 		case call.Model != value:
-			find(call, lim, llm.FindingDuplicateKey, "the body names another model than the path")
+			wire.Find(call, lim, llm.Finding{Code: llm.FindingDuplicateKey, Detail: "the body names another model than the path"})
 		}
 	case "stream":
 		call.Stream = value == "true" || value == "1"
@@ -162,13 +162,3 @@ func isText(p wire.FormPart) bool {
 
 // clip returns text that cannot be appended to in place.
 func clip(text []byte) []byte { return text[:len(text):len(text)] }
-
-// find keeps a finding unless there are too many.
-func find(call *llm.Call, lim llm.Limits, code llm.FindingCode, detail string) {
-	switch n, most := len(call.Findings), lim.WithDefaults().MaxFindings; {
-	case n < most:
-		call.Findings = append(call.Findings, llm.Finding{Code: code, Detail: detail})
-	case n == most && call.Findings[n-1].Code != llm.FindingTooMany:
-		call.Findings = append(call.Findings, llm.Finding{Code: llm.FindingTooMany, Detail: "more was found than is kept"})
-	}
-}

@@ -59,8 +59,7 @@ var itemTypeFields = []string{"type", "role", "content", "id", "status", "phase"
 // item reads one item of a conversation, which becomes a message.
 func (d decoder) item(v strictjson.Value) {
 	d.begin("", v)
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	var kind strictjson.Value
@@ -228,8 +227,7 @@ var inputPartFields = []string{"type", "text", "refusal", "transcript", "image_u
 
 // inputPart reads one part of an item's content.
 func (d decoder) inputPart(v strictjson.Value, of llm.Part) {
-	if !d.Want(v, wire.Object) {
-		d.Unknown(v)
+	if !d.Expect(v, wire.Object) {
 		return
 	}
 	var p llm.Part
@@ -251,19 +249,14 @@ func (d decoder) inputPart(v strictjson.Value, of llm.Part) {
 	for k, m := range v.Members() {
 		switch d.Member(k, inputPartFields) {
 		case 1, 2, 3:
-			if text := d.Text(m); len(text) > 0 {
-				of.Text = text
-				d.Part(of)
-			}
+			d.AddText(m, of)
 		case 4, 5:
 			d.fetch(&p, m)
 		case 6:
 			d.data(&p, m)
 		case 7, 8:
-			if d.Want(m, wire.String|wire.Null) {
+			if d.Expect(m, wire.String|wire.Null) {
 				p.Bytes = len(m.Text())
-			} else {
-				d.Unknown(m)
 			}
 		case -1:
 			d.Unknown(m)

@@ -130,7 +130,7 @@ func (d decoder) ask(root strictjson.Value, needed ...string) {
 		case "max_tokens":
 			d.maxTokens(v)
 		case "temperature":
-			d.temperature(v)
+			d.Temperature(v)
 		case "stream_format": // of speech: events, or the sound as it is
 			d.call.Stream = v.Is("sse")
 		case "svg":

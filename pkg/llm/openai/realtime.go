@@ -89,7 +89,7 @@ func readRealtime(call *llm.Call, r *llm.Request, lim llm.Limits) {
 				d.begin(llm.RoleUser, v)
 				d.Part(llm.Part{Kind: llm.PartAudio, Bytes: len(d.Text(v))})
 			default:
-				if len(v.Raw()) > maxAside {
+				if len(v.Raw()) > wire.MaxSilent {
 					d.begin(llm.RoleUser, v)
 					d.aside(v)
 				}
@@ -135,7 +135,7 @@ func (d decoder) session(v strictjson.Value, known wire.Fields) {
 		case "max_output_tokens", "max_response_output_tokens":
 			d.maxTokens(m)
 		case "temperature":
-			d.temperature(m)
+			d.Temperature(m)
 		case "audio":
 			d.otherModel(m.Get("input").Get("transcription").Get("model"))
 		case "input_audio_transcription":
@@ -163,7 +163,7 @@ func readClientSecret(call *llm.Call, r *llm.Request, lim llm.Limits) {
 			case "session":
 				d.session(v, sessionFields)
 			default:
-				if len(v.Raw()) > maxAside {
+				if len(v.Raw()) > wire.MaxSilent {
 					d.begin(llm.RoleUser, v)
 					d.aside(v)
 				}

@@ -127,7 +127,7 @@ func (d decoder) items(root strictjson.Value) {
 		case "max_output_tokens":
 			d.maxTokens(v)
 		case "temperature":
-			d.temperature(v)
+			d.Temperature(v)
 		case "tools":
 			for t := range v.Elements() {
 				d.flatTool(t)

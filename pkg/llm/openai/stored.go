@@ -68,7 +68,7 @@ func (d decoder) stored(root strictjson.Value) {
 		case name == "stream":
 			d.call.Stream = v.Bool()
 		case name == "temperature":
-			d.temperature(v)
+			d.Temperature(v)
 		case name == "max_completion_tokens":
 			d.maxTokens(v)
 		case name == "tools":

@@ -88,11 +88,7 @@ func (d decoder) chatTool(v strictjson.Value) {
 var nameField = []string{"name"}
 
 func (d decoder) named(v strictjson.Value) (name string) {
-	for k, m := range v.Members() {
-		if d.Member(k, nameField) == 0 {
-			name = d.Str(m)
-		}
-	}
+	d.StrMember(&name, v, nameField)
 	if name == "" {
 		d.Missing(v, "name")
 	}

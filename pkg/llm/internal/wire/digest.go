@@ -120,3 +120,9 @@ func (r *Reader) Digest(v strictjson.Value, marker string) llm.Digest {
 	}
 	return d.end()
 }
+
+// DigestOf returns the digest of a body that is no JSON, or of a part of one.
+func DigestOf(body []byte) llm.Digest {
+	sum := sha256.Sum256(body)
+	return llm.Digest(sum[:len(llm.Digest{})])
+}

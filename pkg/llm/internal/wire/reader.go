@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"bytes"
 	"mime"
 	"slices"
 	"strconv"
@@ -75,8 +74,15 @@ func sortUnknown(call *llm.Call) {
 func NoBody(call *llm.Call, r *llm.Request, lim llm.Limits) {
 	call.BodyBytes = len(r.Body)
 	if len(r.Body) > 0 {
-		find(call, lim.WithDefaults(), llm.Finding{Code: llm.FindingTrailingData, Detail: "there is a body where the surface has none"})
+		Find(call, lim, llm.Finding{Code: llm.FindingTrailingData, Detail: "there is a body where the surface has none"})
 	}
+}
+
+// Bodiless reads a request to a surface that has no body, and whose query has the known parameters, into call, which it returns.
+func Bodiless(call *llm.Call, r *llm.Request, lim llm.Limits, query []string) *llm.Call {
+	NoBody(call, r, lim)
+	Query(call, r, query)
+	return call
 }
 
 // Root returns the body's value, which is absent when it could not be read. A body that is no object has a finding.
@@ -102,6 +108,10 @@ func (r *Reader) find(f llm.Finding) { find(r.call, r.lim, f) }
 
 func (r *Reader) tooMany() { tooMany(r.call) }
 
+// Find keeps a finding about a request, unless there are more than the limits allow: then that is what the call says.
+func Find(call *llm.Call, lim llm.Limits, f llm.Finding) { find(call, lim.WithDefaults(), f) }
+
+// find is Find where the limits have their defaults.
 func find(call *llm.Call, lim llm.Limits, f llm.Finding) {
 	if len(call.Findings) >= lim.MaxFindings {
 		tooMany(call)
@@ -178,6 +188,20 @@ func (r *Reader) Int(v strictjson.Value) *int64 {
 	return &n
 }
 
+// MaxTokens reads an output limit whose type has been checked.
+func (r *Reader) MaxTokens(v strictjson.Value) {
+	if n, ok := v.Int64(); ok {
+		r.call.MaxTokens = &n
+	}
+}
+
+// Temperature reads a temperature whose type has been checked.
+func (r *Reader) Temperature(v strictjson.Value) {
+	if f, ok := v.Float64(); ok {
+		r.call.Temperature = &f
+	}
+}
+
 // Float returns a number, nil when there is none or when it is out of range.
 func (r *Reader) Float(v strictjson.Value) *float64 {
 	if !r.Want(v, Number|Null) {
@@ -190,180 +214,8 @@ func (r *Reader) Float(v strictjson.Value) *float64 {
 	return &f
 }
 
-// Fields are the members that an object of the wire format can have, with the types each can have.
-type Fields map[string]Field
-
-// Field is one member of Fields.
-type Field struct {
-	Kinds   Kinds
-	Integer bool // a number must be an integer
-}
-
-// maxUnknownFields is how many unknown top-level members are kept. Each is compared with the known names and the
-// other unknown ones, so the number is small.
-const maxUnknownFields = 64
-
 // maxFieldName is how much of an unknown member's name or of a media type is kept, in bytes.
 const maxFieldName = 128
-
-// TopLevel checks the members of the body against the known ones: names in other case, with escapes, unknown, or with values of
-// another type.
-func (r *Reader) TopLevel(root strictjson.Value, known Fields) {
-	var unknown []strictjson.Value
-	for k, v := range root.Members() {
-		name := k.Raw()
-		f, ok := known[string(name[1:len(name)-1])]
-		if !ok && k.Escaped() {
-			f, ok = known[string(k.Text())]
-			r.escaped(k)
-		}
-		if ok {
-			if r.Want(v, f.Kinds) && f.Integer {
-				r.Int(v)
-			}
-			continue
-		}
-		if len(unknown) == maxUnknownFields {
-			r.tooMany()
-			break
-		}
-		for name := range known {
-			if k.FoldsTo(name) {
-				r.Find(llm.FindingCaseFoldedKey, k, "a known member's name is written in other case")
-			}
-		}
-		text := k.Text()
-		for _, u := range unknown {
-			if other := u.Text(); bytes.EqualFold(other, text) && !bytes.Equal(other, text) {
-				r.Find(llm.FindingCaseFoldedKey, k, "two members' names differ only in case")
-				break
-			}
-		}
-		unknown = append(unknown, k)
-		r.call.UnknownFields = append(r.call.UnknownFields, short(text))
-	}
-}
-
-// escaped keeps a finding for the name of a member that the wire format defines, where no name needs an escape. Needless ones have been
-// found by the strict reader, which finds them everywhere.
-func (r *Reader) escaped(name strictjson.Value) {
-	if !name.NeedlesslyEscaped() {
-		r.Find(llm.FindingEscapedKey, name, "a member's name has an escape")
-	}
-}
-
-// Member checks a member's name of an object within the body against the known ones, and returns which it is: the index in known,
-// or -1. Names in other case and names with escapes are findings.
-func (r *Reader) Member(name strictjson.Value, known []string) int {
-	raw := name.Raw()
-	raw = raw[1 : len(raw)-1]
-	for i, k := range known {
-		if string(raw) == k {
-			return i
-		}
-	}
-	if name.Escaped() {
-		r.escaped(name)
-	}
-	for i, k := range known {
-		if name.Is(k) {
-			return i
-		}
-		if name.FoldsTo(k) {
-			r.Find(llm.FindingCaseFoldedKey, name, "a known member's name is written in other case")
-		}
-	}
-	return -1
-}
-
-// Begin begins a message. Parts that follow belong to it.
-func (r *Reader) Begin(m llm.Message) {
-	r.call.Messages = append(r.call.Messages, m)
-	r.starts = append(r.starts, len(r.parts))
-}
-
-// Role reads the role of a message by the names that the wire format has for roles. A role that it has no name for is kept as it is, and is a
-// finding; one that is empty or absent says nothing.
-func (r *Reader) Role(m *llm.Message, v strictjson.Value, names map[string]llm.Role) {
-	text := r.Text(v)
-	if len(text) == 0 {
-		return
-	}
-	role, ok := names[string(text)]
-	if !ok {
-		role = llm.Role(text)
-		r.Find(llm.FindingUnknownRole, v, "the role is unknown")
-	}
-	m.Role = role
-}
-
-// OnlyResults says whether the message that was begun last holds what tools gave back and nothing else: in formats in which that comes in a
-// message of the user, such a one is the tool's.
-func (r *Reader) OnlyResults() bool {
-	parts := r.Parts()
-	for _, p := range parts {
-		if p.Kind != llm.PartToolResult && p.ToolCallID == "" {
-			return false
-		}
-	}
-	return len(parts) > 0
-}
-
-// Part adds a part to the message that was begun last.
-func (r *Reader) Part(p llm.Part) {
-	if p.Kind == llm.PartToolCall && p.ToolCallID != "" {
-		if r.tools == nil {
-			r.tools = map[string]string{}
-		}
-		r.tools[p.ToolCallID] = p.ToolName
-	}
-	if p.Kind == llm.PartToolResult && p.ToolName == "" {
-		p.ToolName = r.tools[p.ToolCallID]
-	}
-	r.parts = append(r.parts, p)
-}
-
-// Parts returns the parts so far of the message that was begun last.
-func (r *Reader) Parts() []llm.Part { return r.parts[r.starts[len(r.starts)-1]:] }
-
-// Grow makes room for messages with about as many parts.
-func (r *Reader) Grow(messages int) {
-	r.call.Messages = slices.Grow(r.call.Messages, messages)
-	r.parts = slices.Grow(r.parts, messages+messages/4+1)
-}
-
-// Unknown adds a part for something in a message that the codec does not know, so that it is not out of sight.
-func (r *Reader) Unknown(v strictjson.Value) {
-	r.Part(llm.Part{Kind: llm.PartUnknown, Text: v.Raw()})
-}
-
-// maxSilent is the length of the longest value that is passed over in a message because nothing in it is to be read, such as an id.
-const maxSilent = 128
-
-// Silent passes over a known value that says nothing, unless it is too long for that.
-func (r *Reader) Silent(v strictjson.Value) {
-	if len(v.Raw()) > maxSilent {
-		r.Unknown(v)
-	}
-}
-
-// URL adds a URL that the provider is asked to fetch.
-func (r *Reader) URL(v strictjson.Value) {
-	if s := r.Str(v); s != "" {
-		r.call.URLs = append(r.call.URLs, s)
-	}
-}
-
-// DataURL splits a data: URL into media type and data. ok is false for any other URL.
-func DataURL(url []byte) (mediaType string, data []byte, ok bool) {
-	const scheme = "data:"
-	if len(url) < len(scheme) || !strings.EqualFold(string(url[:len(scheme)]), scheme) {
-		return "", nil, false
-	}
-	head, data, _ := bytes.Cut(url[len(scheme):], []byte(","))
-	head, _, _ = bytes.Cut(head, []byte(";"))
-	return short(head), data, true
-}
 
 // short returns a name as a string of bounded length that is UTF-8.
 func short(name []byte) string {
