@@ -3,7 +3,6 @@ package evaluation
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -24,6 +23,8 @@ type Options struct {
 	Folds, Seeds int
 	// Budget is the share of benign calls that may exceed the thresholds of the models trained; 0 means 0.01.
 	Budget float64
+	// Workload restricts all to the calls of one workload or agent, see Sample.Of; "" takes every one.
+	Workload string
 	// Without names features to leave out, see NewMask.
 	Without []string
 	// Train are further options of training. Its budget, seed and mask are set here, and its least numbers of calls and sessions are as small as can be.
@@ -114,6 +115,9 @@ type Counts struct {
 	AttackerTask int `json:"attacker_task"`
 	Featureless  int `json:"featureless"`
 	Refused      int `json:"refused"`
+	// Elsewhere are calls of other workloads than Options.Workload, and LogLines lines of a log that are no decisions; neither is among Calls.
+	Elsewhere int `json:"elsewhere"`
+	LogLines  int `json:"log_lines"`
 }
 
 // Agent is one whose calls were judged.
@@ -272,6 +276,10 @@ func (e *evaluation) gather(ctx context.Context, files *Files) error {
 			e.o.Progress("reading", read, 0)
 		}
 		c := &e.counts
+		if !s.Of(e.o.Workload) {
+			c.Elsewhere++
+			return false
+		}
 		c.Calls++
 		seen[s.Subject()+"\x00"+s.Session] = true
 		switch {
@@ -300,25 +308,28 @@ func (e *evaluation) gather(ctx context.Context, files *Files) error {
 			a = &agent{name: s.Subject(), known: map[string]bool{}, sessions: map[string]bool{}}
 			e.agents[s.Subject()] = a
 		}
-		a.known[s.group()], a.sessions[s.Session] = true, true
+		a.known[s.Group()], a.sessions[s.Session] = true, true
 		admitted := s.Admission()
 		return e.o.Model == nil && admitted.Released && !admitted.Exceeds && !admitted.Tainted
 	}
 	err := files.Each(ctx, count, func(s *Sample) error {
 		a := e.agents[s.Subject()]
 		a.rows = append(a.rows, s.Row())
-		a.tasks = append(a.tasks, s.group())
+		a.tasks = append(a.tasks, s.Group())
 		return nil
 	})
-	e.counts.Sessions = len(seen)
-	if err != nil {
+	e.counts.Sessions, e.counts.LogLines = len(seen), files.LogLines()
+	c := &e.counts
+	switch {
+	case err != nil:
 		return err
-	}
-	if e.counts.Calls == 0 {
-		return errors.New("there are no calls in the files")
-	}
-	if len(e.agents) == 0 {
-		return fmt.Errorf("there are no benign calls with features in the files (%d calls: %d without features, %d of attacks, %d not released)", e.counts.Calls, e.counts.Featureless, e.counts.Attack, e.counts.Refused)
+	case c.Calls == 0 && c.Elsewhere > 0:
+		return fmt.Errorf("there are no calls of the workload or agent %.128q in %s, and %d of others", e.o.Workload, files, c.Elsewhere)
+	case c.Calls == 0:
+		return fmt.Errorf("there are no calls in %s", files)
+	case len(e.agents) == 0:
+		return fmt.Errorf("there are no benign calls with features in %s (%d calls: %d of attacked sessions, %d of sessions whose users ask for what attackers want, %d without features, %d not released)",
+			files, c.Calls, c.Attack, c.AttackerTask, c.Featureless, c.Refused)
 	}
 	return nil
 }
@@ -411,7 +422,7 @@ func (e *evaluation) judge(ctx context.Context, files *Files) error {
 	total := e.counts.Benign + e.counts.Unlabelled + e.counts.Attack
 	done, orphans := 0, 0
 	want := func(s *Sample) bool {
-		if !judged(s) {
+		if !s.Of(e.o.Workload) || !judged(s) {
 			return false
 		}
 		if e.agents[s.Subject()] == nil {
@@ -453,9 +464,9 @@ func (e *evaluation) one(s *Sample) error {
 	key := a.name + "\x00" + s.Session
 	c := e.sessions[key]
 	if c == nil {
-		c = &carried{agent: a, worst: make([]float64, e.o.Seeds), most: make([]float64, e.o.Seeds), group: s.group()}
+		c = &carried{agent: a, worst: make([]float64, e.o.Seeds), most: make([]float64, e.o.Seeds), group: s.Group()}
 		for seed := range e.o.Seeds {
-			c.parts = append(c.parts, a.part(seed, s.group()))
+			c.parts = append(c.parts, a.part(seed, s.Group()))
 		}
 		e.sessions[key] = c
 	}
@@ -515,8 +526,8 @@ var budgets = []float64{0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2}
 func (e *evaluation) report(ctx context.Context) (*Report, error) {
 	o := e.o
 	r := &Report{
-		Schema: features.SchemaID, Without: e.mask.Names(), Folds: o.Folds, Seeds: o.Seeds, Budget: o.Budget, Confidence: o.Resampling.Confidence, Samples: o.Resampling.Samples,
-		Rates: Rates, Counts: e.counts, Notes: e.notes,
+		Schema: features.SchemaID, Without: append([]string{}, e.mask.Names()...), Folds: o.Folds, Seeds: o.Seeds, Budget: o.Budget, Confidence: o.Resampling.Confidence, Samples: o.Resampling.Samples,
+		Rates: Rates, Counts: e.counts, Notes: append([]string{}, e.notes...), Stages: []Asked{},
 	}
 	if o.Model != nil {
 		r.Model = o.Model.Digest()

@@ -1,6 +1,7 @@
 package evaluation
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -77,8 +78,13 @@ func TestEvaluate(t *testing.T) {
 	if told["training"] != 2*2*4 || told["judging"] == 0 || told["computing intervals"] == 0 {
 		t.Errorf("told %v", told)
 	}
-	if _, err := json.Marshal(r); err != nil {
-		t.Error(err)
+	if b, err := json.Marshal(r); err != nil || bytes.Contains(b, []byte(`"notes":null`)) || bytes.Contains(b, []byte(`"without":null`)) {
+		t.Errorf("%v\n%s", err, b)
+	}
+	one := quick
+	one.Workload = "support"
+	if r := evaluate(t, one, a, b); len(r.Agents) != 1 || r.Counts.Sessions != 110 || r.Counts.Elsewhere == 0 || len(r.Budgets) != 1 {
+		t.Errorf("of one agent: %+v, %+v", r.Agents, r.Counts)
 	}
 	again := evaluate(t, quick, a, b)
 	first2 := stage(again, "first")
@@ -218,7 +224,8 @@ func TestEvaluateErrors(t *testing.T) {
 		"few tasks":       {Options{}, few, `agent "support": 3 tasks to learn from, too few for 5 folds`},
 		"few calls":       {Options{Folds: 2}, few, `agent "support", fold 1 of 2: `},
 		"attacks only":    {Options{}, attacks, "no benign calls"},
-		"nothing":         {Options{}, empty, "no calls"},
+		"nothing":         {Options{}, empty, "no calls in " + empty},
+		"of nobody":       {Options{Workload: "billing"}, few, `no calls of the workload or agent "billing" in ` + few},
 		"not what it was": {Options{}, put(t, filepath.Join(t.TempDir(), "x"), []byte("x")), "x:1: not a line of JSON"},
 	} {
 		if _, err := Evaluate(t.Context(), open(t, tc.in), tc.o); err == nil || !strings.Contains(err.Error(), tc.want) {

@@ -3,6 +3,7 @@ package evaluation
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -152,14 +153,22 @@ type Figure struct{ Value, Low, High float64 }
 
 // MarshalJSON implements json.Marshaler: what is not there is null.
 func (f Figure) MarshalJSON() ([]byte, error) {
-	return json.Marshal(map[string]any{"value": orNull(f.Value), "low": orNull(f.Low), "high": orNull(f.High)})
+	b, err := json.Marshal(struct {
+		Value *float64 `json:"value"`
+		Low   *float64 `json:"low"`
+		High  *float64 `json:"high"`
+	}{orNil(f.Value), orNil(f.Low), orNil(f.High)})
+	if err != nil {
+		return nil, fmt.Errorf("encode a figure: %w", err)
+	}
+	return b, nil
 }
 
-func orNull(x float64) any {
+func orNil(x float64) *float64 {
 	if math.IsNaN(x) || math.IsInf(x, 0) {
 		return nil
 	}
-	return x
+	return &x
 }
 
 // Line is what a detector did to the positives of one agent, of one family, or of all.

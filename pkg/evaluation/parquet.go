@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -130,7 +131,7 @@ func (p *ParquetWriter) Close() error {
 }
 
 // setter puts a column's value into a sample.
-type setter func(*Sample, parquet.Value)
+type setter func(*Sample, parquet.Value) error
 
 // parquet reads a Parquet file row group by row group.
 func (s source) parquet(ctx context.Context, want func(*Sample) bool, each func(*Sample) error) (err error) {
@@ -180,12 +181,17 @@ func (s source) parquet(ctx context.Context, want func(*Sample) bool, each func(
 				}
 				at := fmt.Sprintf("%s:%d", s.name, row+1)
 				sample := &Sample{At: at}
+				var err error
 				for _, v := range r {
-					if c := v.Column(); c >= 0 && c < len(setters) && setters[c] != nil && !v.IsNull() {
-						setters[c](sample, v)
+					if c := v.Column(); c >= 0 && c < len(setters) && setters[c] != nil {
+						if err = errors.Join(err, setters[c](sample, v)); err != nil {
+							break
+						}
 					}
 				}
-				err := sample.complete()
+				if err == nil {
+					err = sample.complete()
+				}
 				if err == nil && want(sample) {
 					callee = true
 					err = each(sample)
@@ -252,7 +258,7 @@ func (s *Sample) complete() error {
 // columns finds the columns that are known and says what to do with the values of each. Every feature must be there.
 func columns(schema *parquet.Schema) ([]setter, error) {
 	out := make([]setter, len(schema.Columns()))
-	find := func(name, kinds string, ok func(parquet.Kind) bool, set setter) (bool, error) {
+	find := func(name, kinds string, ok func(parquet.Kind) bool, set func(*Sample, parquet.Value)) (bool, error) {
 		c, there := schema.Lookup(name)
 		if !there {
 			return false, nil
@@ -260,23 +266,37 @@ func columns(schema *parquet.Schema) ([]setter, error) {
 		if !ok(c.Node.Type().Kind()) || c.MaxRepetitionLevel > 0 {
 			return true, fmt.Errorf("column %s is of type %s; accepted is %s", name, c.Node.Type(), kinds)
 		}
-		out[c.ColumnIndex] = set
+		out[c.ColumnIndex] = func(s *Sample, v parquet.Value) error {
+			if !v.IsNull() {
+				set(s, v)
+			}
+			return nil
+		}
 		return true, nil
 	}
 	var missing []string
 	for i, f := range features.Schema {
-		there, err := find(f.Name, "float or double", func(k parquet.Kind) bool { return k == parquet.Float || k == parquet.Double }, func(s *Sample, v parquet.Value) {
-			if v.Kind() == parquet.Double {
-				s.Vector[i] = float32(v.Double())
-			} else {
-				s.Vector[i] = v.Float()
-			}
-		})
+		there, err := find(f.Name, "float or double", func(k parquet.Kind) bool { return k == parquet.Float || k == parquet.Double }, nil)
 		if err != nil {
 			return nil, err
 		}
 		if !there {
 			missing = append(missing, f.Name)
+			continue
+		}
+		column, _ := schema.Lookup(f.Name)
+		out[column.ColumnIndex] = func(s *Sample, v parquet.Value) error {
+			x := math.NaN()
+			switch v.Kind() {
+			case parquet.Double:
+				x = v.Double()
+			case parquet.Float:
+				x = float64(v.Float())
+			}
+			if s.Vector[i] = float32(x); math.IsNaN(x) || math.IsInf(float64(s.Vector[i]), 0) {
+				return fmt.Errorf("column %s is %v; accepted are finite numbers, and a value in every row", f.Name, v)
+			}
+			return nil
 		}
 	}
 	if n := len(missing); n > 0 {

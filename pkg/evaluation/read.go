@@ -3,6 +3,7 @@ package evaluation
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -10,9 +11,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"sallyport.dev/sallyport/pkg/detector"
-	"sallyport.dev/sallyport/pkg/features"
+	"sallyport.dev/sallyport/pkg/policy"
 	"sallyport.dev/sallyport/pkg/telemetry"
 )
 
@@ -36,6 +38,7 @@ const (
 type Files struct {
 	files []source
 	spool string // what standard input was copied to
+	lines int
 }
 
 type source struct {
@@ -80,6 +83,18 @@ func (f *Files) Close() error {
 	return os.Remove(spool)
 }
 
+// String returns the files' names as they were given.
+func (f *Files) String() string {
+	var names []string
+	for _, s := range f.files {
+		names = append(names, s.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// LogLines returns how many lines the last Each passed over: lines of a log that are no decisions.
+func (f *Files) LogLines() int { return f.lines }
+
 // Kinds returns what the files hold, in their order.
 func (f *Files) Kinds() []Kind {
 	var out []Kind
@@ -105,18 +120,20 @@ func spool(stdin io.Reader) (path string, err error) {
 }
 
 // Each calls want for every call, with what is known of it but its features, and each with those that are wanted, features and all. A nil want wants all.
-// A *Sample is the callee's to keep. It ends with the first error, each's being given its place.
+// A *Sample is the callee's to keep. It ends with the first error, each's being given its place. Features that cannot be used, such as those of another schema, are an
+// error only in a call that is wanted; a file that is of another schema as a whole is not read.
 func (f *Files) Each(ctx context.Context, want func(*Sample) bool, each func(*Sample) error) error {
 	if want == nil {
 		want = func(*Sample) bool { return true }
 	}
+	f.lines = 0
 	for _, s := range f.files {
 		var err error
 		switch s.kind {
 		case Parquet:
 			err = s.parquet(ctx, want, each)
 		default:
-			err = s.lines(ctx, want, each)
+			err = s.lines(ctx, want, each, &f.lines)
 		}
 		if err != nil {
 			return err
@@ -135,7 +152,7 @@ func kindOf(s source) (Kind, error) {
 	magic := make([]byte, 4)
 	n, err := io.ReadFull(f, magic)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return "", fmt.Errorf("read %s: %w", s.name, err)
+		return "", err // names the file
 	}
 	if n == 4 && string(magic) == "PAR1" {
 		return Parquet, nil
@@ -202,8 +219,10 @@ func (s source) scan(each func(number int, line []byte) error) error {
 	return nil
 }
 
-func (s source) lines(ctx context.Context, want func(*Sample) bool, each func(*Sample) error) error {
-	read := s.record
+func (s source) lines(ctx context.Context, want func(*Sample) bool, each func(*Sample) error, passed *int) error {
+	read := func(at string, line []byte, want func(*Sample) bool, each func(*Sample) error) error {
+		return s.record(at, line, want, each, passed)
+	}
 	if s.kind == Sessions {
 		read = s.sessions()
 	}
@@ -229,7 +248,7 @@ type annotation struct {
 }
 
 // record reads a line of decision records.
-func (s source) record(at string, line []byte, want func(*Sample) bool, each func(*Sample) error) error {
+func (s source) record(at string, line []byte, want func(*Sample) bool, each func(*Sample) error, passed *int) error {
 	r, b, err := telemetry.ParseLine(line)
 	if err != nil {
 		var session struct{ Requests json.RawMessage }
@@ -239,6 +258,7 @@ func (s source) record(at string, line []byte, want func(*Sample) bool, each fun
 		return fmt.Errorf("%w; accepted are %s", err, Accepted)
 	}
 	if r == nil {
+		*passed++
 		return nil
 	}
 	var a struct {
@@ -247,29 +267,47 @@ func (s source) record(at string, line []byte, want func(*Sample) bool, each fun
 	if err := json.Unmarshal(b, &a); err != nil {
 		return fmt.Errorf("what is said of the sample: %w", err)
 	}
-	sample := &Sample{
-		At: at, ID: r.ID, Time: r.Time, Workload: workloadOf(r),
-		Session: r.Session.ID, Agent: a.Sample.Agent, Task: a.Sample.Task, Model: r.Call.Model, Attack: a.Sample.Attack, Stage: a.Sample.Stage, Label: a.Sample.Label,
-	}
+	sample := FromRecord(r)
+	sample.At = at
+	sample.Agent, sample.Task, sample.Attack, sample.Stage, sample.Label = a.Sample.Agent, a.Sample.Task, a.Sample.Attack, a.Sample.Stage, a.Sample.Label
 	if err := sample.check(); err != nil {
 		return err
-	}
-	row, admission, err := detector.FromRecord(r)
-	switch {
-	case errors.Is(err, detector.ErrNoFeatures):
-	case err != nil:
-		return err
-	default:
-		sample.Schema, sample.Vector, sample.Evidence = features.SchemaID, row.Vector, row.Evidence
-	}
-	sample.Exceeds, sample.Tainted, sample.Outcome = admission.Exceeds, admission.Tainted, r.Outcome
-	if r.Outcome == telemetry.OutcomeReleased && !admission.Released && sample.HasFeatures() {
-		sample.Outcome = telemetry.OutcomeRelaxed
 	}
 	if !want(sample) {
 		return nil
 	}
+	if err := sample.decode(); err != nil {
+		return err
+	}
 	return each(sample)
+}
+
+// FromRecord returns what a decision record says of a call, but for its features.
+func FromRecord(r *telemetry.Record) *Sample {
+	s := &Sample{
+		ID: r.ID, Time: r.Time, Workload: workloadOf(r), Session: r.Session.ID, Model: r.Call.Model, Outcome: r.Outcome, Record: r,
+		Exceeds: r.Anomaly.Exceeds, Tainted: r.Session.Tainted,
+	}
+	if len(r.Features) > 0 {
+		s.Schema = cmp.Or(r.Schema, "unnamed")
+		if r.Outcome == telemetry.OutcomeReleased && r.Action != policy.ActionAllow {
+			s.Outcome = telemetry.OutcomeRelaxed // by a setting, and not by decision
+		}
+	}
+	return s
+}
+
+// decode takes the features out of the record.
+func (s *Sample) decode() error {
+	if len(s.Record.Features) == 0 {
+		return nil
+	}
+	row, _, err := detector.FromRecord(s.Record)
+	if err != nil {
+		return err
+	}
+	s.Vector, s.Evidence = row.Vector, row.Evidence
+	return nil
 }
 
 // workloadOf is namespace/kind/name; "" where none is given.
@@ -280,7 +318,7 @@ func workloadOf(r *telemetry.Record) string {
 	return r.Workload.Namespace + "/" + r.Workload.Kind + "/" + r.Workload.Name
 }
 
-// check refuses labels and stages that are not known: a word that is misspelt would make an attack benign.
+// check refuses labels and stages that are not known, and those that contradict each other: what is misspelt or left out would make an attack benign.
 func (s *Sample) check() error {
 	switch s.Label {
 	case Unlabelled, Benign, Attack, AttackerTask:
@@ -288,7 +326,11 @@ func (s *Sample) check() error {
 		return fmt.Errorf("label %.64q; accepted are %q, %q and %q", s.Label, Benign, Attack, AttackerTask)
 	}
 	switch s.Stage {
-	case NoStage, Clean, FirstExposed, Exposed, Hijacked:
+	case NoStage, Clean:
+	case FirstExposed, Exposed, Hijacked:
+		if s.Label != Attack {
+			return fmt.Errorf("stage %q of a session whose label is %q; accepted is %q", s.Stage, s.Label, Attack)
+		}
 	default:
 		return fmt.Errorf("stage %.64q; accepted are %q, %q, %q and %q", s.Stage, Clean, FirstExposed, Exposed, Hijacked)
 	}

@@ -6,12 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/parquet-go/parquet-go"
 
 	"sallyport.dev/sallyport/pkg/detector/detectortest"
 	"sallyport.dev/sallyport/pkg/evaluation/evaluationtest"
@@ -83,7 +86,7 @@ func TestSessions(t *testing.T) {
 		if s.Vector != zipped[i].Vector || !bytes.Equal(s.Evidence, zipped[i].Evidence) {
 			t.Fatalf("%s differs when it is gzipped", s.ID)
 		}
-		if s.Subject() != "support" || s.group() != s.Task || !s.HasFeatures() || !s.Admission().Released || len(s.Evidence) == 0 {
+		if s.Subject() != "support" || s.Group() != s.Task || !s.HasFeatures() || !s.Admission().Released || len(s.Evidence) == 0 {
 			t.Fatalf("%+v", s)
 		}
 	}
@@ -160,6 +163,60 @@ func TestToolsBesideTheRecording(t *testing.T) {
 	}
 }
 
+// A recording that does not mark the first exposed request has one all the same.
+func TestFirstExposedIsFound(t *testing.T) {
+	text := bytes.ReplaceAll(recording(t, "support", 0, 6), []byte(`"first_exposed":true,`), nil)
+	first := 0
+	for _, s := range all(t, open(t, put(t, filepath.Join(t.TempDir(), "s"), text))) {
+		if s.Stage == FirstExposed {
+			first++
+		}
+	}
+	if first != 6 {
+		t.Errorf("%d first exposed calls of 6 sessions", first)
+	}
+}
+
+func TestLogLinesAreCounted(t *testing.T) {
+	r := telemetry.Record{ID: "x", Outcome: telemetry.OutcomeReleased}
+	b, err := r.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := open(t, put(t, filepath.Join(t.TempDir(), "s"), fmt.Appendf(nil, "%s\n{\"msg\":\"started\"}\n\n%s\n{\"msg\":\"ended\"}\n", b, b)))
+	for range 2 {
+		if n := len(all(t, f)); n != 2 || f.LogLines() != 2 {
+			t.Errorf("%d calls, %d lines of a log", n, f.LogLines())
+		}
+	}
+}
+
+// Features of another schema are an error where they are wanted, so that a decision can be found among older ones.
+func TestOtherSchemaIsReadUnlessWanted(t *testing.T) {
+	var lines []byte
+	for _, schema := range []string{"sallyport.features/v0", "", features.SchemaID} {
+		r := telemetry.Record{ID: "of " + schema, Outcome: telemetry.OutcomeReleased, Schema: schema, Features: make([]float32, features.Size)}
+		b, err := r.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(append(lines, b...), '\n')
+	}
+	f := open(t, put(t, filepath.Join(t.TempDir(), "s"), lines))
+	seen := 0
+	wanted := func(id string) error {
+		return f.Each(t.Context(), func(s *Sample) bool { seen++; return s.HasFeatures() && s.Record != nil && s.ID == id }, func(*Sample) error { return nil })
+	}
+	if err := wanted("of " + features.SchemaID); err != nil || seen != 3 {
+		t.Errorf("%v after %d calls", err, seen)
+	}
+	for _, id := range []string{"of sallyport.features/v0", "of "} {
+		if err := wanted(id); !errors.Is(err, ErrSchema) {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+}
+
 // written returns the samples written to a file and read from it.
 func written(t *testing.T, name string, samples []*Sample) []*Sample {
 	t.Helper()
@@ -196,7 +253,7 @@ func TestFeatureFilesRoundTrip(t *testing.T) {
 		}
 		for i, s := range samples {
 			want := *s
-			want.call, want.turn, want.evidence, want.At = nil, nil, nil, got[i].At
+			want.call, want.turn, want.evidence, want.At, want.Record = nil, nil, nil, got[i].At, got[i].Record
 			if !reflect.DeepEqual(*got[i], want) {
 				t.Fatalf("%s: %+v\nwant %+v", name, *got[i], want)
 			}
@@ -263,6 +320,7 @@ func TestReadErrors(t *testing.T) {
 		"too many messages":   {strings.Replace(session, `"n":1`, `"n":2`, 1), "f:1: request 1 has 2 messages of 1"},
 		"label":               {strings.Replace(session, "benign", "bening", 1), `f:1: label "bening"; accepted are`},
 		"stage":               {strings.Replace(session, "clean", "claen", 1), `f:1: request 1: stage "claen"; accepted are`},
+		"stage of no attack":  {strings.Replace(session, "clean", "hijacked", 1), `f:1: request 1: stage "hijacked" of a session whose label is "benign"; accepted is "attack"`},
 		"time":                {strings.Replace(session, `"n":1`, `"n":1,"ts":"noon"`, 1), `f:1: request 1: time "noon"; accepted is`},
 		"other schema":        {record(func(r *telemetry.Record) { r.Schema = "sallyport.features/v0" }), `"sallyport.features/v0", not "` + features.SchemaID},
 		"other dimension":     {record(func(r *telemetry.Record) { r.Features = r.Features[:3] }), "f:1: "},
@@ -310,6 +368,18 @@ func TestParquetErrors(t *testing.T) {
 	if err := each(renamed); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), "no column data.capitals") {
 		t.Errorf("file without a feature: %v", err)
 	}
+	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(-1))} {
+		b.Reset()
+		w = NewParquetWriter(&b)
+		s := Sample{ID: "x", Session: "s", Schema: features.SchemaID}
+		s.Vector[2] = bad
+		if err := errors.Join(w.Write(&s), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if err := each(b.Bytes()); err == nil || !strings.Contains(err.Error(), "f.parquet:1: column "+features.Schema[2].Name+" is ") {
+			t.Errorf("a feature that is %v: %v", bad, err)
+		}
+	}
 	// What Each's callee panics with is not taken for damage.
 	defer func() {
 		if recover() != "callee" {
@@ -322,6 +392,76 @@ func TestParquetErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = open(t, put(t, filepath.Join(t.TempDir(), "ok"), ok.Bytes())).Each(t.Context(), nil, func(*Sample) error { panic("callee") })
+}
+
+// Files of others' making have other types, orders and levels: what says the same is read, and what is not there is not taken for 0.
+func TestParquetOfOthers(t *testing.T) {
+	type column struct {
+		node  parquet.Node
+		value func(i int) parquet.Value // level of definition included
+	}
+	file := func(change map[string]column) []byte {
+		g := parquet.Group{"session": parquet.Optional(parquet.String())}
+		values := map[string]func(int) parquet.Value{"session": func(int) parquet.Value { return parquet.ByteArrayValue([]byte("s")).Level(0, 1, 0) }}
+		for i, f := range features.Schema {
+			g[f.Name] = parquet.Optional(parquet.Leaf(parquet.DoubleType))
+			values[f.Name] = func(int) parquet.Value { return parquet.DoubleValue(float64(i)).Level(0, 1, 0) }
+		}
+		for name, c := range change {
+			g[name], values[name] = c.node, c.value
+		}
+		schema := parquet.NewSchema("others", g)
+		var b bytes.Buffer
+		w := parquet.NewGenericWriter[any](&b, schema)
+		for n := range 3 {
+			row := make(parquet.Row, len(schema.Columns()))
+			for name, value := range values {
+				c, _ := schema.Lookup(name)
+				v := value(n)
+				row[c.ColumnIndex] = v.Level(0, v.DefinitionLevel(), c.ColumnIndex)
+			}
+			if _, err := w.WriteRows([]parquet.Row{row}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	text := func(s string) column {
+		return column{parquet.Optional(parquet.String()), func(int) parquet.Value { return parquet.ByteArrayValue([]byte(s)).Level(0, 1, 0) }}
+	}
+	null := func(int) parquet.Value { return parquet.NullValue() }
+	last := features.Schema[features.Size-1].Name
+	for name, tc := range map[string]struct {
+		change map[string]column
+		want   string
+	}{
+		"doubles that may be missing": {nil, ""},
+		"labels":                      {map[string]column{"label": text("attack"), "stage": text("exposed"), "more": text("x")}, ""},
+		"no label":                    {map[string]column{"label": {parquet.Optional(parquet.String()), null}}, ""},
+		"a feature is missing":        {map[string]column{last: {parquet.Optional(parquet.Leaf(parquet.FloatType)), null}}, "f:1: column " + last + " is <null>; accepted are finite numbers"},
+		"a session is missing":        {map[string]column{"session": {parquet.Optional(parquet.String()), null}}, "f:1: no session"},
+		"whole numbers":               {map[string]column{last: {parquet.Leaf(parquet.Int32Type), func(int) parquet.Value { return parquet.Int32Value(1) }}}, "column " + last + " is of type"},
+		"text for a flag":             {map[string]column{"tainted": text("no")}, "column tainted is of type"},
+	} {
+		f := open(t, put(t, filepath.Join(t.TempDir(), "f"), file(tc.change)))
+		rows := 0
+		err := f.Each(t.Context(), nil, func(s *Sample) error {
+			rows++
+			if s.Session != "s" || s.Vector[5] != 5 || s.Outcome != telemetry.OutcomeReleased {
+				t.Errorf("%s: %+v", name, s)
+			}
+			return nil
+		})
+		switch {
+		case tc.want == "" && (err != nil || rows != 3):
+			t.Errorf("%s: %d rows, %v", name, rows, err)
+		case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
+	}
 }
 
 func TestStandardInputIsReadOften(t *testing.T) {

@@ -65,6 +65,8 @@ type Sample struct {
 	Vector features.Vector
 	// Evidence is features.Evidence, encoded; nil where it was not kept.
 	Evidence []byte
+	// Record is the decision record that says all this; nil where it was none.
+	Record *telemetry.Record
 
 	// Of recorded sessions, the call itself.
 	call     *llm.Call
@@ -80,8 +82,18 @@ func (s *Sample) Subject() string {
 	return s.Workload
 }
 
-// group is what the call has in common with calls that resemble it.
-func (s *Sample) group() string {
+// Of says whether the call is of a workload, namespace/kind/name, or of an agent of a recording. A kind's case does not matter, as with kubectl; "" is any.
+func (s *Sample) Of(workload string) bool {
+	subject := s.Subject()
+	if workload == "" || workload == subject {
+		return true
+	}
+	x, y := strings.SplitN(workload, "/", 3), strings.SplitN(subject, "/", 3)
+	return len(x) == 3 && len(y) == 3 && x[0] == y[0] && strings.EqualFold(x[1], y[1]) && x[2] == y[2]
+}
+
+// Group is what the call has in common with calls that resemble it for a reason that new ones will not share: its task, or else its session.
+func (s *Sample) Group() string {
 	if s.Task != "" {
 		return s.Task
 	}

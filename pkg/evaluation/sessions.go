@@ -73,6 +73,7 @@ func (s source) sessions() func(at string, line []byte, want func(*Sample) bool,
 		if err := of.check(); err != nil {
 			return err
 		}
+		r.markFirst()
 		wanted := make([]bool, len(r.Requests))
 		any := -1
 		for k, q := range r.Requests {
@@ -96,6 +97,22 @@ func (s source) sessions() func(at string, line []byte, want func(*Sample) bool,
 			return err
 		}
 		return r.replay(of, schemas, wanted[:any+1], each)
+	}
+}
+
+// markFirst marks the first exposed request of a recording that marks none.
+func (r *session) markFirst() {
+	first := -1
+	for k, q := range r.Requests {
+		if q.FirstExposed {
+			return
+		}
+		if q.Stage == Exposed && first < 0 {
+			first = k
+		}
+	}
+	if first >= 0 {
+		r.Requests[first].FirstExposed = true
 	}
 }
 
