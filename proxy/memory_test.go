@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -173,4 +174,41 @@ func TestLargeBody(t *testing.T) {
 		}
 	}
 	r.free(t)
+}
+
+// A small body is sent with the head of its request, in one write, and may be sent again.
+func TestSmallBodiesGoInOneWrite(t *testing.T) {
+	for size, one := range map[int]bool{1: true, inOneWrite / 2: true, inOneWrite + 1: false} {
+		here, there := net.Pipe()
+		transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return here, nil }}
+		p := &payload{bytes: bytes.Repeat([]byte("x"), size), share: share{of: newBudget(1 << 20)}}
+		out, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://provider.example/", http.NoBody)
+		must(t, err)
+		p.attach(out, nil)
+		var calls sync.WaitGroup
+		calls.Go(func() {
+			res, err := transport.RoundTrip(out)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = res.Body.Close()
+		})
+		first := make([]byte, 16<<10) // a pipe hands over one write at most
+		n, err := there.Read(first)
+		must(t, err)
+		if whole := strings.HasSuffix(string(first[:n]), strings.Repeat("x", size)); whole != one {
+			t.Errorf("%d bytes in one write: %v", size, whole)
+		}
+		go func() { _, _ = io.Copy(io.Discard, there) }()
+		_, err = io.WriteString(there, "HTTP/1.1 204 No Content\r\n\r\n")
+		must(t, err)
+		calls.Wait()
+		transport.CloseIdleConnections()
+		if again, err := out.GetBody(); err != nil {
+			t.Error(err)
+		} else if b, err := io.ReadAll(again); err != nil || len(b) != size {
+			t.Errorf("again: %d bytes of %d, %v", len(b), size, err)
+		}
+	}
 }
