@@ -1,8 +1,8 @@
 package features
 
 import (
-	"encoding/binary"
 	"math/bits"
+	"strings"
 )
 
 // Texts are read in blocks of 64 bytes, of which sets of bytes are numbers of 64 bits, and in chunks of blocks. Words are found between two bits, so that what is done
@@ -13,104 +13,180 @@ const (
 	chunkBytes  = chunkBlocks * blockBytes
 )
 
-// The sets that a byte can be in, by the place of a set's byte in the entries of setsOf.
+// The sets that a byte can be in, by their place in a chunk and in the entries of setsOf.
 const (
-	inWord     = 8 * iota // letters, digits and what is beyond ASCII
-	inEncoded             // the base64 alphabet
-	inBlank               // space, tab, line feed, carriage return
-	inSentence            // ends of sentences and of lines: what follows begins one
-	inRare                // what is looked at by itself: backslashes, other control characters, what opens a marker, first bytes of what may not show
-	sets       = iota
+	inWord      = iota // letters, digits and what is beyond ASCII
+	inEncoded          // the base64 alphabet
+	inBlank            // space, tab, line feed, carriage return
+	inSentence         // ends of sentences and of lines: what follows begins one
+	inRare             // what is looked at by itself: other control characters, what opens a marker, first bytes of what may not show
+	inBackslash        // what takes the next byte's meaning away
+	inBreaks           // what ends a line after a backslash
+	inSecret           // what a credential begins with
+	sets
 )
 
-// setsOf has, for each byte, a 1 at the place of each set that it is in.
+// setsOf has, for each byte, a 1 in the byte of each set that it is in.
 var setsOf = func() (of [256]uint64) {
 	for c := range 256 {
+		in := func(set int) { of[c] |= 1 << (8 * set) }
 		switch classOf[c] {
 		case word, high:
-			of[c] |= 1 << inWord
+			in(inWord)
 		case space:
-			of[c] |= 1 << inBlank
+			in(inBlank)
 		case newline:
-			of[c] |= 1<<inBlank | 1<<inSentence
+			in(inBlank)
+			in(inSentence)
 		case control:
-			of[c] |= 1 << inRare
+			in(inRare)
 		}
 		if inBase64[c] {
-			of[c] |= 1 << inEncoded
+			in(inEncoded)
 		}
 		switch c {
 		case '.', '!', '?', ':', ';':
-			of[c] |= 1 << inSentence
-		case '<', '[', '#', '\\', 0xc2, 0xe2, 0xef, 0xf3:
-			of[c] |= 1 << inRare
+			in(inSentence)
+		case '<', '[', '#', 0xc2, 0xe2, 0xef, 0xf3:
+			in(inRare)
+		case '\\':
+			in(inBackslash)
+		case 'n', 'r':
+			in(inBreaks)
+			in(inSecret)
+		case 't':
+			in(inBreaks)
+		case 's', 'g', 'x', 'A', 'e', '-':
+			in(inSecret)
 		}
 	}
 	return
 }()
 
-// chunk is a stretch of text by its sets of bytes: of each set a bit for each byte, the first byte's the lowest.
-type chunk [sets][chunkBytes / 8]byte
+// chunk is a stretch of text by its sets of bytes: of each set and each block a bit for each byte, the first byte's the lowest.
+type chunk [sets][chunkBlocks]uint64
+
+// fill sets the chunk to the bytes of b, at most chunkBytes. What is missing of the last block is in no set.
+func (c *chunk) fill(b []byte) {
+	whole := len(b) / blockBytes
+	if whole > 0 {
+		c.sort(0, b[:whole*blockBytes])
+	}
+	if rest := b[whole*blockBytes:]; len(rest) > 0 {
+		last := noSets
+		copy(last[:], rest)
+		c.sort(whole, last[:])
+	}
+}
+
+// noSets is a block of bytes that are in no set.
+var noSets = [blockBytes]byte([]byte(strings.Repeat(",", blockBytes)))
+
+// sort sets the blocks from one on to the bytes of b, which has whole blocks.
+func (c *chunk) sort(block int, b []byte) {
+	if kernels {
+		setsAVX2(c, block, &b[0], len(b)/blockBytes)
+		return
+	}
+	for ; len(b) >= blockBytes; block++ {
+		var eights [8]uint64
+		for i := range eights {
+			eight := (*[8]byte)(b[8*i:])
+			// From the last to the first, so that each shift is an addition.
+			of := setsOf[eight[7]]
+			of += of + setsOf[eight[6]]
+			of += of + setsOf[eight[5]]
+			of += of + setsOf[eight[4]]
+			of += of + setsOf[eight[3]]
+			of += of + setsOf[eight[2]]
+			of += of + setsOf[eight[1]]
+			of += of + setsOf[eight[0]]
+			eights[i] = of
+		}
+		b = b[blockBytes:]
+		transpose(&eights)
+		for set, x := range eights {
+			c[set][block] = x
+		}
+	}
+}
+
+// transpose makes the i-th byte of the k-th number the k-th of the i-th.
+func transpose(m *[8]uint64) {
+	swap := func(i, k int, mask uint64) {
+		by := 8 * (k - i) & 63
+		x := (m[i]>>by ^ m[k]) & mask
+		m[k] ^= x
+		m[i] ^= x << by
+	}
+	for i := range 4 {
+		swap(i, i+4, 0x00000000ffffffff)
+	}
+	for i := 0; i < 8; i += i&1*2 + 1 {
+		swap(i, i+2, 0x0000ffff0000ffff)
+	}
+	for i := 0; i < 8; i += 2 {
+		swap(i, i+1, 0x00ff00ff00ff00ff)
+	}
+}
 
 // quads counts bytes in four histograms by turns, so that a byte that comes twice in a row does not wait for itself.
 type quads [4]histogram
 
-// fill sets the chunk to the bytes of b, at most chunkBytes, and counts them.
-func (c *chunk) fill(b []byte, t *quads) {
-	i := 0
-	for ; len(b) >= 8; i++ {
+// count counts the bytes of b.
+func (t *quads) count(b []byte) {
+	for ; len(b) >= 8; b = b[8:] {
 		eight := (*[8]byte)(b)
-		b = b[8:]
-		// From the last to the first, so that each shift is an addition.
-		k := eight[7]
-		of := setsOf[k]
-		t[3][k]++
-		k = eight[6]
-		of += of + setsOf[k]
-		t[2][k]++
-		k = eight[5]
-		of += of + setsOf[k]
-		t[1][k]++
-		k = eight[4]
-		of += of + setsOf[k]
-		t[0][k]++
-		k = eight[3]
-		of += of + setsOf[k]
-		t[3][k]++
-		k = eight[2]
-		of += of + setsOf[k]
-		t[2][k]++
-		k = eight[1]
-		of += of + setsOf[k]
-		t[1][k]++
-		k = eight[0]
-		of += of + setsOf[k]
-		t[0][k]++
-		c.put(i, of)
+		t[0][eight[0]]++
+		t[1][eight[1]]++
+		t[2][eight[2]]++
+		t[3][eight[3]]++
+		t[0][eight[4]]++
+		t[1][eight[5]]++
+		t[2][eight[6]]++
+		t[3][eight[7]]++
 	}
-	if len(b) > 0 {
-		var last uint64
-		for k, x := range b {
-			t[0][x]++
-			last |= setsOf[x] << k
-		}
-		c.put(i, last)
-		i++
-	}
-	for ; i%8 != 0; i++ {
-		c.put(i, 0)
+	for _, c := range b {
+		t[0][c]++
 	}
 }
 
-// put sets the sets of eight bytes.
-func (c *chunk) put(i int, sets uint64) {
-	i &= chunkBytes/8 - 1
-	c[inWord/8][i] = byte(sets >> inWord)
-	c[inEncoded/8][i] = byte(sets >> inEncoded)
-	c[inBlank/8][i] = byte(sets >> inBlank)
-	c[inSentence/8][i] = byte(sets >> inSentence)
-	c[inRare/8][i] = byte(sets >> inRare)
+// placesOf writes where the bits of some blocks are, of which the first begins at a place in the text, and returns how many there are. It may write eight more.
+func placesOf(places []uint32, blocks []uint64, at int) int {
+	if kernels && len(blocks) > 0 {
+		return placesAVX2(&places[0], &blocks[0], len(blocks), uint32(at), &bitsOf)
+	}
+	total := 0
+	for _, x := range blocks {
+		n := bits.OnesCount64(x)
+		// Four at a time, as the processor would have to guess when to stop.
+		for i := total; i < total+n; i += 4 {
+			four := (*[4]uint32)(places[i:])
+			four[0] = uint32(at + bits.TrailingZeros64(x))
+			x &= x - 1
+			four[1] = uint32(at + bits.TrailingZeros64(x))
+			x &= x - 1
+			four[2] = uint32(at + bits.TrailingZeros64(x))
+			x &= x - 1
+			four[3] = uint32(at + bits.TrailingZeros64(x))
+			x &= x - 1
+		}
+		total += n
+		at += blockBytes
+	}
+	return total
 }
+
+// bitsOf has, for each byte, the places of its bits, the lowest first.
+var bitsOf = func() (of [256]uint64) {
+	for c := range of {
+		for k, x := 0, c; x != 0; x &= x - 1 {
+			of[c] |= uint64(bits.TrailingZeros(uint(x))) << k
+			k += 8
+		}
+	}
+	return
+}()
 
 // wordBits returns which of the bytes of b, at most blockBytes, are of words.
 func wordBits(b []byte) (words uint64) {
@@ -134,9 +210,6 @@ func wordBits(b []byte) (words uint64) {
 	return words
 }
 
-// block returns the bits of a set for one block.
-func (c *chunk) block(set, i int) uint64 { return binary.LittleEndian.Uint64(c[set/8][i*8:]) }
-
 // spread returns the members of at and what follows each of them without a gap in within.
 func spread(at, within uint64) uint64 {
 	for n := 1; n < 64; n *= 2 {
@@ -146,17 +219,32 @@ func spread(at, within uint64) uint64 {
 	return at
 }
 
-// longGap is how long a gap between bits is that afterLong looks for.
-const longGap = 10
+// escapes returns which bytes of a block backslashes take the meaning of, and whether the last one of the block takes that of the next block's first: 1 or 0, as it was with the block before.
+// Of backslashes in a row, every other one is escaped by the one before it, which an addition with carries finds for all of them.
+func escapes(backslashes, before uint64) (escaped, last uint64) {
+	const odd = 0xaaaaaaaaaaaaaaaa
+	open := backslashes &^ before
+	ends := ((open<<1 | odd) - open) ^ odd
+	return ends ^ (backslashes | before), (ends & backslashes) >> 63
+}
 
-// afterLong returns those bits of x that come after a gap of at least longGap, and the first, before which the gap may have begun in an earlier block.
-func afterLong(x uint64) uint64 {
+// afterLong returns those bits of x that come after n bits or more that are none, n being 1 to 64. Where fewer bits come before the first one, it is none of them.
+func afterLong(x uint64, n int) uint64 {
 	gap := ^x
-	gap &= gap << 1
-	gap &= gap << 2
-	gap &= gap << 4
-	gap &= gap << 2
-	return x & (gap<<1 | -x)
+	for have := 1; have < n; {
+		more := min(have, n-have)
+		gap &= gap << (more & 63)
+		have += more
+	}
+	return x & (gap << 1)
+}
+
+// beforeShort returns those places from which at most nine bytes come before a bit of x.
+func beforeShort(x uint64) uint64 {
+	x |= x >> 1
+	x |= x >> 2
+	x |= x >> 4
+	return x | x>>2
 }
 
 // gapStart returns where the gap begins that the bit k of x ends; before where that is no place in the block, which is at a place in the text.

@@ -364,8 +364,16 @@ func (p *plainScan) arguments(b []byte) {
 	p.endRun(b, run, len(b))
 }
 
-// scanBoth reads the texts with scan and with plainScan and says where they differ.
+// scanBoth reads the texts with scan, in each way that the processor can, and with plainScan and says where they differ.
 func scanBoth(t *testing.T, sketch *sketch, tool, prompt, earlier, args []byte) {
+	t.Helper()
+	eachPath(func() {
+		t.Helper()
+		scanOnce(t, sketch, tool, prompt, earlier, args)
+	})
+}
+
+func scanOnce(t *testing.T, sketch *sketch, tool, prompt, earlier, args []byte) {
 	t.Helper()
 	const salt = 99
 	s := pool.Get().(*scan)

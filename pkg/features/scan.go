@@ -161,8 +161,10 @@ type scan struct {
 
 	// The chunk at hand.
 	chunk  chunk
-	bounds [chunkBytes + 6]uint32   // where its words begin and end, by turns, and room for what is written before it is known to be none
+	turns  [chunkBlocks]uint64      // where a word begins or has ended
+	bounds [chunkBytes + 10]uint32  // these places, and room for what is written before it is known to be none
 	hashes [chunkBytes/2 + 1]uint64 // of its words
+	long   [chunkBytes/8 + 1]uint16 // which fours of them have one of more than sixteen bytes
 
 	// Classes of words wait until there are many: looking up pairs of them fills the processor's nearest cache with what nothing else needs.
 	ids     [maxWaiting + chunkBytes/2 + 1]uint16
@@ -218,8 +220,10 @@ type reading struct {
 	number   int  // where the word ended that came last and was no number
 	hidden   bool // something in the chunk does not show, or in a word that began before
 
-	// Of the block before: 1 if a word goes on, if beyond ASCII, if the first byte is escaped, and if it ends a line by that.
-	inWord, beyond, escaped, broken uint64
+	// Of the block before: 1 if a word goes on, if beyond ASCII, if it is in ASCII, and if the first byte is escaped.
+	inWord, beyond, plain, escaped uint64
+
+	secret uint64 // not 0 where the run that goes on may be a credential
 
 	sentences, lines [chunkBlocks]uint64 // where the chunk's sentences and lines end
 
@@ -248,7 +252,8 @@ func (s *scan) read(b []byte, tool, prompt bool, name string, said *wordSet) {
 	r := reading{text: b, said: said, classes: compare || keep, line: -1}
 	for from := 0; from < len(b); from += chunkBytes {
 		part := b[from:min(from+chunkBytes, len(b))]
-		s.chunk.fill(part, &s.text)
+		s.chunk.fill(part)
+		s.text.count(part)
 		bounds := s.blocks(&r, from, len(part))
 		n := s.spell(&r, bounds/2)
 		s.words += n
@@ -305,21 +310,20 @@ func (s *scan) read(b []byte, tool, prompt bool, name string, said *wordSet) {
 // blocks goes through the chunk that begins at from: it ends tokens and runs and returns how many bounds of words there are. A word that the text goes on with after
 // the chunk has no second one.
 func (s *scan) blocks(r *reading, from, size int) (bounds int) {
-	bounds = r.open
 	token, run, longestToken, longestRun := r.token, r.run, s.longestToken, s.longestRun
-	for k := range (size + blockBytes - 1) / blockBytes {
+	blocks := (size + blockBytes - 1) / blockBytes
+	c := &s.chunk
+	for k := range blocks {
 		at := from + k*blockBytes
-		words, encoded, blank, sentences := s.chunk.block(inWord, k), s.chunk.block(inEncoded, k), s.chunk.block(inBlank, k), s.chunk.block(inSentence, k)
-		lines := blank & sentences
-		if rare := s.chunk.block(inRare, k); rare|r.escaped != 0 {
-			escaped, broken := r.rare(at, rare)
-			words &^= escaped
-			encoded &^= escaped
-			blank &^= escaped
-			sentences = sentences&^escaped | broken
-			lines = lines&^escaped | broken
+		// Text that is JSON still: \n is a line's end, and no letter of a word.
+		escaped, last := escapes(c[inBackslash][k], r.escaped)
+		r.escaped = last
+		broken := escaped & c[inBreaks][k]
+		words, encoded, blank, sentences := c[inWord][k]&^escaped, c[inEncoded][k]&^escaped, c[inBlank][k]&^escaped, c[inSentence][k]&^escaped
+		r.sentences[k], r.lines[k] = sentences|broken, blank&sentences|broken
+		if rare := c[inRare][k] &^ escaped; rare != 0 {
+			r.rare(at, rare)
 		}
-		r.sentences[k], r.lines[k] = sentences, lines
 		if beyond := words &^ encoded; beyond|r.beyond != 0 {
 			// A run of base64 ends at the first byte beyond ASCII, and the next begins after the word.
 			beyond = spread(beyond|r.beyond&words, words)
@@ -328,15 +332,12 @@ func (s *scan) blocks(r *reading, from, size int) (bounds int) {
 		}
 
 		if blank != 0 {
-			ends := blank
-			if longestToken >= blockBytes {
-				ends &= -ends // those after it are too short
-			} else if longestToken >= longGap {
-				ends = afterLong(blank)
-			}
-			for ; ends != 0; ends &= ends - 1 {
-				k := bits.TrailingZeros64(ends)
-				longestToken = max(longestToken, at+k-gapStart(blank, k, at, token))
+			longestToken = max(longestToken, at+bits.TrailingZeros64(blank)-token)
+			if longestToken < blockBytes {
+				for ends := afterLong(blank, longestToken+1); ends != 0; ends &= ends - 1 {
+					k := bits.TrailingZeros64(ends)
+					longestToken = max(longestToken, at+k-gapStart(blank, k, at, token))
+				}
 			}
 			token = at + 64 - bits.LeadingZeros64(blank)
 		}
@@ -344,40 +345,35 @@ func (s *scan) blocks(r *reading, from, size int) (bounds int) {
 		if rest := size - k*blockBytes; rest < blockBytes {
 			stops &= 1<<rest - 1
 		}
+		// A credential begins after what is no letter or digit, and is not short. Few words are like that, so that few are looked at.
+		secret := c[inSecret][k] & encoded &^ (words&encoded<<1 | r.plain | beforeShort(stops))
+		r.plain = words & encoded >> 63
 		if stops != 0 {
-			ends := stops
-			if longestRun >= longGap {
-				ends = afterLong(stops)
+			longestRun = max(longestRun, at+bits.TrailingZeros64(stops)-run)
+			if secret|r.secret != 0 {
+				s.endSecrets(r, stops, at, run)
 			}
-			for ; ends != 0; ends &= ends - 1 {
-				k := bits.TrailingZeros64(ends)
-				start := gapStart(stops, k, at, run)
-				longestRun = max(longestRun, at+k-start)
-				if at+k-start >= minSecret && isSecret(r.text[start:at+k], r.text[at+k:]) {
-					s.secrets++
+			if longestRun < blockBytes {
+				for ends := afterLong(stops, longestRun+1); ends != 0; ends &= ends - 1 {
+					k := bits.TrailingZeros64(ends)
+					longestRun = max(longestRun, at+k-gapStart(stops, k, at, run))
 				}
 			}
-			run = at + 64 - bits.LeadingZeros64(stops)
+			open := bits.LeadingZeros64(stops)
+			run = at + 64 - open
+			r.secret = secret >> ((64 - open) & 63)
+			if open == 0 {
+				r.secret = 0
+			}
+		} else {
+			r.secret |= secret
 		}
 		r.bytes += bits.OnesCount64(words)
-		// Four at a time, as the processor would have to guess when to stop.
-		x := words ^ (words<<1 | r.inWord)
-		n := bits.OnesCount64(x)
-		for i := bounds; i < bounds+n; i += 4 {
-			four := (*[4]uint32)(s.bounds[i:])
-			four[0] = uint32(at + bits.TrailingZeros64(x))
-			x &= x - 1
-			four[1] = uint32(at + bits.TrailingZeros64(x))
-			x &= x - 1
-			four[2] = uint32(at + bits.TrailingZeros64(x))
-			x &= x - 1
-			four[3] = uint32(at + bits.TrailingZeros64(x))
-			x &= x - 1
-		}
-		bounds += n
+		s.turns[k] = words ^ (words<<1 | r.inWord)
 		r.inWord = words >> 63
 	}
 	r.token, r.run, s.longestToken, s.longestRun = token, run, longestToken, longestRun
+	bounds = r.open + placesOf(s.bounds[r.open:], s.turns[:blocks], from)
 	if from+size == len(r.text) && bounds%2 != 0 {
 		s.bounds[bounds] = uint32(len(r.text))
 		bounds++
@@ -385,31 +381,23 @@ func (s *scan) blocks(r *reading, from, size int) (bounds int) {
 	return bounds
 }
 
-// breaksLine has a 1 for each byte that ends a line where a backslash is before it.
-var breaksLine = [256]uint64{'n': 1, 'r': 1, 't': 1}
+// endSecrets counts credentials among the runs of the base64 alphabet that end at the stops of the block at a place in the text. The first run began at a place.
+func (s *scan) endSecrets(r *reading, stops uint64, at, run int) {
+	for ends := stops; ends != 0; ends &= ends - 1 {
+		end := at + bits.TrailingZeros64(ends)
+		if end-run >= minSecret && isSecret(r.text[run:end], r.text[end:]) {
+			s.secrets++
+		}
+		run = end + 1
+	}
+}
 
-// rare looks at the rare bytes of the block at a place in the text and returns which bytes are escaped and which of them end lines.
-func (r *reading) rare(at int, rare uint64) (escaped, broken uint64) {
-	escaped, broken = r.escaped, r.broken
-	r.escaped, r.broken = 0, 0
-	for rare &^= escaped; rare != 0; rare &= rare - 1 {
+// rare looks at the rare bytes of the block at a place in the text.
+func (r *reading) rare(at int, rare uint64) {
+	for ; rare != 0; rare &= rare - 1 {
 		k := bits.TrailingZeros64(rare)
 		b := r.text[at+k:]
-		c := b[0]
-		if c == '\\' && len(b) > 1 {
-			// Text that is JSON still: \n is a line's end, and no letter of a word.
-			breaks := breaksLine[b[1]]
-			if k == blockBytes-1 {
-				r.escaped, r.broken = 1, breaks
-				break
-			}
-			escaped |= 2 << k
-			broken |= breaks << (k + 1)
-			rare &^= 2 << k
-			continue
-		}
-		switch c {
-		case '\\': // at the end of the text
+		switch c := b[0]; c {
 		case '<':
 			if len(b) > 1 {
 				switch n := b[1]; {
@@ -436,7 +424,6 @@ func (r *reading) rare(at int, rare uint64) (escaped, broken uint64) {
 			}
 		}
 	}
-	return escaped, broken
 }
 
 // spell makes hashes and classes of the words of the chunk and returns how many there are, which may be fewer as a word of characters that do
@@ -445,14 +432,32 @@ func (s *scan) spell(r *reading, words int) int {
 	if r.hidden {
 		return s.spellShown(r, words)
 	}
-	short := words
-	for short > 0 && int(s.bounds[2*short-2])+8 > len(r.text) {
+	done, short := 0, words
+	if kernels {
+		for short > 0 && int(s.bounds[2*short-2])+16 > len(r.text) {
+			short--
+		}
+		if fours := short / 4; fours > 0 {
+			longs, capitals := spellAVX2(&r.text[0], &s.bounds[0], &s.hashes[0], &s.ids[s.waiting], fours, s.salt, &s.long[0])
+			for _, four := range s.long[:longs] {
+				for i := 4 * int(four); i < 4*int(four)+4; i++ {
+					if begin, end := s.bounds[2*i], s.bounds[2*i+1]; end-begin > 16 {
+						s.put(r, i, spell(r.text[begin:end]), int(end-begin))
+					}
+				}
+			}
+			r.capitals += capitals
+			done = 4 * fours
+		}
+		short = words
+	}
+	for short > done && int(s.bounds[2*short-2])+8 > len(r.text) {
 		short--
 	}
 	b := r.text
 	hashes := s.hashes[:short]
 	ids, bounds := s.ids[s.waiting:][:len(hashes)], s.bounds[:2*len(hashes)]
-	for i := range hashes {
+	for i := done; i < len(hashes); i++ {
 		begin, end := bounds[2*i], bounds[2*i+1]
 		n := end - begin
 		m := head[min(n, 8)]

@@ -1,0 +1,324 @@
+//go:build !purego
+
+#include "textflag.h"
+
+// Each function here does what one of Go's does, which kernels.go names; tests and a fuzz test hold them against each other. They ask for AVX2 and POPCNT.
+
+// A vector of four equal numbers of 64 bits.
+#define FOUR(name, x) \
+	DATA name<>+0(SB)/8, x  \
+	DATA name<>+8(SB)/8, x  \
+	DATA name<>+16(SB)/8, x \
+	DATA name<>+24(SB)/8, x \
+	GLOBL name<>(SB), RODATA|NOPTR, $32
+
+// A table of sixteen bytes, the lowest of lo the first, for either half of a vector.
+#define TABLE(name, lo, hi) \
+	DATA name<>+0(SB)/8, lo  \
+	DATA name<>+8(SB)/8, hi  \
+	DATA name<>+16(SB)/8, lo \
+	DATA name<>+24(SB)/8, hi \
+	GLOBL name<>(SB), RODATA|NOPTR, $32
+
+// What a byte is, is looked up by each half of it: it is what both tables of a pair say. A bit stands for bytes of which any low half goes with any high half.
+//
+// letters: 0x01 + - /, 0x02 =, 0x04 _, 0x08 digits, 0x10 A to O and a to o, 0x20 P to Z and p to z
+TABLE(lettersLo, $0x3838383838383828, $0x1510131011303838)
+TABLE(lettersHi, $0x201024100a010000, $0x0000000000000000)
+
+// gaps: 0x01 space, 0x02 tab, 0x04 line feed and carriage return, 0x08 . !, 0x10 : ; ?
+TABLE(gapsLo, $0x0000000000000801, $0x1008040010140200)
+TABLE(gapsHi, $0x0000000010090006, $0x0000000000000000)
+
+// rare: 0x01 and 0x02 control characters, 0x04 0x7f and 0xef, 0x08 # and 0xf3, 0x10 <, 0x20 [, 0x40 0xc2 and 0xe2
+TABLE(rareLo, $0x030303030b430303, $0x0703021323020203)
+TABLE(rareHi, $0x0400200010080201, $0x0844004000000000)
+
+// first: 0x01 -, 0x02 A, 0x04 s x, 0x08 e g, 0x10 r, 0x20 n, 0x80 t
+TABLE(firstLo, $0x0800088004100200, $0x0020010000000004)
+TABLE(firstHi, $0x9428000200010000, $0x0000000000000000)
+
+FOUR(nibble, $0x0f0f0f0f0f0f0f0f)
+FOUR(three, $0x0303030303030303)
+FOUR(seven, $0x0707070707070707)
+FOUR(backslash, $0x5c5c5c5c5c5c5c5c)
+
+// LOOKUP sets Y3 to what a pair of tables says of the bytes whose halves are in Y1, the low one, and Y2.
+#define LOOKUP(lo, hi) \
+	VMOVDQU lo<>(SB), Y3 \
+	VMOVDQU hi<>(SB), Y4 \
+	VPSHUFB Y1, Y3, Y3   \
+	VPSHUFB Y2, Y4, Y4   \
+	VPAND   Y3, Y4, Y3
+
+// func setsAVX2(sets *chunk, block int, text *byte, blocks int)
+TEXT ·setsAVX2(SB), NOSPLIT, $0-32
+	MOVQ    sets+0(FP), DI
+	MOVQ    block+8(FP), AX
+	LEAQ    (DI)(AX*8), DI
+	MOVQ    text+16(FP), SI
+	MOVQ    blocks+24(FP), CX
+	SHLQ    $1, CX
+	VMOVDQU nibble<>(SB), Y15
+	VPXOR   Y14, Y14, Y14
+	VMOVDQU seven<>(SB), Y13
+	VMOVDQU three<>(SB), Y12
+	VMOVDQU backslash<>(SB), Y11
+
+half:
+	VMOVDQU (SI), Y0
+	VPAND   Y0, Y15, Y1
+	VPSRLW  $4, Y0, Y2
+	VPAND   Y2, Y15, Y2
+
+	// Letters and digits, or beyond ASCII, which the highest bit tells; with the rest of the base64 alphabet.
+	LOOKUP(lettersLo, lettersHi)
+	VPCMPGTB  Y13, Y3, Y4
+	VPOR      Y0, Y4, Y4
+	VPMOVMSKB Y4, AX
+	MOVL      AX, 0(DI)
+	VPCMPGTB  Y14, Y3, Y4
+	VPMOVMSKB Y4, BX
+	MOVL      BX, 128(DI)
+
+	// What has any of the lower three bits, and what has any but the lower two.
+	LOOKUP(gapsLo, gapsHi)
+	VPCMPGTB  Y13, Y3, Y4
+	VPCMPGTB  Y14, Y3, Y5
+	VPANDN    Y5, Y4, Y4
+	VPMOVMSKB Y4, DX
+	MOVL      DX, 256(DI)
+	VPCMPGTB  Y12, Y3, Y4
+	VPMOVMSKB Y4, R8
+	MOVL      R8, 384(DI)
+
+	LOOKUP(rareLo, rareHi)
+	VPCMPGTB  Y14, Y3, Y4
+	VPMOVMSKB Y4, R9
+	MOVL      R9, 512(DI)
+
+	VPCMPEQB  Y11, Y0, Y4
+	VPMOVMSKB Y4, R10
+	MOVL      R10, 640(DI)
+
+	// n and r have a bit above the lower four, and t the highest, by which it is below zero and none of the first letters.
+	LOOKUP(firstLo, firstHi)
+	VPCMPGTB  Y15, Y3, Y4
+	VPOR      Y3, Y4, Y4
+	VPMOVMSKB Y4, R11
+	MOVL      R11, 768(DI)
+	VPCMPGTB  Y14, Y3, Y4
+	VPMOVMSKB Y4, R12
+	MOVL      R12, 896(DI)
+
+	ADDQ $32, SI
+	ADDQ $4, DI
+	DECQ CX
+	JNZ  half
+	VZEROUPPER
+	RET
+
+FOUR(eights, $0x0000000800000008)
+
+// EIGHT stores the places of the bits of the lowest byte of AX, goes past those that there are, and takes the next byte.
+#define EIGHT \
+	MOVBLZX   AX, BX           \
+	VPMOVZXBD (R8)(BX*8), Y1   \
+	VPADDD    Y0, Y1, Y1       \
+	VMOVDQU   Y1, (DI)         \
+	VPADDD    Y2, Y0, Y0       \
+	POPCNTL   BX, BX           \
+	LEAQ      (DI)(BX*4), DI   \
+	SHRQ      $8, AX
+
+// func placesAVX2(places *uint32, turns *uint64, blocks int, at uint32, of *[256]uint64) (n int)
+TEXT ·placesAVX2(SB), NOSPLIT, $0-48
+	MOVQ         places+0(FP), DI
+	MOVQ         turns+8(FP), SI
+	MOVQ         blocks+16(FP), CX
+	MOVL         at+24(FP), AX
+	VMOVD        AX, X0
+	VPBROADCASTD X0, Y0
+	MOVQ         of+32(FP), R8
+	VMOVDQU      eights<>(SB), Y2
+
+places:
+	MOVQ (SI), AX
+	EIGHT
+	EIGHT
+	EIGHT
+	EIGHT
+	EIGHT
+	EIGHT
+	EIGHT
+	EIGHT
+	ADDQ $8, SI
+	DECQ CX
+	JNZ  places
+	SUBQ places+0(FP), DI
+	SHRQ $2, DI
+	MOVQ DI, n+40(FP)
+	VZEROUPPER
+	RET
+
+FOUR(one, $1)
+FOUR(two, $2)
+FOUR(longer, $17)
+FOUR(sixtyfour, $64)
+FOUR(spaces, $0x2020202020202020)
+FOUR(bits6, $0x4040404040404040)
+FOUR(bits76, $0xc0c0c0c0c0c0c0c0)
+FOUR(bits75, $0xa0a0a0a0a0a0a0a0)
+FOUR(basis, $0x2d358dccaa6c78a5)
+FOUR(other, $0x8bb84b93962eacc9)
+FOUR(mix1, $0xbf58476d1ce4e5b9)
+FOUR(mix1Hi, $0x00000000bf58476d)
+FOUR(mix2, $0x94d049bb133111eb)
+FOUR(mix2Hi, $0x0000000094d049bb)
+FOUR(class, $1023)
+DATA evens<>+0(SB)/8, $0x0000000200000000
+DATA evens<>+8(SB)/8, $0x0000000600000004
+DATA evens<>+16(SB)/8, $0x0000000200000000
+DATA evens<>+24(SB)/8, $0x0000000600000004
+GLOBL evens<>(SB), RODATA|NOPTR, $32
+
+// MULTIPLY multiplies Y8 by a number whose high half is given as well, modulo 1<<64.
+#define MULTIPLY(by, byHi) \
+	VPSRLQ   $32, Y8, Y0       \
+	VPMULUDQ by<>(SB), Y0, Y0  \
+	VPMULUDQ byHi<>(SB), Y8, Y1 \
+	VPADDQ   Y1, Y0, Y0        \
+	VPSLLQ   $32, Y0, Y0       \
+	VPMULUDQ by<>(SB), Y8, Y8  \
+	VPADDQ   Y0, Y8, Y8
+
+// func spellAVX2(text *byte, bounds *uint32, hashes *uint64, ids *uint16, fours int, salt uint64, long *uint16) (longs, capitals int)
+TEXT ·spellAVX2(SB), NOSPLIT, $0-72
+	MOVQ         text+0(FP), SI
+	MOVQ         bounds+8(FP), BX
+	MOVQ         hashes+16(FP), DI
+	MOVQ         ids+24(FP), DX
+	MOVQ         fours+32(FP), CX
+	VPBROADCASTQ salt+40(FP), Y12
+	MOVQ         long+48(FP), R8
+	XORL         R9, R9
+	XORL         R10, R10
+	VPXOR        Y14, Y14, Y14
+	VPCMPEQQ     Y15, Y15, Y15
+	VMOVDQU      longer<>(SB), Y13
+	VPXOR        Y11, Y11, Y11
+	VMOVDQU      evens<>(SB), Y10
+
+four:
+	// Y2 and Y3: the first eight bytes of four words, and the next eight.
+	MOVL        0(BX), R11
+	MOVL        8(BX), R12
+	MOVL        16(BX), R13
+	MOVL        24(BX), AX
+	VMOVDQU     (SI)(R11*1), X0
+	VMOVDQU     (SI)(R12*1), X1
+	VINSERTI128 $1, (SI)(R13*1), Y0, Y0
+	VINSERTI128 $1, (SI)(AX*1), Y1, Y1
+	VPUNPCKLQDQ Y1, Y0, Y2
+	VPUNPCKHQDQ Y1, Y0, Y3
+
+	// Y4: their lengths, 17 for all that are longer. Y6 and Y7: ones where the words have ended.
+	VMOVDQU   (BX), Y4
+	VPSRLQ    $32, Y4, Y5
+	VPSUBD    Y4, Y5, Y4
+	VPBLENDD  $0xaa, Y14, Y4, Y4
+	VPMINUD   Y13, Y4, Y4
+	VPSLLQ    $3, Y4, Y5
+	VPSLLVQ   Y5, Y15, Y6
+	VPSUBUSW  sixtyfour<>(SB), Y5, Y5
+	VPSLLVQ   Y5, Y15, Y7
+	VPANDN    Y2, Y6, Y2
+	VPANDN    Y3, Y7, Y3
+
+	// Y0: ones where a word has no digits. Y6: where it has nothing else. Y1: where all are capitals.
+	VPSRLQ   $1, Y2, Y0
+	VPSRLQ   $1, Y3, Y1
+	VPOR     Y2, Y0, Y0
+	VPOR     Y3, Y1, Y1
+	VPOR     Y6, Y0, Y0
+	VPOR     Y7, Y1, Y1
+	VPAND    Y1, Y0, Y0
+	VPANDN   bits6<>(SB), Y0, Y0
+	VPCMPEQQ Y14, Y0, Y0
+	VPOR     Y2, Y3, Y1
+	VPAND    bits76<>(SB), Y1, Y6
+	VPCMPEQQ Y14, Y6, Y6
+	VPAND    bits75<>(SB), Y1, Y1
+	VPCMPEQQ Y14, Y1, Y1
+
+	// Count those of three capitals to sixteen, and note where there is a longer word.
+	VPCMPGTQ  two<>(SB), Y4, Y7
+	VPAND     Y7, Y1, Y1
+	VPCMPGTQ  Y4, Y13, Y7
+	VPAND     Y7, Y1, Y1
+	VPSUBQ    Y1, Y11, Y11
+	VMOVMSKPD Y7, AX
+	XORL      $15, AX
+	MOVW      R10, (R8)(R9*2)
+	NEGL      AX
+	ADCQ      $0, R9
+
+	// Y6: what stands for the hash of a word with digits.
+	VPANDN Y4, Y6, Y6
+	VPADDQ one<>(SB), Y6, Y6
+
+	// Y8: the hashes, by products of halves.
+	VPOR     spaces<>(SB), Y2, Y2
+	VPOR     spaces<>(SB), Y3, Y3
+	VPXOR    basis<>(SB), Y2, Y2
+	VPXOR    other<>(SB), Y3, Y3
+	VPSRLQ   $32, Y2, Y5
+	VPSRLQ   $32, Y3, Y7
+	VPMULUDQ Y3, Y2, Y8
+	VPMULUDQ Y7, Y2, Y2
+	VPMULUDQ Y3, Y5, Y3
+	VPMULUDQ Y7, Y5, Y5
+	VPSRLQ   $32, Y8, Y7
+	VPADDQ   Y7, Y3, Y3
+	VPBLENDD $0xaa, Y14, Y3, Y7
+	VPADDQ   Y7, Y2, Y2
+	VPSRLQ   $32, Y3, Y3
+	VPADDQ   Y3, Y5, Y5
+	VPSRLQ   $32, Y2, Y3
+	VPADDQ   Y3, Y5, Y5
+	VPSLLQ   $32, Y2, Y2
+	VPBLENDD $0xaa, Y2, Y8, Y8
+	VPXOR    Y5, Y8, Y8
+	VMOVDQU  Y8, (DI)
+
+	// The classes.
+	VPBLENDVB  Y0, Y8, Y6, Y8
+	VPXOR      Y12, Y8, Y8
+	VPSRLQ     $30, Y8, Y0
+	VPXOR      Y0, Y8, Y8
+	MULTIPLY(mix1, mix1Hi)
+	VPSRLQ     $27, Y8, Y0
+	VPXOR      Y0, Y8, Y8
+	MULTIPLY(mix2, mix2Hi)
+	VPSRLQ     $31, Y8, Y0
+	VPXOR      Y0, Y8, Y8
+	VPAND      class<>(SB), Y8, Y8
+	VPERMD     Y8, Y10, Y8
+	VPACKUSDW  X8, X8, X8
+	VMOVQ      X8, (DX)
+
+	ADDQ $32, BX
+	ADDQ $32, DI
+	ADDQ $8, DX
+	INCL R10
+	DECQ CX
+	JNZ  four
+
+	MOVQ         R9, longs+56(FP)
+	VEXTRACTI128 $1, Y11, X0
+	VPADDQ       X11, X0, X0
+	VPSRLDQ      $8, X0, X1
+	VPADDQ       X1, X0, X0
+	VMOVQ        X0, capitals+64(FP)
+	VZEROUPPER
+	RET
