@@ -10,6 +10,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"go.uber.org/zap/zapcore"
@@ -22,27 +23,73 @@ var errNotFinite = errors.New("a number is not finite")
 // Encode returns the record as JSON: the one form that the access-log entry and recorded files share, and the log line but for its evidence. It is the form that
 // encoding/json has for Record, written without reflection, since there is one for every call.
 func (r *Record) Encode() ([]byte, error) {
-	whole, _, err := r.encode()
-	return whole, err
+	e, err := r.encode()
+	if err != nil {
+		return nil, err
+	}
+	defer e.end()
+	return e.whole(), nil
 }
 
-// encode returns the record whole and as it is logged: without evidence, which is for the controller alone.
-func (r *Record) encode() (whole, logged []byte, err error) {
-	e := encoder{b: make([]byte, 0, 2048+base64.StdEncoding.EncodedLen(len(r.Evidence)))}
-	e.record(r)
-	if e.err != nil {
-		return nil, nil, fmt.Errorf("encode decision record %s: %w", r.ID, e.err)
+// encoded is a record as JSON but for its evidence, which is for the controller alone, and the closing bracket.
+type encoded struct {
+	b        []byte
+	evidence []byte
+}
+
+// encodings holds *encoded, each of which belongs to one record between Get and end.
+var encodings = sync.Pool{New: func() any { return &encoded{b: make([]byte, 0, 4<<10)} }}
+
+// mostKept is the largest buffer that is used again: a record with long reasons shall not be held for all that follow.
+const mostKept = 16 << 10
+
+// encode encodes a record. The caller ends what it gets.
+func (r *Record) encode() (*encoded, error) {
+	if !r.finite() {
+		return nil, fmt.Errorf("encode decision record %s: %w", r.ID, errNotFinite)
 	}
-	if len(r.Evidence) == 0 {
-		e.b = append(e.b, '}')
-		return e.b, e.b, nil
+	e := encodings.Get().(*encoded) //nolint:forcetypeassert // the pool holds nothing else
+	e.b, e.evidence = appendRecord(e.b[:0], r), r.Evidence
+	return e, nil
+}
+
+func (e *encoded) end() {
+	if e.evidence = nil; cap(e.b) <= mostKept {
+		encodings.Put(e)
 	}
-	logged = slices.Concat(e.b, []byte{'}'})
-	e.key("evidence")
-	e.b = append(e.b, '"')
-	e.b = base64.StdEncoding.AppendEncode(e.b, r.Evidence)
-	e.b = append(e.b, '"', '}')
-	return e.b, logged, nil
+}
+
+// logged is the record as it is logged.
+func (e *encoded) logged() []byte {
+	out := make([]byte, len(e.b)+1)
+	copy(out, e.b)
+	out[len(e.b)] = '}'
+	return out
+}
+
+// whole is the record with its evidence.
+func (e *encoded) whole() []byte {
+	if len(e.evidence) == 0 {
+		return e.logged()
+	}
+	const before, after = `,"evidence":"`, `"}`
+	out := make([]byte, 0, len(e.b)+len(before)+base64.StdEncoding.EncodedLen(len(e.evidence))+len(after))
+	out = append(append(out, e.b...), before...)
+	return append(base64.StdEncoding.AppendEncode(out, e.evidence), after...)
+}
+
+// finite says whether all numbers are such that JSON has.
+func (r *Record) finite() bool {
+	finite := func(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
+	a := &r.Anomaly
+	ok := finite(r.Call.Temperature) && finite(r.Session.MaxPercentile) && finite(r.Session.MaxScore) && finite(a.Score) && finite(a.Percentile) && finite(a.Threshold)
+	for i := range a.TopFeatures {
+		ok = ok && finite(a.TopFeatures[i].Value) && finite(a.TopFeatures[i].Contribution)
+	}
+	for _, f := range r.Features {
+		ok = ok && finite(float64(f))
+	}
+	return ok
 }
 
 // NewReflectedEncoder is for the encoder's configuration of a logger that decision lines go to: it writes the record, which is JSON
@@ -61,271 +108,225 @@ func (v verbatim) Encode(value any) error {
 	return e.Encode(value)
 }
 
-// encoder writes JSON. The first error stays.
-type encoder struct {
-	b   []byte
-	err error
-}
+// What follows appends to b, as the append functions of strconv do: an encoder that held the buffer would be written to, with the collector's barrier, at each
+// piece. A key comes with all the punctuation before its value.
 
-// record writes all but the evidence and the closing bracket.
-func (e *encoder) record(r *Record) {
-	e.open('{')
-	e.str("id", r.ID)
-	e.key("time")
-	e.b = append(e.b, '"')
-	e.b = r.Time.AppendFormat(e.b, time.RFC3339Nano)
-	e.b = append(e.b, '"')
-	e.str("outcome", string(r.Outcome))
-	e.str("action", string(r.Action))
-	e.optional("rule", r.Rule)
-	e.reasons("reasons", r.Reasons)
-	e.optional("fault", r.Fault)
+// appendRecord appends all but the evidence and the closing bracket.
+func appendRecord(b []byte, r *Record) []byte {
+	b = str(b, `{"id":`, r.ID)
+	b = append(b, `,"time":"`...)
+	b = r.Time.AppendFormat(b, time.RFC3339Nano)
+	b = append(b, '"')
+	b = str(b, `,"outcome":`, string(r.Outcome))
+	b = str(b, `,"action":`, string(r.Action))
+	b = optional(b, `,"rule":`, r.Rule)
+	b = reasons(b, `,"reasons":`, r.Reasons)
+	b = optional(b, `,"fault":`, r.Fault)
 
-	e.key("workload")
-	e.open('{')
-	e.str("namespace", r.Workload.Namespace)
-	e.str("kind", r.Workload.Kind)
-	e.str("name", r.Workload.Name)
-	e.str("pod", r.Workload.Pod)
-	e.str("service_account", r.Workload.ServiceAccount)
-	e.b = append(e.b, '}')
+	b = str(b, `,"workload":{"namespace":`, r.Workload.Namespace)
+	b = str(b, `,"kind":`, r.Workload.Kind)
+	b = str(b, `,"name":`, r.Workload.Name)
+	b = str(b, `,"pod":`, r.Workload.Pod)
+	b = str(b, `,"service_account":`, r.Workload.ServiceAccount)
 
 	d := &r.Destination
-	e.key("destination")
-	e.open('{')
-	e.str("kind", string(d.Kind))
-	e.str("provider", d.Provider)
-	e.str("scheme", d.Scheme)
-	e.str("host", d.Host)
-	e.num("port", int64(d.Port))
-	e.str("method", d.Method)
-	e.str("path", d.Path)
-	e.str("address", d.Address)
-	e.b = append(e.b, '}')
+	b = str(b, `},"destination":{"kind":`, string(d.Kind))
+	b = str(b, `,"provider":`, d.Provider)
+	b = str(b, `,"scheme":`, d.Scheme)
+	b = str(b, `,"host":`, d.Host)
+	b = num(b, `,"port":`, int64(d.Port))
+	b = str(b, `,"method":`, d.Method)
+	b = str(b, `,"path":`, d.Path)
+	b = str(b, `,"address":`, d.Address)
 
-	e.call(&r.Call)
+	b = append(b, `},"call":{`...)
+	b = appendCall(b, &r.Call)
 
-	e.key("session")
-	e.open('{')
-	e.str("id", r.Session.ID)
-	e.num("calls", int64(r.Session.Calls))
-	e.real("max_percentile", r.Session.MaxPercentile, 64)
-	e.real("max_score", r.Session.MaxScore, 64)
-	e.truth("tainted", r.Session.Tainted)
-	e.b = append(e.b, '}')
+	b = str(b, `},"session":{"id":`, r.Session.ID)
+	b = num(b, `,"calls":`, int64(r.Session.Calls))
+	b = number(b, `,"max_percentile":`, r.Session.MaxPercentile)
+	b = number(b, `,"max_score":`, r.Session.MaxScore)
+	b = truth(b, `,"tainted":`, r.Session.Tainted)
 
 	a := &r.Anomaly
-	e.key("anomaly")
-	e.open('{')
-	e.truth("ready", a.Ready)
-	e.real("score", a.Score, 64)
-	e.real("percentile", a.Percentile, 64)
-	e.real("threshold", a.Threshold, 64)
-	e.truth("exceeds", a.Exceeds)
-	e.str("model_digest", a.ModelDigest)
-	e.key("top_features")
-	list(e, a.TopFeatures, func(f policy.Feature) {
-		e.open('{')
-		e.str("name", f.Name)
-		e.real("value", f.Value, 64)
-		e.real("contribution", f.Contribution, 64)
-		e.b = append(e.b, '}')
+	b = truth(b, `},"anomaly":{"ready":`, a.Ready)
+	b = number(b, `,"score":`, a.Score)
+	b = number(b, `,"percentile":`, a.Percentile)
+	b = number(b, `,"threshold":`, a.Threshold)
+	b = truth(b, `,"exceeds":`, a.Exceeds)
+	b = str(b, `,"model_digest":`, a.ModelDigest)
+	b = list(b, `,"top_features":`, a.TopFeatures, func(b []byte, f policy.Feature) []byte {
+		b = str(b, `{"name":`, f.Name)
+		b = number(b, `,"value":`, f.Value)
+		b = number(b, `,"contribution":`, f.Contribution)
+		return append(b, '}')
 	})
-	e.b = append(e.b, '}')
+	b = append(b, '}')
 
-	e.optional("response_mode", string(r.ResponseMode))
-	e.optional("response_action", string(r.ResponseAction))
-	e.optional("response_rule", r.ResponseRule)
-	e.reasons("response_reasons", r.ResponseReasons)
-	e.optional("response_fault", r.ResponseFault)
-	e.optionalNum("held_tool_calls", int64(r.HeldToolCalls))
+	b = optional(b, `,"response_mode":`, string(r.ResponseMode))
+	b = optional(b, `,"response_action":`, string(r.ResponseAction))
+	b = optional(b, `,"response_rule":`, r.ResponseRule)
+	b = reasons(b, `,"response_reasons":`, r.ResponseReasons)
+	b = optional(b, `,"response_fault":`, r.ResponseFault)
+	b = optionalNum(b, `,"held_tool_calls":`, int64(r.HeldToolCalls))
 	if len(r.Redacted) > 0 {
-		e.key("redacted")
-		e.open('{')
+		before := `,"redacted":{`
 		for _, kind := range slices.Sorted(maps.Keys(r.Redacted)) {
-			e.num(kind, int64(r.Redacted[kind]))
+			b = str(b, before, kind)
+			b = num(b, `:`, int64(r.Redacted[kind]))
+			before = `,`
 		}
-		e.b = append(e.b, '}')
+		b = append(b, '}')
 	}
 
-	e.optional("schema", r.Schema)
+	b = optional(b, `,"schema":`, r.Schema)
 	if len(r.Features) > 0 {
-		e.key("features")
-		list(e, r.Features, func(f float32) { e.float(float64(f), 32) })
+		b = list(b, `,"features":`, r.Features, func(b []byte, f float32) []byte { return float(b, float64(f), 32) })
 	}
-	e.optional("policy_digest", r.PolicyDigest)
-	e.optional("policy_revision", r.PolicyRevision)
-	e.optional("trace_id", r.TraceID)
-	e.optional("span_id", r.SpanID)
-	e.num("decode_us", r.DecodeMicros)
-	e.num("features_us", r.FeaturesMicros)
-	e.num("score_us", r.ScoreMicros)
-	e.num("policy_us", r.PolicyMicros)
-	e.num("judge_us", r.JudgeMicros)
-	e.optionalNum("response_us", r.ResponseMicros)
-	e.optionalNum("first_byte_us", r.FirstByteMicros)
-	e.optionalNum("total_us", r.TotalMicros)
-	e.optionalNum("status", int64(r.Status))
-	e.optional("upstream_error", r.UpstreamError)
-	e.optionalNum("response_bytes", r.ResponseBytes)
-	e.key("usage")
-	e.open('{')
-	e.num("input_tokens", r.Usage.InputTokens)
-	e.num("output_tokens", r.Usage.OutputTokens)
-	e.num("cached_tokens", r.Usage.CachedTokens)
-	e.num("reasoning_tokens", r.Usage.ReasoningTokens)
-	e.b = append(e.b, '}')
+	b = optional(b, `,"policy_digest":`, r.PolicyDigest)
+	b = optional(b, `,"policy_revision":`, r.PolicyRevision)
+	b = optional(b, `,"trace_id":`, r.TraceID)
+	b = optional(b, `,"span_id":`, r.SpanID)
+	b = num(b, `,"decode_us":`, r.DecodeMicros)
+	b = num(b, `,"features_us":`, r.FeaturesMicros)
+	b = num(b, `,"score_us":`, r.ScoreMicros)
+	b = num(b, `,"policy_us":`, r.PolicyMicros)
+	b = num(b, `,"judge_us":`, r.JudgeMicros)
+	b = optionalNum(b, `,"response_us":`, r.ResponseMicros)
+	b = optionalNum(b, `,"first_byte_us":`, r.FirstByteMicros)
+	b = optionalNum(b, `,"total_us":`, r.TotalMicros)
+	b = optionalNum(b, `,"status":`, int64(r.Status))
+	b = optional(b, `,"upstream_error":`, r.UpstreamError)
+	b = optionalNum(b, `,"response_bytes":`, r.ResponseBytes)
+	b = num(b, `,"usage":{"input_tokens":`, r.Usage.InputTokens)
+	b = num(b, `,"output_tokens":`, r.Usage.OutputTokens)
+	b = num(b, `,"cached_tokens":`, r.Usage.CachedTokens)
+	b = num(b, `,"reasoning_tokens":`, r.Usage.ReasoningTokens)
+	b = append(b, '}')
 	if len(r.ResponseToolCalls) > 0 {
-		e.strs("response_tool_calls", r.ResponseToolCalls)
+		b = strs(b, `,"response_tool_calls":`, r.ResponseToolCalls)
 	}
+	return b
 }
 
-func (e *encoder) call(c *policy.Call) {
-	e.key("call")
-	e.open('{')
-	e.str("surface", c.Surface)
-	e.str("class", c.Class)
-	e.str("operation", c.Operation)
-	e.str("model", c.Model)
-	e.truth("stream", c.Stream)
-	e.str("rpc_method", c.RPCMethod)
-	e.num("messages", int64(c.Messages))
-	e.strs("roles", c.Roles)
-	e.strs("tools", c.Tools)
-	e.strs("server_tools", c.ServerTools)
-	e.strs("tool_calls", c.ToolCalls)
-	e.strs("server_tool_classes", c.ServerToolClasses)
-	e.strs("remote_mcp_hosts", c.RemoteMCPHosts)
-	e.num("max_tokens", c.MaxTokens)
-	e.real("temperature", c.Temperature, 64)
-	e.num("body_bytes", int64(c.BodyBytes))
-	e.num("urls", int64(c.URLs))
-	e.strs("url_hosts", c.URLHosts)
-	e.num("attachments", int64(c.Attachments))
-	e.strs("other_models", c.OtherModels)
-	e.strs("unknown_fields", c.UnknownFields)
-	e.strs("findings", c.Findings)
-	e.strs("attachment_kinds", c.AttachmentKinds)
-	e.key("sensitive")
-	e.open('{')
-	e.num("credential", int64(c.Sensitive.Credential))
-	e.num("credit_card", int64(c.Sensitive.CreditCard))
-	e.num("email", int64(c.Sensitive.Email))
-	e.num("iban", int64(c.Sensitive.IBAN))
-	e.num("phone", int64(c.Sensitive.Phone))
-	e.b = append(e.b, '}')
-	e.key("novel")
-	e.open('{')
-	e.truth("ready", c.Novel.Ready)
-	e.truth("model", c.Novel.Model)
-	e.truth("tools", c.Novel.Tools)
-	e.truth("system", c.Novel.System)
-	e.truth("destination", c.Novel.Destination)
-	e.truth("credential", c.Novel.Credential)
-	e.b = append(e.b, '}')
-	e.strs("canaries", c.Canaries)
-	e.b = append(e.b, '}')
+// appendCall appends what is between the brackets of a call.
+func appendCall(b []byte, c *policy.Call) []byte {
+	b = str(b, `"surface":`, c.Surface)
+	b = str(b, `,"class":`, c.Class)
+	b = str(b, `,"operation":`, c.Operation)
+	b = str(b, `,"model":`, c.Model)
+	b = truth(b, `,"stream":`, c.Stream)
+	b = str(b, `,"rpc_method":`, c.RPCMethod)
+	b = num(b, `,"messages":`, int64(c.Messages))
+	b = strs(b, `,"roles":`, c.Roles)
+	b = strs(b, `,"tools":`, c.Tools)
+	b = strs(b, `,"server_tools":`, c.ServerTools)
+	b = strs(b, `,"tool_calls":`, c.ToolCalls)
+	b = strs(b, `,"server_tool_classes":`, c.ServerToolClasses)
+	b = strs(b, `,"remote_mcp_hosts":`, c.RemoteMCPHosts)
+	b = num(b, `,"max_tokens":`, c.MaxTokens)
+	b = number(b, `,"temperature":`, c.Temperature)
+	b = num(b, `,"body_bytes":`, int64(c.BodyBytes))
+	b = num(b, `,"urls":`, int64(c.URLs))
+	b = strs(b, `,"url_hosts":`, c.URLHosts)
+	b = num(b, `,"attachments":`, int64(c.Attachments))
+	b = strs(b, `,"other_models":`, c.OtherModels)
+	b = strs(b, `,"unknown_fields":`, c.UnknownFields)
+	b = strs(b, `,"findings":`, c.Findings)
+	b = strs(b, `,"attachment_kinds":`, c.AttachmentKinds)
+	b = num(b, `,"sensitive":{"credential":`, int64(c.Sensitive.Credential))
+	b = num(b, `,"credit_card":`, int64(c.Sensitive.CreditCard))
+	b = num(b, `,"email":`, int64(c.Sensitive.Email))
+	b = num(b, `,"iban":`, int64(c.Sensitive.IBAN))
+	b = num(b, `,"phone":`, int64(c.Sensitive.Phone))
+	b = truth(b, `},"novel":{"ready":`, c.Novel.Ready)
+	b = truth(b, `,"model":`, c.Novel.Model)
+	b = truth(b, `,"tools":`, c.Novel.Tools)
+	b = truth(b, `,"system":`, c.Novel.System)
+	b = truth(b, `,"destination":`, c.Novel.Destination)
+	b = truth(b, `,"credential":`, c.Novel.Credential)
+	return strs(b, `},"canaries":`, c.Canaries)
 }
 
-func (e *encoder) reasons(name string, reasons []policy.Reason) {
+func reasons(b []byte, key string, reasons []policy.Reason) []byte {
 	if len(reasons) == 0 {
-		return
+		return b
 	}
-	e.key(name)
-	list(e, reasons, func(r policy.Reason) {
-		e.open('{')
-		e.str("rule", r.Rule)
-		e.str("message", r.Message)
-		e.b = append(e.b, '}')
+	return list(b, key, reasons, func(b []byte, r policy.Reason) []byte {
+		b = str(b, `{"rule":`, r.Rule)
+		b = str(b, `,"message":`, r.Message)
+		return append(b, '}')
 	})
 }
 
-// list writes an array; nil is null, as encoding/json has it.
-func list[T any](e *encoder, elements []T, write func(T)) {
+// list appends an array; nil is null, as encoding/json has it.
+func list[T any](b []byte, key string, elements []T, one func([]byte, T) []byte) []byte {
+	b = append(b, key...)
 	if elements == nil {
-		e.b = append(e.b, "null"...)
-		return
+		return append(b, "null"...)
 	}
-	e.open('[')
+	b = append(b, '[')
 	for i, element := range elements {
 		if i > 0 {
-			e.b = append(e.b, ',')
+			b = append(b, ',')
 		}
-		write(element)
+		b = one(b, element)
 	}
-	e.b = append(e.b, ']')
+	return append(b, ']')
 }
 
-func (e *encoder) open(bracket byte) { e.b = append(e.b, bracket) }
+func strs(b []byte, key string, values []string) []byte { return list(b, key, values, text) }
 
-// key writes a member's name, which needs no escapes, and the comma before it.
-func (e *encoder) key(name string) {
-	if last := e.b[len(e.b)-1]; last != '{' {
-		e.b = append(e.b, ',')
+func str(b []byte, key, value string) []byte { return text(append(b, key...), value) }
+
+func optional(b []byte, key, value string) []byte {
+	if value == "" {
+		return b
 	}
-	e.text(name)
-	e.b = append(e.b, ':')
+	return str(b, key, value)
 }
 
-func (e *encoder) str(name, value string) {
-	e.key(name)
-	e.text(value)
-}
+func num(b []byte, key string, n int64) []byte { return strconv.AppendInt(append(b, key...), n, 10) }
 
-func (e *encoder) optional(name, value string) {
-	if value != "" {
-		e.str(name, value)
+func optionalNum(b []byte, key string, n int64) []byte {
+	if n == 0 {
+		return b
 	}
+	return num(b, key, n)
 }
 
-func (e *encoder) strs(name string, values []string) {
-	e.key(name)
-	list(e, values, e.text)
-}
+func truth(b []byte, key string, is bool) []byte { return strconv.AppendBool(append(b, key...), is) }
 
-func (e *encoder) num(name string, n int64) {
-	e.key(name)
-	e.b = strconv.AppendInt(e.b, n, 10)
-}
+func number(b []byte, key string, f float64) []byte { return float(append(b, key...), f, 64) }
 
-func (e *encoder) optionalNum(name string, n int64) {
-	if n != 0 {
-		e.num(name, n)
+func float(b []byte, f float64, bits int) []byte {
+	// Most features are small whole numbers. From a million on an exponent is shorter.
+	if n := int64(f); float64(n) == f && n > -1e6 && n < 1e6 && (n != 0 || !math.Signbit(f)) {
+		return strconv.AppendInt(b, n, 10)
 	}
+	return strconv.AppendFloat(b, f, 'g', -1, bits)
 }
 
-func (e *encoder) truth(name string, b bool) {
-	e.key(name)
-	e.b = strconv.AppendBool(e.b, b)
-}
-
-func (e *encoder) real(name string, f float64, bits int) {
-	e.key(name)
-	e.float(f, bits)
-}
-
-func (e *encoder) float(f float64, bits int) {
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		e.err = errNotFinite
-		return
+// plain are the bytes that stand for themselves in a JSON string.
+var plain = func() (p [256]bool) {
+	for c := ' '; c < 0x7f; c++ {
+		p[c] = c != '"' && c != '\\'
 	}
-	e.b = strconv.AppendFloat(e.b, f, 'g', -1, bits)
-}
+	return p
+}()
 
-// text writes a string. What is not plain ASCII is left to encoding/json.
-func (e *encoder) text(s string) {
+// text appends a string. What is not plain ASCII is left to encoding/json.
+func text(b []byte, s string) []byte {
 	for i := range len(s) {
-		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x7f {
-			b, err := json.Marshal(s)
+		if !plain[s[i]] {
+			quoted, err := json.Marshal(s)
 			if err != nil {
-				e.err = err
-				return
+				quoted = []byte(`""`) // cannot be: any string has a form in JSON
 			}
-			e.b = append(e.b, b...)
-			return
+			return append(b, quoted...)
 		}
 	}
-	e.b = append(e.b, '"')
-	e.b = append(e.b, s...)
-	e.b = append(e.b, '"')
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
 }

@@ -92,14 +92,15 @@ func (x *Recorder) Emit(r *Record) {
 		}
 	}
 
-	whole, logged, err := r.encode()
+	e, err := r.encode()
 	if err != nil {
 		x.unencoded.Inc()
 		x.log.Error("decision record lost", zap.String("id", r.ID), zap.Error(err))
 		return
 	}
-	x.log.Info(DecisionMessage, zap.Any("record", json.RawMessage(logged)))
+	defer e.end()
+	x.log.Info(DecisionMessage, zap.Any("record", json.RawMessage(e.logged())))
 	if x.sink != nil {
-		x.sink(whole)
+		x.sink(e.whole())
 	}
 }
