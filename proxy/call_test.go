@@ -151,6 +151,21 @@ func TestStreamEventByEvent(t *testing.T) {
 	})
 }
 
+// A whole response does not wait for its record.
+func TestResponseBeforeItsRecord(t *testing.T) {
+	taken := make(records) // by nobody, at first
+	r := newRig(t, func(o *Options) { o.Recorder = taken })
+	r.provider(t, false, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "answer") })
+	res, err := r.client(t, false).Do(post(t, t.Context(), strings.NewReader("{}")))
+	must(t, err)
+	if text := readAll(t, res); res.ContentLength != 6 || text != "answer" {
+		t.Errorf("%d bytes: %q", res.ContentLength, text)
+	}
+	if rec := taken.next(t); rec.ResponseBytes != 6 || rec.Outcome != telemetry.OutcomeReleased {
+		t.Errorf("record %+v", rec)
+	}
+}
+
 func TestCallerGone(t *testing.T) {
 	versions(t, func(t *testing.T, callerH2, providerH2 bool) {
 		for _, phase := range []string{"before the response", "in the stream"} {

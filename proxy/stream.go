@@ -199,13 +199,14 @@ func (c *call) head(h http.Header, res *http.Response) {
 	}
 }
 
-// stream copies the response's body as it arrives. A response whose length is not known is flushed at each piece.
+// stream copies the response's body as it arrives. A response whose length is not known is flushed at each piece, any other at its end: what is left to do
+// of a call, its record above all, does not keep the caller waiting. In HTTP/2 the end is said when all is done.
 func (c *call) stream(res *http.Response, idle *time.Timer) error {
-	flush := func() error { return nil }
-	if res.ContentLength < 0 || strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
-		rc := http.NewResponseController(c.w)
-		flush = rc.Flush
-		if err := flush(); err != nil { // the head alone may be awaited
+	rc := http.NewResponseController(c.w)
+	pieces := res.ContentLength < 0 || strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream")
+	whole := !pieces && c.r.ProtoMajor == 1 && len(res.Trailer) == 0
+	if pieces {
+		if err := rc.Flush(); err != nil { // the head alone may be awaited
 			return err
 		}
 	}
@@ -220,8 +221,10 @@ func (c *call) stream(res *http.Response, idle *time.Timer) error {
 			if _, err := c.w.Write(buf[:n]); err != nil {
 				return fmt.Errorf("%w: %w", context.Canceled, err)
 			}
-			if err := flush(); err != nil {
-				return fmt.Errorf("%w: %w", context.Canceled, err)
+			if pieces || whole && rerr == io.EOF {
+				if err := rc.Flush(); err != nil {
+					return fmt.Errorf("%w: %w", context.Canceled, err)
+				}
 			}
 			c.verdict.Record.ResponseBytes += int64(n)
 			if c.watch != nil {
