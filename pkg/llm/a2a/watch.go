@@ -15,49 +15,46 @@ func Watch(o llm.WatchOptions) llm.Watcher { return wire.Watch(o, response, &tak
 
 // The values that are taken.
 const (
-	takeID = 1 + iota
-	takeState
+	takeID = wire.TakeOwn + iota
 	takeMessage
-	endError
 	endEvent
 )
 
 var response = func() *wire.Shape {
-	members := func(m map[string]*wire.Shape) *wire.Shape { return &wire.Shape{Members: m} }
-	status := members(map[string]*wire.Shape{"state": {Take: takeState}})
-	task := members(map[string]*wire.Shape{"status": status})
-	return &wire.Shape{End: endEvent, Members: map[string]*wire.Shape{
-		"id": {Take: takeID},
-		"result": members(map[string]*wire.Shape{
+	status := wire.Members(wire.Shapes{"state": wire.Take(wire.TakeFinish)})
+	task := wire.Members(wire.Shapes{"status": status})
+	return &wire.Shape{End: endEvent, Members: wire.Shapes{
+		"id": wire.Take(takeID),
+		"result": wire.Members(wire.Shapes{
 			"status": status, "task": task, "statusUpdate": task,
-			"messageId": {Take: takeMessage}, "message": members(map[string]*wire.Shape{"messageId": {Take: takeMessage}}),
+			"messageId": wire.Take(takeMessage), "message": wire.Members(wire.Shapes{"messageId": wire.Take(takeMessage)}),
 		}),
-		"error": {End: endError},
+		"error": {End: wire.EndError},
 	}}
 }()
 
 type taker struct {
-	reply  llm.Reply
-	id     []byte // of the request, as it is written
-	failed bool
+	wire.Gathered
+	id []byte // of the request, as it is written
 }
 
 // Take implements wire.Taker.
 func (t *taker) Take(id int, v strictjson.Value) {
+	if t.Common(id, v) {
+		return
+	}
 	switch id {
 	case takeID:
 		t.id = append(t.id[:0], v.Raw()...)
-	case takeState:
-		wire.SetString(&t.reply.FinishReason, v)
 	case takeMessage:
-		if t.reply.FinishReason == "" {
-			t.reply.FinishReason = FinishMessage
+		if t.FinishReason == "" {
+			t.FinishReason = FinishMessage
 		}
 	}
 }
 
 // End implements wire.Taker.
-func (t *taker) End(id int) { t.failed = t.failed || id == endError }
+func (t *taker) End(id int) { t.Failed = t.Failed || id == wire.EndError }
 
 // Close implements wire.Taker. Each event of a stream is an answer to the request, of its id.
 func (t *taker) Close(f llm.Framing, r llm.Refusal) []byte {
@@ -65,13 +62,4 @@ func (t *taker) Close(f llm.Framing, r llm.Refusal) []byte {
 		return nil
 	}
 	return wire.SSE("", wire.Encode(newRefusal(r, t.id)))
-}
-
-// Reply implements wire.Taker.
-func (t *taker) Reply() llm.Reply {
-	r := t.reply
-	if t.failed {
-		r.FinishReason = ""
-	}
-	return r
 }

@@ -12,63 +12,55 @@ import (
 // JSON text. The input tokens of its Reply's Usage include those written to and read from the cache, which Anthropic counts
 // apart, so that the numbers mean the same as for other providers.
 func Watch(o llm.WatchOptions) llm.Watcher {
-	return wire.Watch(o, response, &taker{calls: wire.Calls{Keep: o.Arguments}})
+	return wire.Watch(o, response, &taker{Gathered: wire.Gather(o)})
 }
 
 // The values that are taken.
 const (
-	takeType = 1 + iota // of the whole, or of the event
+	takeType = wire.TakeOwn + iota // of the whole, or of the event
 	takeIndex
-	takeModel
-	takeStop
 	takeBlockType
 	takeBlockID
 	takeBlockName
 	takeBlockInput
 	takePiece
-	takeInput
-	takeOutput
-	takeCacheRead
 	takeCacheWritten
-	takeThinking
 	endText
 	endBlock
-	endError
 )
 
 // response is the shape of a message and of the events of a stream together: an event message_start has a message within, the
 // others have pieces of one. A line of a batch's results has one within, too; what that cost is not of this call.
 var response = func() *wire.Shape {
-	take := func(id int) *wire.Shape { return &wire.Shape{Take: id} }
-	usage := &wire.Shape{Members: map[string]*wire.Shape{
-		"input_tokens":                take(takeInput),
-		"output_tokens":               take(takeOutput),
-		"cache_read_input_tokens":     take(takeCacheRead),
-		"cache_creation_input_tokens": take(takeCacheWritten),
-		"output_tokens_details":       {Members: map[string]*wire.Shape{"thinking_tokens": take(takeThinking)}},
+	usage := &wire.Shape{Members: wire.Shapes{
+		"input_tokens":                wire.Take(wire.TakeInput),
+		"output_tokens":               wire.Take(wire.TakeOutput),
+		"cache_read_input_tokens":     wire.Take(wire.TakeCached),
+		"cache_creation_input_tokens": wire.Take(takeCacheWritten),
+		"output_tokens_details":       {Members: wire.Shapes{"thinking_tokens": wire.Take(wire.TakeReasoning)}},
 	}}
-	block := map[string]*wire.Shape{
-		"type":  take(takeBlockType),
-		"id":    take(takeBlockID),
-		"name":  take(takeBlockName),
+	block := wire.Shapes{
+		"type":  wire.Take(takeBlockType),
+		"id":    wire.Take(takeBlockID),
+		"name":  wire.Take(takeBlockName),
 		"input": {Take: takeBlockInput, Raw: true},
 	}
 	content := &wire.Shape{Each: &wire.Shape{End: endBlock, Members: block}}
-	model, stop := take(takeModel), take(takeStop)
-	message := &wire.Shape{Members: map[string]*wire.Shape{"model": model, "stop_reason": stop, "usage": usage, "content": content}}
-	stored := &wire.Shape{Members: map[string]*wire.Shape{"model": model, "stop_reason": stop, "content": content}}
-	return &wire.Shape{End: endText, Members: map[string]*wire.Shape{
-		"type":          take(takeType),
-		"index":         take(takeIndex),
+	model, stop := wire.Take(wire.TakeModel), wire.Take(wire.TakeFinish)
+	message := &wire.Shape{Members: wire.Shapes{"model": model, "stop_reason": stop, "usage": usage, "content": content}}
+	stored := &wire.Shape{Members: wire.Shapes{"model": model, "stop_reason": stop, "content": content}}
+	return &wire.Shape{End: endText, Members: wire.Shapes{
+		"type":          wire.Take(takeType),
+		"index":         wire.Take(takeIndex),
 		"model":         model,
 		"stop_reason":   stop,
 		"usage":         usage,
 		"content":       content,
 		"message":       message,
 		"content_block": {Members: block},
-		"delta":         {Members: map[string]*wire.Shape{"stop_reason": stop, "partial_json": {Take: takePiece, Long: true}}},
-		"error":         {End: endError},
-		"result":        {Members: map[string]*wire.Shape{"message": stored}},
+		"delta":         {Members: wire.Shapes{"stop_reason": stop, "partial_json": wire.TakeLong(takePiece)}},
+		"error":         {End: wire.EndError},
+		"result":        {Members: wire.Shapes{"message": stored}},
 	}}
 }()
 
@@ -76,16 +68,14 @@ var response = func() *wire.Shape {
 const maxOpen = 64
 
 type taker struct {
-	reply              llm.Reply
-	calls              wire.Calls
-	cacheRead, written int64
-	failed             bool
+	wire.Gathered
+	written int64 // tokens, to the cache
 
 	// Of the text that is being read.
 	event string
 	index int64
 	block block
-	piece piece
+	piece wire.Piece
 
 	open []open
 	keys int // of the calls that a stream has begun
@@ -94,20 +84,10 @@ type taker struct {
 // block is a block of content, or the beginning of one.
 type block struct {
 	kind, id, name string
-	input          piece
+	input          wire.Piece
 }
 
 func (b *block) call() bool { return strings.HasSuffix(b.kind, "tool_use") }
-
-// piece is a value that may be longer than what is kept of it.
-type piece struct {
-	text []byte
-	lost bool
-}
-
-func (p *piece) set(text []byte, lost bool) {
-	p.text, p.lost = append(p.text[:0], text...), lost
-}
 
 // open is a block that a stream has begun and not ended.
 type open struct {
@@ -120,15 +100,14 @@ type open struct {
 
 // Take implements wire.Taker.
 func (t *taker) Take(id int, v strictjson.Value) {
+	if t.Common(id, v) {
+		return
+	}
 	switch id {
 	case takeType:
 		wire.SetString(&t.event, v)
 	case takeIndex:
 		t.index, _ = v.Int64()
-	case takeModel:
-		wire.SetString(&t.reply.Model, v)
-	case takeStop:
-		wire.SetString(&t.reply.FinishReason, v)
 	case takeBlockType:
 		wire.SetString(&t.block.kind, v)
 	case takeBlockID:
@@ -136,19 +115,11 @@ func (t *taker) Take(id int, v strictjson.Value) {
 	case takeBlockName:
 		wire.SetString(&t.block.name, v)
 	case takeBlockInput:
-		t.block.input.set(v.Raw(), v.Kind() == strictjson.Absent)
+		t.block.input.SetRaw(v)
 	case takePiece:
-		t.piece.set(v.Text(), v.Kind() == strictjson.Absent)
-	case takeInput:
-		wire.SetTokens(&t.reply.Usage.InputTokens, v)
-	case takeOutput:
-		wire.SetTokens(&t.reply.Usage.OutputTokens, v)
-	case takeCacheRead:
-		wire.SetTokens(&t.cacheRead, v)
+		t.piece.SetText(v)
 	case takeCacheWritten:
 		wire.SetTokens(&t.written, v)
-	case takeThinking:
-		wire.SetTokens(&t.reply.Usage.ReasoningTokens, v)
 	}
 }
 
@@ -157,39 +128,36 @@ func (t *taker) End(id int) {
 	switch id {
 	case endBlock: // of a message that is not streamed
 		if t.block.call() {
-			call := t.calls.Add()
+			call := t.Calls.Add()
 			t.begin(call)
-			t.arguments(call, t.block.input.text)
+			t.arguments(call, t.block.input.Text)
 			call.Done = true
 		}
 		t.block = block{}
-	case endError:
-		t.failed = true
+	case wire.EndError:
+		t.Failed = true
 	case endText:
 		t.text()
 		t.event, t.index, t.block = "", 0, block{}
-		t.piece.set(nil, false)
+		t.piece.Reset()
 	}
 }
 
 // begin fills in a call by the block that begins it.
 func (t *taker) begin(call *llm.ToolCall) {
 	b := &t.block
-	call.ID, call.Name, call.ServerSide, call.Truncated = b.id, b.name, b.kind != "tool_use", b.input.lost
+	call.ID, call.Name, call.ServerSide, call.Truncated = b.id, b.name, b.kind != "tool_use", b.input.Lost
 	if call.Name == "" {
-		call.Name, call.Truncated = unnamed, true
+		call.Name, call.Truncated = wire.Unnamed, true
 	}
 }
-
-// unnamed is the name of a call whose name is missing or too long to be one, so that it is not passed over.
-const unnamed = "unnamed"
 
 // arguments sets the arguments of a call that come whole. None are those of an empty object, which is what the SDKs make of them.
 func (t *taker) arguments(call *llm.ToolCall, whole []byte) {
 	if len(whole) == 0 && !call.Truncated {
 		whole = []byte("{}")
 	}
-	t.calls.Append(call, whole)
+	t.Calls.Append(call, whole)
 }
 
 // text follows the end of an event.
@@ -200,23 +168,23 @@ func (t *taker) text() {
 		if o.call {
 			t.keys++
 			o.key = t.keys
-			t.begin(t.calls.At(o.key))
-			o.whole = t.block.input.text
+			t.begin(t.Calls.At(o.key))
+			o.whole = t.block.input.Text
 		}
 		if len(t.open) < maxOpen { // a call beyond that is never complete
 			t.open = append(t.open, o)
 		}
 	case "content_block_delta":
 		o := t.find()
-		if o == nil || !o.call || len(t.piece.text) == 0 && !t.piece.lost {
+		if o == nil || !o.call || len(t.piece.Text) == 0 && !t.piece.Lost {
 			return
 		}
-		call := t.calls.At(o.key)
-		if t.piece.lost || !o.parts && len(o.whole) > 0 && string(o.whole) != "{}" {
+		call := t.Calls.At(o.key)
+		if t.piece.Lost || !o.parts && len(o.whole) > 0 && string(o.whole) != "{}" {
 			call.Truncated = true // too long, or arguments of two beginnings, which the SDKs put together in different ways
 		}
 		o.parts = true
-		t.calls.Append(call, t.piece.text)
+		t.Calls.Append(call, t.piece.Text)
 	case "content_block_stop":
 		if o := t.find(); o != nil {
 			t.close(o)
@@ -224,7 +192,7 @@ func (t *taker) text() {
 			t.open = t.open[:len(t.open)-1]
 		}
 	case "message_delta", "message_stop":
-		if t.reply.FinishReason != "" || t.event == "message_stop" {
+		if t.FinishReason != "" || t.event == "message_stop" {
 			for i := range t.open {
 				t.close(&t.open[i])
 			}
@@ -248,7 +216,7 @@ func (t *taker) close(o *open) {
 	if !o.call {
 		return
 	}
-	call := t.calls.At(o.key)
+	call := t.Calls.At(o.key)
 	if !o.parts {
 		t.arguments(call, o.whole)
 	}
@@ -278,12 +246,7 @@ func (t *taker) Close(f llm.Framing, r llm.Refusal) []byte {
 
 // Reply implements wire.Taker.
 func (t *taker) Reply() llm.Reply {
-	r := t.reply
-	r.Usage.InputTokens += t.cacheRead + t.written
-	r.Usage.CachedTokens = t.cacheRead
-	r.ToolCalls = t.calls.List()
-	if t.failed {
-		r.FinishReason = ""
-	}
+	r := t.Gathered.Reply()
+	r.Usage.InputTokens += r.Usage.CachedTokens + t.written
 	return r
 }

@@ -2,6 +2,7 @@ package bedrock
 
 import (
 	"encoding/base64"
+	"maps"
 	"strings"
 
 	"sallyport.dev/sallyport/pkg/llm"
@@ -12,19 +13,12 @@ import (
 // WatchConverse returns a reader of a response of Converse or ConverseStream. The input tokens of its Reply's Usage include those written to and
 // read from the cache, which Bedrock counts apart, so that the numbers mean the same as for other providers.
 func WatchConverse(o llm.WatchOptions) llm.Watcher {
-	t := &taker{}
-	t.calls.Keep = o.Arguments
-	return wire.Watch(o, response, t)
+	return wire.Watch(o, response, &taker{Gathered: wire.Gather(o)})
 }
 
 // The values that are taken.
 const (
-	takeModel = 1 + iota
-	takeStop
-	takeInput
-	takeOutput
-	takeCacheRead
-	takeCacheWritten
+	takeCacheWritten = wire.TakeOwn + iota
 	takeMetricInput
 	takeMetricOutput
 	takeIndex
@@ -43,106 +37,90 @@ const (
 // response is the shape of a response of Converse, of the events of ConverseStream, of those events as Nova's models have them, with their names
 // about them, and of what other makers' models answer, but for Anthropic's. Each wants its own members; none wants another's of the same name.
 var response = func() *wire.Shape {
-	take := func(id int) *wire.Shape { return &wire.Shape{Take: id} }
-	long := func(id int) *wire.Shape { return &wire.Shape{Take: id, Long: true} }
-	members := func(m map[string]*wire.Shape) *wire.Shape { return &wire.Shape{Members: m} }
-	usage := members(map[string]*wire.Shape{
-		"inputTokens":               take(takeInput),
-		"outputTokens":              take(takeOutput),
-		"cacheReadInputTokens":      take(takeCacheRead),
-		"cacheReadInputTokenCount":  take(takeCacheRead),
-		"cacheWriteInputTokens":     take(takeCacheWritten),
-		"cacheWriteInputTokenCount": take(takeCacheWritten),
-		"prompt_tokens":             take(takeMetricInput),
-		"completion_tokens":         take(takeMetricOutput),
-		"input_tokens":              take(takeMetricInput),
-		"output_tokens":             take(takeMetricOutput),
+	usage := wire.Members(wire.Shapes{
+		"inputTokens":               wire.Take(wire.TakeInput),
+		"outputTokens":              wire.Take(wire.TakeOutput),
+		"cacheReadInputTokens":      wire.Take(wire.TakeCached),
+		"cacheReadInputTokenCount":  wire.Take(wire.TakeCached),
+		"cacheWriteInputTokens":     wire.Take(takeCacheWritten),
+		"cacheWriteInputTokenCount": wire.Take(takeCacheWritten),
+		"prompt_tokens":             wire.Take(takeMetricInput),
+		"completion_tokens":         wire.Take(takeMetricOutput),
+		"input_tokens":              wire.Take(takeMetricInput),
+		"output_tokens":             wire.Take(takeMetricOutput),
 	})
-	trace := members(map[string]*wire.Shape{"promptRouter": members(map[string]*wire.Shape{"invokedModelId": long(takeModel)})})
-	whole := members(map[string]*wire.Shape{
-		"toolUseId": take(takeToolID), "name": take(takeToolName), "type": take(takeToolType),
-		"input": {Take: takeToolInput, Long: true, Raw: true},
-	})
-	whole.End = endTool
-	start := map[string]*wire.Shape{"toolUse": members(map[string]*wire.Shape{"toolUseId": take(takeToolID), "name": take(takeToolName), "type": take(takeToolType)})}
-	delta := map[string]*wire.Shape{"toolUse": members(map[string]*wire.Shape{"input": long(takePiece)})}
+	trace := wire.Members(wire.Shapes{"promptRouter": wire.Members(wire.Shapes{"invokedModelId": wire.TakeLong(wire.TakeModel)})})
+	whole := &wire.Shape{End: endTool, Members: wire.Shapes{
+		"toolUseId": wire.Take(takeToolID), "name": wire.Take(takeToolName), "type": wire.Take(takeToolType),
+		"input": wire.TakeWhole(takeToolInput),
+	}}
+	start := wire.Members(wire.Shapes{"toolUse": wire.Members(wire.Shapes{"toolUseId": wire.Take(takeToolID), "name": wire.Take(takeToolName), "type": wire.Take(takeToolType)})})
+	delta := wire.Members(wire.Shapes{"toolUse": wire.Members(wire.Shapes{"input": wire.TakeLong(takePiece)})})
 	event := func(end int) *wire.Shape {
-		return &wire.Shape{End: end, Members: map[string]*wire.Shape{
-			"contentBlockIndex": take(takeIndex), "start": members(start), "delta": members(delta), "stopReason": take(takeStop), "usage": usage, "trace": trace,
+		return &wire.Shape{End: end, Members: wire.Shapes{
+			"contentBlockIndex": wire.Take(takeIndex), "start": start, "delta": delta, "stopReason": wire.Take(wire.TakeFinish), "usage": usage, "trace": trace,
 		}}
 	}
 	root := event(endEvent)
-	for name, shape := range map[string]*wire.Shape{
-		"output":            members(map[string]*wire.Shape{"message": members(map[string]*wire.Shape{"content": {Each: members(map[string]*wire.Shape{"toolUse": whole})}})}),
+	maps.Copy(root.Members, wire.Shapes{
+		"output":            wire.Members(wire.Shapes{"message": wire.Members(wire.Shapes{"content": {Each: wire.Members(wire.Shapes{"toolUse": whole})}})}),
 		"contentBlockStart": event(endStart),
 		"contentBlockDelta": event(endStart),
 		"contentBlockStop":  event(endStop),
 		"messageStop":       event(endStart),
 		"metadata":          event(endStart),
-		"model":             long(takeModel),
+		"model":             wire.TakeLong(wire.TakeModel),
 		// Counting tokens.
-		"inputTokens": take(takeInput),
+		"inputTokens": wire.Take(wire.TakeInput),
 		// Titan.
-		"inputTextTokenCount":       take(takeMetricInput),
-		"totalOutputTextTokenCount": take(takeMetricOutput),
-		"completionReason":          take(takeStop),
-		"results":                   {Each: members(map[string]*wire.Shape{"tokenCount": take(takeMetricOutput), "completionReason": take(takeStop)})},
+		"inputTextTokenCount":       wire.Take(takeMetricInput),
+		"totalOutputTextTokenCount": wire.Take(takeMetricOutput),
+		"completionReason":          wire.Take(wire.TakeFinish),
+		"results":                   {Each: wire.Members(wire.Shapes{"tokenCount": wire.Take(takeMetricOutput), "completionReason": wire.Take(wire.TakeFinish)})},
 		// Llama.
-		"prompt_token_count":     take(takeMetricInput),
-		"generation_token_count": take(takeMetricOutput),
+		"prompt_token_count":     wire.Take(takeMetricInput),
+		"generation_token_count": wire.Take(takeMetricOutput),
 		// Mistral, Cohere and those of OpenAI's form.
-		"stop_reason":   take(takeStop),
-		"finish_reason": take(takeStop),
-		"outputs":       {Each: members(map[string]*wire.Shape{"stop_reason": take(takeStop)})},
-		"choices":       {Each: members(map[string]*wire.Shape{"stop_reason": take(takeStop), "finish_reason": take(takeStop)})},
-		"generations":   {Each: members(map[string]*wire.Shape{"finish_reason": take(takeStop)})},
+		"stop_reason":   wire.Take(wire.TakeFinish),
+		"finish_reason": wire.Take(wire.TakeFinish),
+		"outputs":       {Each: wire.Members(wire.Shapes{"stop_reason": wire.Take(wire.TakeFinish)})},
+		"choices":       {Each: wire.Members(wire.Shapes{"stop_reason": wire.Take(wire.TakeFinish), "finish_reason": wire.Take(wire.TakeFinish)})},
+		"generations":   {Each: wire.Members(wire.Shapes{"finish_reason": wire.Take(wire.TakeFinish)})},
 		// The last chunk of any model's stream.
-		"amazon-bedrock-invocationMetrics": members(map[string]*wire.Shape{
-			"inputTokenCount": take(takeMetricInput), "outputTokenCount": take(takeMetricOutput),
-			"cacheReadInputTokenCount": take(takeCacheRead), "cacheWriteInputTokenCount": take(takeCacheWritten),
+		"amazon-bedrock-invocationMetrics": wire.Members(wire.Shapes{
+			"inputTokenCount": wire.Take(takeMetricInput), "outputTokenCount": wire.Take(takeMetricOutput),
+			"cacheReadInputTokenCount": wire.Take(wire.TakeCached), "cacheWriteInputTokenCount": wire.Take(takeCacheWritten),
 		}),
-	} {
-		root.Members[name] = shape
-	}
+	})
 	return root
 }()
 
 type taker struct {
-	reply              llm.Reply
-	calls              wire.Calls
-	cacheRead, written int64
-	metrics            llm.Usage // as the metrics of an invocation say
-	failed             bool
+	wire.Gathered
+	written int64     // tokens, to the cache
+	metrics llm.Usage // as the metrics of an invocation say
 
 	event string
 	open  map[int]bool // the indices of the blocks that are calls of tools
 
 	// Of the event or block that is being read.
-	index           int
-	id, name, kind  string
-	input           []byte
-	inputs, noInput bool
+	index          int
+	id, name, kind string
+	input          wire.Piece
 }
 
 // EventName implements wire.EventNamer.
 func (t *taker) EventName(name string) {
 	t.event = name
-	t.failed = t.failed || strings.HasSuffix(name, "Exception")
+	t.Failed = t.Failed || strings.HasSuffix(name, "Exception")
 }
 
 // Take implements wire.Taker.
 func (t *taker) Take(id int, v strictjson.Value) {
+	if t.Common(id, v) {
+		return
+	}
 	switch id {
-	case takeModel:
-		wire.SetString(&t.reply.Model, v)
-	case takeStop:
-		wire.SetString(&t.reply.FinishReason, v)
-	case takeInput:
-		wire.SetTokens(&t.reply.Usage.InputTokens, v)
-	case takeOutput:
-		wire.SetTokens(&t.reply.Usage.OutputTokens, v)
-	case takeCacheRead:
-		wire.SetTokens(&t.cacheRead, v)
 	case takeCacheWritten:
 		wire.SetTokens(&t.written, v)
 	case takeMetricInput:
@@ -159,11 +137,9 @@ func (t *taker) Take(id int, v strictjson.Value) {
 	case takeToolType:
 		wire.SetString(&t.kind, v)
 	case takeToolInput:
-		t.inputs, t.noInput = true, v.Kind() == strictjson.Absent
-		t.input = append(t.input[:0], v.Raw()...)
+		t.input.SetRaw(v)
 	case takePiece:
-		t.inputs, t.noInput = true, v.Kind() == strictjson.Absent
-		t.input = append(t.input[:0], v.Text()...)
+		t.input.SetText(v)
 	}
 }
 
@@ -171,16 +147,16 @@ func (t *taker) Take(id int, v strictjson.Value) {
 func (t *taker) End(id int) {
 	switch {
 	case id == endTool:
-		call := t.calls.Add()
+		call := t.Calls.Add()
 		t.begin(call)
-		t.add(call)
+		t.Calls.AppendPiece(call, &t.input)
 		call.Done = true
 	case id == endStop, id == endEvent && t.event == "contentBlockStop":
 		if t.open[t.index] {
-			t.calls.At(t.index).Done = true
+			t.Calls.At(t.index).Done = true
 		}
 	case id == endEvent && t.event == "messageStop":
-		t.calls.Done()
+		t.Calls.Done()
 	default:
 		if t.name != "" {
 			if t.open == nil {
@@ -188,14 +164,15 @@ func (t *taker) End(id int) {
 			}
 			if len(t.open) < maxOpen {
 				t.open[t.index] = true
-				t.begin(t.calls.At(t.index))
+				t.begin(t.Calls.At(t.index))
 			}
 		}
-		if t.inputs && t.open[t.index] {
-			t.add(t.calls.At(t.index))
+		if t.input.Found && t.open[t.index] {
+			t.Calls.AppendPiece(t.Calls.At(t.index), &t.input)
 		}
 	}
-	t.index, t.id, t.name, t.kind, t.inputs, t.noInput = 0, "", "", "", false, false
+	t.index, t.id, t.name, t.kind = 0, "", "", ""
+	t.input.Reset()
 }
 
 // maxOpen is how many calls of tools are followed in one stream.
@@ -205,29 +182,15 @@ func (t *taker) begin(call *llm.ToolCall) {
 	call.ID, call.Name, call.ServerSide = t.id, t.name, strings.HasPrefix(t.kind, "server")
 }
 
-// add adds the input that was read to a call.
-func (t *taker) add(call *llm.ToolCall) {
-	if t.noInput {
-		call.Truncated = true
-	} else if t.inputs {
-		t.calls.Append(call, t.input)
-	}
-}
-
 // Close implements wire.Taker.
 func (t *taker) Close(f llm.Framing, r llm.Refusal) []byte { return end(f, r) }
 
 // Reply implements wire.Taker.
 func (t *taker) Reply() llm.Reply {
-	r := t.reply
+	r := t.Gathered.Reply()
 	// What the metrics of an invocation say leaves out what the cache had, as Bedrock's own usage does.
-	r.Usage.InputTokens = max(r.Usage.InputTokens, t.metrics.InputTokens) + t.cacheRead + t.written
+	r.Usage.InputTokens = max(r.Usage.InputTokens, t.metrics.InputTokens) + r.Usage.CachedTokens + t.written
 	r.Usage.OutputTokens = max(r.Usage.OutputTokens, t.metrics.OutputTokens)
-	r.Usage.CachedTokens = t.cacheRead
-	r.ToolCalls = t.calls.List()
-	if t.failed {
-		r.FinishReason = ""
-	}
 	return r
 }
 
@@ -245,9 +208,7 @@ func WatchInvoke(o llm.WatchOptions) llm.Watcher {
 		inner.Framing = llm.FramingWebSocket // one text after another, each by one Write
 		outer.Arguments = max(o.Arguments, maxChunk)
 	}
-	own := &taker{}
-	own.calls.Keep = o.Arguments
-	forms := several{messages.Watch(inner), completion.Watch(inner), wire.Watch(inner, response, own)}
+	forms := several{messages.Watch(inner), completion.Watch(inner), WatchConverse(inner)}
 	if framing != llm.FramingEventStream {
 		return forms
 	}
@@ -300,7 +261,7 @@ func (s several) Reply() llm.Reply {
 func (s several) End(llm.Refusal) []byte { return nil }
 
 // chunk is the shape of a frame's payload.
-var chunk = &wire.Shape{Members: map[string]*wire.Shape{"bytes": {Take: takeChunk, Long: true}}}
+var chunk = &wire.Shape{Members: wire.Shapes{"bytes": wire.TakeLong(takeChunk)}}
 
 // chunkTaker hands the pieces of a model's stream, which are in the frames of Bedrock's, to their readers.
 type chunkTaker struct {

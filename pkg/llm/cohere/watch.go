@@ -15,11 +15,7 @@ func WatchV1(o llm.WatchOptions) llm.Watcher { return wire.Watch(o, responseV1, 
 
 // The values that are taken.
 const (
-	takeType = 1 + iota
-	takeFinish
-	takeInput
-	takeOutput
-	takeCached
+	takeType = wire.TakeOwn + iota
 	takeBilledInput
 	takeBilledOutput
 	takeIndex
@@ -31,74 +27,63 @@ const (
 	endDelta
 )
 
-func take(id int) *wire.Shape { return &wire.Shape{Take: id} }
-
-func members(m map[string]*wire.Shape) *wire.Shape { return &wire.Shape{Members: m} }
-
 // usage is the shape of what a response says that it cost: what was read and written, or what is charged.
-var usage = members(map[string]*wire.Shape{
-	"tokens":        members(map[string]*wire.Shape{"input_tokens": take(takeInput), "output_tokens": take(takeOutput)}),
-	"billed_units":  members(map[string]*wire.Shape{"input_tokens": take(takeBilledInput), "output_tokens": take(takeBilledOutput)}),
-	"cached_tokens": take(takeCached),
+var usage = wire.Members(wire.Shapes{
+	"tokens":        wire.Members(wire.Shapes{"input_tokens": wire.Take(wire.TakeInput), "output_tokens": wire.Take(wire.TakeOutput)}),
+	"billed_units":  wire.Members(wire.Shapes{"input_tokens": wire.Take(takeBilledInput), "output_tokens": wire.Take(takeBilledOutput)}),
+	"cached_tokens": wire.Take(wire.TakeCached),
 })
 
 var responseV2 = func() *wire.Shape {
-	call := members(map[string]*wire.Shape{
-		"id": take(takeID), "function": members(map[string]*wire.Shape{"name": take(takeName), "arguments": {Take: takeArguments, Long: true}}),
+	call := wire.Members(wire.Shapes{
+		"id": wire.Take(takeID), "function": wire.Members(wire.Shapes{"name": wire.Take(takeName), "arguments": wire.TakeLong(takeArguments)}),
 	})
 	whole := &wire.Shape{Members: call.Members, End: endCall}
-	return &wire.Shape{End: endEvent, Members: map[string]*wire.Shape{
-		"type": take(takeType), "index": take(takeIndex), "finish_reason": take(takeFinish), "usage": usage, "meta": usage,
-		"message": members(map[string]*wire.Shape{"tool_calls": {Each: whole}}),
-		"delta": members(map[string]*wire.Shape{
-			"finish_reason": take(takeFinish), "usage": usage,
-			"message": members(map[string]*wire.Shape{"tool_calls": call}),
+	return &wire.Shape{End: endEvent, Members: wire.Shapes{
+		"type": wire.Take(takeType), "index": wire.Take(takeIndex), "finish_reason": wire.Take(wire.TakeFinish), "usage": usage, "meta": usage,
+		"message": wire.Members(wire.Shapes{"tool_calls": {Each: whole}}),
+		"delta": wire.Members(wire.Shapes{
+			"finish_reason": wire.Take(wire.TakeFinish), "usage": usage,
+			"message": wire.Members(wire.Shapes{"tool_calls": call}),
 		}),
 	}}
 }()
 
 var responseV1 = func() *wire.Shape {
-	call := map[string]*wire.Shape{"name": take(takeName), "parameters": {Take: takeArguments, Long: true, Raw: true}}
-	return &wire.Shape{End: endEvent, Members: map[string]*wire.Shape{
-		"event_type": take(takeType), "finish_reason": take(takeFinish), "meta": usage,
+	call := wire.Shapes{"name": wire.Take(takeName), "parameters": wire.TakeWhole(takeArguments)}
+	return &wire.Shape{End: endEvent, Members: wire.Shapes{
+		"event_type": wire.Take(takeType), "finish_reason": wire.Take(wire.TakeFinish), "meta": usage,
 		"tool_calls":      {Each: &wire.Shape{Members: call, End: endCall}},
-		"tool_call_delta": {End: endDelta, Members: map[string]*wire.Shape{"index": take(takeIndex), "name": take(takeName), "parameters": {Take: takeArguments, Long: true}}},
-		"response":        members(map[string]*wire.Shape{"meta": usage}),
+		"tool_call_delta": {End: endDelta, Members: wire.Shapes{"index": wire.Take(takeIndex), "name": wire.Take(takeName), "parameters": wire.TakeLong(takeArguments)}},
+		"response":        wire.Members(wire.Shapes{"meta": usage}),
 	}}
 }()
 
 type taker struct {
+	wire.Gathered
 	first  bool // of the first version
-	reply  llm.Reply
-	calls  wire.Calls
 	billed llm.Usage
 
 	streamed bool // the calls so far came in pieces
 
 	// Of the event or call that is being read.
-	kind, id, name   string
-	index            int
-	arguments        []byte
-	hasArgs, tooLong bool
+	kind, id, name string
+	index          int
+	arguments      wire.Piece
 }
 
 func newTaker(o llm.WatchOptions, first bool) *taker {
-	return &taker{first: first, calls: wire.Calls{Keep: o.Arguments}}
+	return &taker{Gathered: wire.Gather(o), first: first}
 }
 
 // Take implements wire.Taker.
 func (t *taker) Take(id int, v strictjson.Value) {
+	if t.Common(id, v) {
+		return
+	}
 	switch id {
 	case takeType:
 		wire.SetString(&t.kind, v)
-	case takeFinish:
-		wire.SetString(&t.reply.FinishReason, v)
-	case takeInput:
-		wire.SetTokens(&t.reply.Usage.InputTokens, v)
-	case takeOutput:
-		wire.SetTokens(&t.reply.Usage.OutputTokens, v)
-	case takeCached:
-		wire.SetTokens(&t.reply.Usage.CachedTokens, v)
 	case takeBilledInput:
 		wire.SetTokens(&t.billed.InputTokens, v)
 	case takeBilledOutput:
@@ -111,11 +96,10 @@ func (t *taker) Take(id int, v strictjson.Value) {
 	case takeName:
 		wire.SetString(&t.name, v)
 	case takeArguments:
-		t.hasArgs, t.tooLong = true, v.Kind() == strictjson.Absent
 		if v.Kind() == strictjson.String {
-			t.arguments = append(t.arguments[:0], v.Text()...)
+			t.arguments.SetText(v)
 		} else {
-			t.arguments = append(t.arguments[:0], v.Raw()...)
+			t.arguments.SetRaw(v)
 		}
 	}
 }
@@ -126,49 +110,43 @@ func (t *taker) End(id int) {
 	case endCall:
 		if t.streamed {
 			// In the first version the calls come whole after their pieces.
-			t.streamed, t.calls = false, wire.Calls{Keep: t.calls.Keep}
+			t.streamed, t.Calls = false, wire.Calls{Keep: t.Calls.Keep}
 		}
-		call := t.calls.Add()
+		call := t.Calls.Add()
 		call.ID, call.Name, call.Done = t.id, t.name, true
-		t.add(call)
-		t.id, t.name, t.hasArgs = "", "", false
+		t.Calls.AppendPiece(call, &t.arguments)
+		t.id, t.name = "", ""
+		t.arguments.Reset()
 		return
 	case endDelta:
 		t.streamed = true
-		call := t.calls.At(t.index)
+		call := t.Calls.At(t.index)
 		named(call, t.name)
-		t.add(call)
-		t.index, t.name, t.hasArgs = 0, "", false
+		t.Calls.AppendPiece(call, &t.arguments)
+		t.index, t.name = 0, ""
+		t.arguments.Reset()
 		return
 	}
 	switch t.kind {
 	case "tool-call-start":
-		call := t.calls.At(t.index)
+		call := t.Calls.At(t.index)
 		call.ID = t.id
 		named(call, t.name)
-		t.add(call)
+		t.Calls.AppendPiece(call, &t.arguments)
 	case "tool-call-delta":
-		t.add(t.calls.At(t.index))
+		t.Calls.AppendPiece(t.Calls.At(t.index), &t.arguments)
 	case "tool-call-end":
-		t.calls.At(t.index).Done = true
+		t.Calls.At(t.index).Done = true
 	case "message-end", "stream-end":
-		t.calls.Done()
+		t.Calls.Done()
 	}
-	t.kind, t.id, t.name, t.index, t.hasArgs = "", "", "", 0, false
+	t.kind, t.id, t.name, t.index = "", "", "", 0
+	t.arguments.Reset()
 }
 
 func named(call *llm.ToolCall, name string) {
 	if name != "" {
 		call.Name = name
-	}
-}
-
-// add adds the arguments that were read to a call.
-func (t *taker) add(call *llm.ToolCall) {
-	if t.hasArgs && t.tooLong {
-		call.Truncated = true
-	} else if t.hasArgs {
-		t.calls.Append(call, t.arguments)
 	}
 }
 
@@ -192,14 +170,13 @@ func (t *taker) Close(f llm.Framing, r llm.Refusal) []byte {
 
 // Reply implements wire.Taker.
 func (t *taker) Reply() llm.Reply {
-	r := t.reply
+	r := t.Gathered.Reply()
 	if r.Usage.InputTokens == 0 {
 		r.Usage.InputTokens = t.billed.InputTokens
 	}
 	if r.Usage.OutputTokens == 0 {
 		r.Usage.OutputTokens = t.billed.OutputTokens
 	}
-	r.ToolCalls = t.calls.List()
 	if r.FinishReason == finishError {
 		r.FinishReason = ""
 	}

@@ -10,20 +10,13 @@ import (
 // text. The output tokens of its Reply's Usage include those of reasoning, and the input tokens those of the results of tools, which Google
 // counts apart, so that the numbers mean the same as for other providers.
 func Watch(o llm.WatchOptions) llm.Watcher {
-	return wire.Watch(o, response, &taker{calls: wire.Calls{Keep: o.Arguments}})
+	return wire.Watch(o, response, &taker{Gathered: wire.Gather(o)})
 }
 
 // The values that are taken.
 const (
-	takeModel = 1 + iota
-	takeFinish
-	takeBlocked
-	takeTurn
+	takeTurn = wire.TakeOwn + iota
 	takeInterrupted
-	takePrompt
-	takeCandidates
-	takeCached
-	takeThoughts
 	takeToolPrompt
 	takeID
 	takeName
@@ -33,7 +26,6 @@ const (
 	endCall
 	endServerCall
 	endCode
-	endError
 	endText
 	endModelTurn
 	endToolCall
@@ -41,40 +33,39 @@ const (
 
 // response is the shape of a response, of a piece of one in a stream, and of a message of a session together.
 var response = func() *wire.Shape {
-	take := func(id int) *wire.Shape { return &wire.Shape{Take: id} }
-	call := map[string]*wire.Shape{
-		"id":           take(takeID),
-		"name":         take(takeName),
-		"toolType":     take(takeName),
+	call := wire.Shapes{
+		"id":           wire.Take(takeID),
+		"name":         wire.Take(takeName),
+		"toolType":     wire.Take(takeName),
 		"args":         {Take: takeArgs, Raw: true},
 		"partialArgs":  {Take: takePartial, Raw: true},
-		"willContinue": take(takeContinues),
+		"willContinue": wire.Take(takeContinues),
 	}
-	content := &wire.Shape{Members: map[string]*wire.Shape{"parts": {Each: &wire.Shape{Members: map[string]*wire.Shape{
+	content := &wire.Shape{Members: wire.Shapes{"parts": {Each: &wire.Shape{Members: wire.Shapes{
 		"functionCall":   {End: endCall, Members: call},
 		"toolCall":       {End: endServerCall, Members: call},
-		"executableCode": {End: endCode, Members: map[string]*wire.Shape{"id": take(takeID), "code": {Take: takeArgs, Long: true}}},
+		"executableCode": {End: endCode, Members: wire.Shapes{"id": wire.Take(takeID), "code": wire.TakeLong(takeArgs)}},
 	}}}}}
-	root := &wire.Shape{End: endText, Members: map[string]*wire.Shape{
-		"modelVersion":   take(takeModel),
-		"candidates":     {Each: &wire.Shape{Members: map[string]*wire.Shape{"finishReason": take(takeFinish), "content": content}}},
-		"promptFeedback": {Members: map[string]*wire.Shape{"blockReason": take(takeBlocked)}},
-		"usageMetadata": {Members: map[string]*wire.Shape{
-			"promptTokenCount":        take(takePrompt),
-			"candidatesTokenCount":    take(takeCandidates),
-			"responseTokenCount":      take(takeCandidates), // of a session
-			"cachedContentTokenCount": take(takeCached),
-			"thoughtsTokenCount":      take(takeThoughts),
-			"toolUsePromptTokenCount": take(takeToolPrompt),
+	root := &wire.Shape{End: endText, Members: wire.Shapes{
+		"modelVersion":   wire.Take(wire.TakeModel),
+		"candidates":     {Each: &wire.Shape{Members: wire.Shapes{"finishReason": wire.Take(wire.TakeFinish), "content": content}}},
+		"promptFeedback": {Members: wire.Shapes{"blockReason": wire.Take(wire.TakeFinish)}},
+		"usageMetadata": {Members: wire.Shapes{
+			"promptTokenCount":        wire.Take(wire.TakeInput),
+			"candidatesTokenCount":    wire.Take(wire.TakeOutput),
+			"responseTokenCount":      wire.Take(wire.TakeOutput), // of a session
+			"cachedContentTokenCount": wire.Take(wire.TakeCached),
+			"thoughtsTokenCount":      wire.Take(wire.TakeReasoning),
+			"toolUsePromptTokenCount": wire.Take(takeToolPrompt),
 		}},
-		"serverContent": {Members: map[string]*wire.Shape{
+		"serverContent": {Members: wire.Shapes{
 			"modelTurn":           {End: endModelTurn, Members: content.Members},
 			"outputTranscription": {End: endModelTurn},
-			"turnComplete":        take(takeTurn),
-			"interrupted":         take(takeInterrupted),
+			"turnComplete":        wire.Take(takeTurn),
+			"interrupted":         wire.Take(takeInterrupted),
 		}},
-		"toolCall": {End: endToolCall, Members: map[string]*wire.Shape{"functionCalls": {Each: &wire.Shape{End: endCall, Members: call}}}},
-		"error":    {End: endError},
+		"toolCall": {End: endToolCall, Members: wire.Shapes{"functionCalls": {Each: &wire.Shape{End: endCall, Members: call}}}},
+		"error":    {End: wire.EndError},
 	}}
 	// A stream that was not asked for as events is an array, also where nobody said so.
 	root.Each = root
@@ -82,11 +73,9 @@ var response = func() *wire.Shape {
 }()
 
 type taker struct {
-	reply                              llm.Reply
-	calls                              wire.Calls
-	candidates, thoughts, prompt, tool int64
-	texts                              int // that have ended
-	failed                             bool
+	wire.Gathered
+	tool  int64 // tokens of the results of tools
+	texts int   // that have ended
 
 	// Of the call that is being read.
 	id, name  string
@@ -103,28 +92,17 @@ type taker struct {
 
 // Take implements wire.Taker.
 func (t *taker) Take(id int, v strictjson.Value) {
+	if t.Common(id, v) {
+		return
+	}
 	switch id {
-	case takeModel:
-		wire.SetString(&t.reply.Model, v)
-	case takeFinish:
-		wire.SetString(&t.reply.FinishReason, v)
-	case takeBlocked:
-		wire.SetString(&t.reply.FinishReason, v)
 	case takeTurn:
 		if v.Bool() {
-			t.reply.FinishReason = "turnComplete"
+			t.FinishReason = "turnComplete"
 			t.ends = true
 		}
 	case takeInterrupted:
 		t.ends = t.ends || v.Bool()
-	case takePrompt:
-		wire.SetTokens(&t.prompt, v)
-	case takeCandidates:
-		wire.SetTokens(&t.candidates, v)
-	case takeCached:
-		wire.SetTokens(&t.reply.Usage.CachedTokens, v)
-	case takeThoughts:
-		wire.SetTokens(&t.thoughts, v)
 	case takeToolPrompt:
 		wire.SetTokens(&t.tool, v)
 	case takeID:
@@ -154,8 +132,8 @@ func (t *taker) End(id int) {
 			t.args = append(append([]byte(`{"code":`), t.args...), '}')
 		}
 		t.call(true)
-	case endError:
-		t.failed, t.ends = true, true
+	case wire.EndError:
+		t.Failed, t.ends = true, true
 	case endModelTurn:
 		t.begins = true
 	case endToolCall:
@@ -174,23 +152,23 @@ func (t *taker) InTurn() bool { return t.turn }
 // call follows the end of a call, or of a piece of one: a piece without a name continues the call before it.
 func (t *taker) call(serverSide bool) {
 	if t.name == "" && t.open != 0 {
-		c := t.calls.At(t.open)
+		c := t.Calls.At(t.open)
 		c.Truncated = true
 		c.Done = !t.continues
 	} else {
 		if t.open != 0 {
-			t.calls.At(t.open).Done = true
+			t.Calls.At(t.open).Done = true
 		}
 		t.last++
-		c := t.calls.At(t.last)
+		c := t.Calls.At(t.last)
 		c.ID, c.Name, c.ServerSide, c.Truncated, c.Done = t.id, t.name, serverSide, t.truncated || t.continues, !t.continues
 		if c.Name == "" {
-			c.Name, c.Truncated = unnamed, true
+			c.Name, c.Truncated = wire.Unnamed, true
 		}
 		if len(t.args) == 0 && !c.Truncated {
 			t.args = append(t.args, "{}"...)
 		}
-		t.calls.Append(c, t.args)
+		t.Calls.Append(c, t.args)
 	}
 	t.open = 0
 	if t.continues {
@@ -199,19 +177,11 @@ func (t *taker) call(serverSide bool) {
 	t.id, t.name, t.args, t.truncated, t.continues = "", "", t.args[:0], false, false
 }
 
-// unnamed is the name of a call whose name is missing or too long to be one, so that it is not passed over.
-const unnamed = "unnamed"
-
 // Reply implements wire.Taker.
 func (t *taker) Reply() llm.Reply {
-	r := t.reply
-	r.Usage.InputTokens = t.prompt + t.tool
-	r.Usage.OutputTokens = t.candidates + t.thoughts
-	r.Usage.ReasoningTokens = t.thoughts
-	if t.failed {
-		r.FinishReason = ""
-	}
-	r.ToolCalls = t.calls.List()
+	r := t.Gathered.Reply()
+	r.Usage.InputTokens += t.tool
+	r.Usage.OutputTokens += r.Usage.ReasoningTokens
 	return r
 }
 

@@ -17,7 +17,7 @@ const (
 // Watch returns a reader of a response: a stream of events, each a message, or one message, or a list of them. Nobody says what it
 // cost. Its tool calls are what the server asks of the client: to have a model write something, to ask the user for something.
 func Watch(o llm.WatchOptions) llm.Watcher {
-	return wire.Watch(o, response, &taker{calls: wire.Calls{Keep: o.Arguments}})
+	return wire.Watch(o, response, &taker{Gathered: wire.Gather(o)})
 }
 
 // The values that are taken.
@@ -27,29 +27,26 @@ const (
 	takeParams
 	takeIsError
 	endResult
-	endError
 	endMessage
 )
 
 var response = func() *wire.Shape {
-	message := &wire.Shape{End: endMessage, Members: map[string]*wire.Shape{
-		"id": {Take: takeID}, "method": {Take: takeMethod}, "params": {Take: takeParams, Long: true, Raw: true},
-		"result": {End: endResult, Members: map[string]*wire.Shape{"isError": {Take: takeIsError}}},
-		"error":  {End: endError},
+	message := &wire.Shape{End: endMessage, Members: wire.Shapes{
+		"id": wire.Take(takeID), "method": wire.Take(takeMethod), "params": wire.TakeWhole(takeParams),
+		"result": {End: endResult, Members: wire.Shapes{"isError": wire.Take(takeIsError)}},
+		"error":  {End: wire.EndError},
 	}}
 	return &wire.Shape{End: message.End, Members: message.Members, Each: message}
 }()
 
 type taker struct {
-	calls  wire.Calls
-	finish string
-	failed bool
-	last   []byte // the id of the last answer, as it is written
+	wire.Gathered
+	last []byte // the id of the last answer, as it is written
 
 	// Of the message that is being read.
-	id, method, params []byte
-	tooLong            bool
-	result, isError    bool
+	id, method      []byte
+	params          wire.Piece
+	result, isError bool
 }
 
 // Take implements wire.Taker.
@@ -60,8 +57,7 @@ func (t *taker) Take(id int, v strictjson.Value) {
 	case takeMethod:
 		t.method = append(t.method[:0], v.Text()...)
 	case takeParams:
-		t.tooLong = v.Kind() == strictjson.Absent
-		t.params = append(t.params[:0], v.Raw()...)
+		t.params.SetRaw(v)
 	case takeIsError:
 		t.isError = v.Bool()
 	}
@@ -73,28 +69,25 @@ func (t *taker) End(id int) {
 	case endResult:
 		t.result = true
 		return
-	case endError:
-		t.failed, t.result = true, true
+	case wire.EndError:
+		t.Failed, t.result = true, true
 		return
 	}
 	switch {
 	case len(t.method) > 0 && len(t.id) > 0:
-		call := t.calls.Add()
+		call := t.Calls.Add()
 		call.ID, call.Name, call.Done = unquoted(t.id), string(t.method), true
-		if t.tooLong {
-			call.Truncated = true
-		} else if len(t.params) > 0 {
-			t.calls.Append(call, t.params)
-		}
+		t.Calls.AppendPiece(call, &t.params)
 	case t.result:
 		t.last = append(t.last[:0], t.id...)
-		t.finish = FinishResult
+		t.FinishReason = FinishResult
 		if t.isError {
-			t.finish = FinishToolError
+			t.FinishReason = FinishToolError
 		}
 	}
-	t.id, t.method, t.params = t.id[:0], t.method[:0], t.params[:0]
-	t.tooLong, t.result, t.isError = false, false, false
+	t.id, t.method = t.id[:0], t.method[:0]
+	t.params.Reset()
+	t.result, t.isError = false, false
 }
 
 func unquoted(id []byte) string {
@@ -111,13 +104,4 @@ func (t *taker) Close(f llm.Framing, r llm.Refusal) []byte {
 		return nil
 	}
 	return wire.SSE("message", wire.Encode(newRefusal(r, t.last)))
-}
-
-// Reply implements wire.Taker.
-func (t *taker) Reply() llm.Reply {
-	r := llm.Reply{FinishReason: t.finish, ToolCalls: t.calls.List()}
-	if t.failed {
-		r.FinishReason = ""
-	}
-	return r
 }

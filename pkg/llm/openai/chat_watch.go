@@ -12,13 +12,12 @@ import (
 // JSON text. What a response says of tokens, with stream_options.include_usage also a stream, is in the Usage of its Reply;
 // the input tokens include the cached ones.
 func Watch(o llm.WatchOptions) llm.Watcher {
-	return wire.Watch(o, chatResponse, &chatTaker{calls: wire.Calls{Keep: o.Arguments}})
+	return wire.Watch(o, chatResponse, &chatTaker{Gathered: wire.Gather(o)})
 }
 
 // The values that are taken of a chat completion.
 const (
-	takeFinish = takeOwn + iota
-	takeChoice
+	takeChoice = wire.TakeOwn + iota
 	takeCallIndex
 	takeCallID
 	takeCallName
@@ -30,29 +29,29 @@ const (
 
 // chatResponse is the shape of a chat.completion and of a chat.completion.chunk, which differ in one name.
 var chatResponse = func() *wire.Shape {
-	called := map[string]*wire.Shape{"name": take(takeCallName), "arguments": long(takeCallArguments), "input": long(takeCallArguments)}
-	call := &wire.Shape{End: endCall, Members: map[string]*wire.Shape{
-		"index":    take(takeCallIndex),
-		"id":       take(takeCallID),
-		"function": object(called),
-		"custom":   object(called),
+	called := wire.Shapes{"name": wire.Take(takeCallName), "arguments": wire.TakeLong(takeCallArguments), "input": wire.TakeLong(takeCallArguments)}
+	call := &wire.Shape{End: endCall, Members: wire.Shapes{
+		"index":    wire.Take(takeCallIndex),
+		"id":       wire.Take(takeCallID),
+		"function": wire.Members(called),
+		"custom":   wire.Members(called),
 	}}
-	message := object(map[string]*wire.Shape{
+	message := wire.Members(wire.Shapes{
 		"tool_calls":    {Each: call},
 		"function_call": {End: endFunction, Members: called},
 	})
-	choice := &wire.Shape{End: endChoice, Members: map[string]*wire.Shape{
-		"index":         take(takeChoice),
-		"finish_reason": take(takeFinish),
+	choice := &wire.Shape{End: endChoice, Members: wire.Shapes{
+		"index":         wire.Take(takeChoice),
+		"finish_reason": wire.Take(wire.TakeFinish),
 		"message":       message,
 		"delta":         message,
 	}}
-	return object(map[string]*wire.Shape{
-		"model":   take(takeModel),
+	return wire.Members(wire.Shapes{
+		"model":   wire.Take(wire.TakeModel),
 		"choices": {Each: choice},
 		"usage":   usageShape,
-		"x_groq":  object(map[string]*wire.Shape{"usage": usageShape}),
-		"error":   {End: endError},
+		"x_groq":  wire.Members(wire.Shapes{"usage": usageShape}),
+		"error":   {End: wire.EndError},
 	})
 }()
 
@@ -66,9 +65,7 @@ type piece struct {
 }
 
 type chatTaker struct {
-	reply  llm.Reply
-	calls  wire.Calls
-	failed bool
+	wire.Gathered
 
 	// Of the choice that is being read: its members come in any order.
 	choice   int64
@@ -90,15 +87,13 @@ func key(choice, index int64) int { return int(choice<<32 | index&0xffffffff) }
 
 // Take implements wire.Taker.
 func (t *chatTaker) Take(id int, v strictjson.Value) {
-	if tokens(&t.reply.Usage, id, v) {
+	if id == wire.TakeFinish {
+		t.finished = len(v.Text()) > 0
+	}
+	if t.Common(id, v) {
 		return
 	}
 	switch id {
-	case takeModel:
-		wire.SetString(&t.reply.Model, v)
-	case takeFinish:
-		wire.SetString(&t.reply.FinishReason, v)
-		t.finished = len(v.Text()) > 0
 	case takeChoice:
 		t.choice, _ = v.Int64()
 	case takeCallIndex:
@@ -116,8 +111,8 @@ func (t *chatTaker) Take(id int, v strictjson.Value) {
 // End implements wire.Taker.
 func (t *chatTaker) End(id int) {
 	switch id {
-	case endError:
-		t.failed = true
+	case wire.EndError:
+		t.Failed = true
 	case endCall, endFunction:
 		t.pieces = append(t.pieces, t.piece)
 		t.piece = piece{}
@@ -139,7 +134,7 @@ func (t *chatTaker) number() {
 	var from int64
 	if last := t.last(); last != nil && len(t.pieces) > 0 {
 		from = last.index
-		if id := t.pieces[0].id; id != "" && id != t.calls.At(key(t.choice, last.index)).ID {
+		if id := t.pieces[0].id; id != "" && id != t.Calls.At(key(t.choice, last.index)).ID {
 			from++
 		}
 	}
@@ -152,7 +147,7 @@ func (t *chatTaker) number() {
 
 // call adds a piece to its call.
 func (t *chatTaker) call(p *piece) {
-	call := t.calls.At(key(t.choice, p.index))
+	call := t.Calls.At(key(t.choice, p.index))
 	if call.Done {
 		// Should what was complete change, then whoever judged it has judged something else.
 		call.Truncated = call.Truncated || p.long || len(p.arguments) > 0 || p.name != "" && p.name != call.Name
@@ -161,7 +156,7 @@ func (t *chatTaker) call(p *piece) {
 	if last := t.last(); last != nil && last.index != p.index {
 		t.done()
 		last.index = p.index
-		call = t.calls.At(key(t.choice, p.index))
+		call = t.Calls.At(key(t.choice, p.index))
 	} else if last == nil && len(t.open) < maxChoices {
 		t.open = append(t.open, openCall{t.choice, p.index})
 	}
@@ -169,12 +164,12 @@ func (t *chatTaker) call(p *piece) {
 		call.ID = p.id
 	}
 	if p.name != "" || call.Name == "" {
-		call.Name = cmp.Or(p.name, unnamed)
+		call.Name = cmp.Or(p.name, wire.Unnamed)
 	}
 	if p.long {
 		call.Truncated = true
 	}
-	t.calls.Append(call, p.arguments)
+	t.Calls.Append(call, p.arguments)
 }
 
 // last returns the call of the choice that is open; nil where there is none.
@@ -190,20 +185,10 @@ func (t *chatTaker) last() *openCall {
 // done says of the open call of the choice that it is complete.
 func (t *chatTaker) done() {
 	if last := t.last(); last != nil {
-		call := t.calls.At(key(last.choice, last.index))
-		call.Done, call.Truncated = true, call.Truncated || call.Name == unnamed
+		call := t.Calls.At(key(last.choice, last.index))
+		call.Done, call.Truncated = true, call.Truncated || call.Name == wire.Unnamed
 	}
 }
 
 // Close implements wire.Taker.
 func (*chatTaker) Close(f llm.Framing, r llm.Refusal) []byte { return closeChunks(f, r) }
-
-// Reply implements wire.Taker.
-func (t *chatTaker) Reply() llm.Reply {
-	r := t.reply
-	r.ToolCalls = t.calls.List()
-	if t.failed {
-		r.FinishReason = ""
-	}
-	return r
-}

@@ -13,22 +13,22 @@ import (
 // WatchResponses returns a reader of a response: a stream of events, the messages of a WebSocket, or one JSON text. The tokens of all responses that
 // go over a WebSocket are added up.
 func WatchResponses(o llm.WatchOptions) llm.Watcher {
-	return wire.Watch(o, eventResponse, &eventTaker{calls: wire.Calls{Keep: o.Arguments}, refuse: RefuseResponsesMessage})
+	return wire.Watch(o, eventResponse, &eventTaker{Gathered: wire.Gather(o), refuse: RefuseResponsesMessage})
 }
 
 // WatchRealtime returns a reader of the messages that the provider sends over a realtime WebSocket. The tokens of all its responses are added up.
 func WatchRealtime(o llm.WatchOptions) llm.Watcher {
-	return wire.Watch(o, eventResponse, &eventTaker{calls: wire.Calls{Keep: o.Arguments}, refuse: RefuseRealtimeMessage, realtime: true})
+	return wire.Watch(o, eventResponse, &eventTaker{Gathered: wire.Gather(o), refuse: RefuseRealtimeMessage, realtime: true})
 }
 
 // WatchTranslations returns a reader of what goes on all the time and is no responses, one after another. It is no llm.TurnWatcher.
 func WatchTranslations(o llm.WatchOptions) llm.Watcher {
-	return wire.Watch(o, eventResponse, struct{ wire.Taker }{&eventTaker{calls: wire.Calls{Keep: o.Arguments}, refuse: RefuseRealtimeMessage, realtime: true}})
+	return wire.Watch(o, eventResponse, struct{ wire.Taker }{&eventTaker{Gathered: wire.Gather(o), refuse: RefuseRealtimeMessage, realtime: true}})
 }
 
 // The values that are taken of a response and of the events of one.
 const (
-	takeType = takeOwn + iota
+	takeType = wire.TakeOwn + iota
 	takeSequence
 	takeScope
 	takeResponse
@@ -51,43 +51,43 @@ const (
 // eventResponse is the shape of a response and of the events of a stream together: some events have a response within, some an item,
 // the others pieces of one.
 var eventResponse = func() *wire.Shape {
-	item := &wire.Shape{End: endItem, Members: map[string]*wire.Shape{
-		"type":      take(takeItemType),
-		"id":        take(takeItemID),
-		"call_id":   take(takeItemCallID),
-		"name":      take(takeItemName),
-		"execution": take(takeItemExecution),
+	item := &wire.Shape{End: endItem, Members: wire.Shapes{
+		"type":      wire.Take(takeItemType),
+		"id":        wire.Take(takeItemID),
+		"call_id":   wire.Take(takeItemCallID),
+		"name":      wire.Take(takeItemName),
+		"execution": wire.Take(takeItemExecution),
 		// What the several kinds of calls have for arguments.
-		"arguments": raw(takeItemArguments),
-		"input":     raw(takeItemArguments),
-		"action":    raw(takeItemArguments),
-		"actions":   raw(takeItemArguments),
-		"operation": raw(takeItemArguments),
-		"queries":   raw(takeItemArguments),
-		"code":      long(takeItemArguments),
+		"arguments": wire.TakeWhole(takeItemArguments),
+		"input":     wire.TakeWhole(takeItemArguments),
+		"action":    wire.TakeWhole(takeItemArguments),
+		"actions":   wire.TakeWhole(takeItemArguments),
+		"operation": wire.TakeWhole(takeItemArguments),
+		"queries":   wire.TakeWhole(takeItemArguments),
+		"code":      wire.TakeLong(takeItemArguments),
 	}}
-	response := map[string]*wire.Shape{
-		"id":                 take(takeResponse),
-		"model":              take(takeModel),
-		"status":             take(takeStatus),
-		"incomplete_details": object(map[string]*wire.Shape{"reason": take(takeReason)}),
+	response := wire.Shapes{
+		"id":                 wire.Take(takeResponse),
+		"model":              wire.Take(wire.TakeModel),
+		"status":             wire.Take(takeStatus),
+		"incomplete_details": wire.Members(wire.Shapes{"reason": wire.Take(takeReason)}),
 		"usage":              usageShape,
 		"output":             {Each: item},
 	}
-	return &wire.Shape{End: endEvent, Members: map[string]*wire.Shape{
-		"type":            take(takeType),
-		"sequence_number": take(takeSequence),
-		"stream_id":       take(takeScope),
-		"response_id":     take(takeResponse),
-		"output_index":    take(takeOutputIndex),
-		"delta":           long(takeDelta),
-		"arguments":       long(takeArguments),
-		"input":           long(takeArguments),
-		"name":            take(takeEventName),
+	return &wire.Shape{End: endEvent, Members: wire.Shapes{
+		"type":            wire.Take(takeType),
+		"sequence_number": wire.Take(takeSequence),
+		"stream_id":       wire.Take(takeScope),
+		"response_id":     wire.Take(takeResponse),
+		"output_index":    wire.Take(takeOutputIndex),
+		"delta":           wire.TakeLong(takeDelta),
+		"arguments":       wire.TakeLong(takeArguments),
+		"input":           wire.TakeLong(takeArguments),
+		"name":            wire.Take(takeEventName),
 		"item":            item,
-		"response":        object(response),
-		"session":         object(map[string]*wire.Shape{"model": take(takeModel)}),
-		"error":           {End: endError},
+		"response":        wire.Members(response),
+		"session":         wire.Members(wire.Shapes{"model": wire.Take(wire.TakeModel)}),
+		"error":           {End: wire.EndError},
 
 		// A whole response has no type.
 		"model":              response["model"],
@@ -147,8 +147,7 @@ type eventTaker struct {
 	refuse   func(llm.Refusal) []byte
 	realtime bool
 
-	reply    llm.Reply
-	calls    wire.Calls
+	wire.Gathered
 	event    responseEvent
 	item     responseItem
 	sequence int64
@@ -168,12 +167,12 @@ const maxItems = 4096
 // Take implements wire.Taker.
 func (t *eventTaker) Take(id int, v strictjson.Value) {
 	e, i := &t.event, &t.item
-	if tokens(&e.usage, id, v) {
+	if wire.TakeUsage(&e.usage, id, v) {
 		return
 	}
 	switch id {
-	case takeModel:
-		wire.SetString(&t.reply.Model, v)
+	case wire.TakeModel:
+		wire.SetString(&t.Model, v)
 	case takeType:
 		e.kind = string(v.Text())
 	case takeSequence:
@@ -224,7 +223,7 @@ func (t *eventTaker) Take(id int, v strictjson.Value) {
 // End implements wire.Taker.
 func (t *eventTaker) End(id int) {
 	switch id {
-	case endError:
+	case wire.EndError:
 		t.event.failed = true
 	case endItem:
 		if len(t.event.items) < maxItems {
@@ -251,16 +250,16 @@ func (t *eventTaker) take(e *responseEvent) {
 			t.call(t.key(e, e.index), &e.items[i], true)
 		}
 	case "response.function_call_arguments.delta", "response.custom_tool_call_input.delta", "response.mcp_call_arguments.delta":
-		call := t.calls.At(t.key(e, e.index))
+		call := t.Calls.At(t.key(e, e.index))
 		if call.Done || e.longDelta {
 			call.Truncated = true
 		}
-		call.Name = cmp.Or(call.Name, unnamed)
-		t.calls.Append(call, e.delta)
+		call.Name = cmp.Or(call.Name, wire.Unnamed)
+		t.Calls.Append(call, e.delta)
 	case "response.function_call_arguments.done", "response.custom_tool_call_input.done", "response.mcp_call_arguments.done":
-		call := t.calls.At(t.key(e, e.index))
-		if call.Name == "" || call.Name == unnamed {
-			call.Name = cmp.Or(e.name, unnamed)
+		call := t.Calls.At(t.key(e, e.index))
+		if call.Name == "" || call.Name == wire.Unnamed {
+			call.Name = cmp.Or(e.name, wire.Unnamed)
 		}
 		t.complete(call, e.arguments, e.longArgs)
 	case "response.completed", "response.done", "response.incomplete", "response.failed", "":
@@ -271,7 +270,7 @@ func (t *eventTaker) take(e *responseEvent) {
 	case "conversation.item.input_audio_transcription.completed":
 		t.spend(e.usage)
 	case "error":
-		t.reply.FinishReason = ""
+		t.FinishReason = ""
 	}
 }
 
@@ -335,8 +334,8 @@ func (t *eventTaker) call(key int, i *responseItem, done bool) {
 	if !ok {
 		return
 	}
-	call := t.calls.At(key)
-	name := cmp.Or(i.name, kind.name, unnamed)
+	call := t.Calls.At(key)
+	name := cmp.Or(i.name, kind.name, wire.Unnamed)
 	if call.Done && call.Name != name {
 		call.Truncated = true // what was judged was another call
 	}
@@ -345,7 +344,7 @@ func (t *eventTaker) call(key int, i *responseItem, done bool) {
 	call.ServerSide = kind.server && i.execution != "client"
 	if done {
 		t.complete(call, i.arguments, i.long)
-		call.Done, call.Truncated = true, call.Truncated || call.Name == unnamed
+		call.Done, call.Truncated = true, call.Truncated || call.Name == wire.Unnamed
 	}
 }
 
@@ -357,9 +356,9 @@ func (t *eventTaker) complete(call *llm.ToolCall, arguments []byte, long bool) {
 	case len(call.Arguments) > 0 || call.Done:
 		call.Truncated = call.Truncated || !bytes.Equal(call.Arguments, arguments)
 	default:
-		t.calls.Append(call, arguments)
+		t.Calls.Append(call, arguments)
 	}
-	call.Done = call.Name != unnamed // whose name is still to come is still to be judged
+	call.Done = call.Name != wire.Unnamed // whose name is still to come is still to be judged
 }
 
 // ended reads the end of a response.
@@ -367,18 +366,18 @@ func (t *eventTaker) ended(e *responseEvent) {
 	t.spend(e.usage)
 	switch e.status {
 	case "completed":
-		t.reply.FinishReason = e.status
+		t.FinishReason = e.status
 	case "incomplete":
-		t.reply.FinishReason = cmp.Or(e.reason, e.status)
+		t.FinishReason = cmp.Or(e.reason, e.status)
 	default:
-		t.reply.FinishReason = ""
+		t.FinishReason = ""
 	}
 	delete(t.scopes, t.scope(e))
 }
 
 // spend adds what a response cost.
 func (t *eventTaker) spend(u llm.Usage) {
-	sum := &t.reply.Usage
+	sum := &t.Usage
 	sum.InputTokens += u.InputTokens
 	sum.OutputTokens += u.OutputTokens
 	sum.CachedTokens += u.CachedTokens
@@ -394,11 +393,4 @@ func (t *eventTaker) Close(f llm.Framing, r llm.Refusal) []byte {
 		return t.refuse(r)
 	}
 	return nil
-}
-
-// Reply implements wire.Taker.
-func (t *eventTaker) Reply() llm.Reply {
-	r := t.reply
-	r.ToolCalls = t.calls.List()
-	return r
 }

@@ -6,40 +6,20 @@ import (
 	"sallyport.dev/sallyport/pkg/llm/strictjson"
 )
 
-// The values that the responses of several surfaces have. Others begin at takeOwn.
-const (
-	takeModel = 1 + iota
-	takeInput
-	takeOutput
-	takeCached
-	takeReasoning
-	endError
-	takeOwn
-)
-
-func take(id int) *wire.Shape { return &wire.Shape{Take: id} }
-func long(id int) *wire.Shape { return &wire.Shape{Take: id, Long: true} }
-func raw(id int) *wire.Shape  { return &wire.Shape{Take: id, Long: true, Raw: true} }
-
-func object(m map[string]*wire.Shape) *wire.Shape { return &wire.Shape{Members: m} }
-
-// unnamed is the name of a call whose name is missing or too long to be one, so that it is not passed over.
-const unnamed = "unnamed"
-
 // usageShape is the shape of what a response says it cost: on the older surfaces "prompt" and "completion", on the newer ones "input" and "output",
 // in realtime "token_details" where the others have "tokens_details".
 var usageShape = func() *wire.Shape {
-	in := object(map[string]*wire.Shape{"cached_tokens": take(takeCached)})
-	out := object(map[string]*wire.Shape{"reasoning_tokens": take(takeReasoning)})
-	return object(map[string]*wire.Shape{
-		"prompt_tokens":             take(takeInput),
-		"completion_tokens":         take(takeOutput),
+	in := wire.Members(wire.Shapes{"cached_tokens": wire.Take(wire.TakeCached)})
+	out := wire.Members(wire.Shapes{"reasoning_tokens": wire.Take(wire.TakeReasoning)})
+	return wire.Members(wire.Shapes{
+		"prompt_tokens":             wire.Take(wire.TakeInput),
+		"completion_tokens":         wire.Take(wire.TakeOutput),
 		"prompt_tokens_details":     in,
 		"completion_tokens_details": out,
-		"prompt_cache_hit_tokens":   take(takeCached), // DeepSeek
+		"prompt_cache_hit_tokens":   wire.Take(wire.TakeCached), // DeepSeek
 
-		"input_tokens":          take(takeInput),
-		"output_tokens":         take(takeOutput),
+		"input_tokens":          wire.Take(wire.TakeInput),
+		"output_tokens":         wire.Take(wire.TakeOutput),
 		"input_tokens_details":  in,
 		"output_tokens_details": out,
 		"input_token_details":   in,
@@ -47,45 +27,21 @@ var usageShape = func() *wire.Shape {
 	})
 }()
 
-// tokens takes a value of usageShape and reports whether it is one.
-func tokens(u *llm.Usage, id int, v strictjson.Value) bool {
-	switch id {
-	case takeInput:
-		wire.SetTokens(&u.InputTokens, v)
-	case takeOutput:
-		wire.SetTokens(&u.OutputTokens, v)
-	case takeCached:
-		wire.SetTokens(&u.CachedTokens, v)
-	case takeReasoning:
-		wire.SetTokens(&u.ReasoningTokens, v)
-	default:
-		return false
-	}
-	return true
-}
-
 // WatchUsage returns a reader of a response in which only the model and the tokens are of interest: embeddings, images, speech, transcriptions.
 func WatchUsage(o llm.WatchOptions) llm.Watcher {
-	return wire.Watch(o, usageResponse, &usageTaker{})
+	return wire.Watch(o, usageResponse, &usageTaker{wire.Gather(o)})
 }
 
 // usageResponse is the shape of such a response, and of the events of such a stream.
-var usageResponse = object(map[string]*wire.Shape{"model": take(takeModel), "usage": usageShape, "error": {End: endError}})
+var usageResponse = wire.Members(wire.Shapes{"model": wire.Take(wire.TakeModel), "usage": usageShape, "error": {End: wire.EndError}})
 
-type usageTaker struct{ reply llm.Reply }
+type usageTaker struct{ wire.Gathered }
 
 // Take implements wire.Taker.
-func (t *usageTaker) Take(id int, v strictjson.Value) {
-	if !tokens(&t.reply.Usage, id, v) && id == takeModel {
-		wire.SetString(&t.reply.Model, v)
-	}
-}
+func (t *usageTaker) Take(id int, v strictjson.Value) { t.Common(id, v) }
 
 // End implements wire.Taker.
 func (*usageTaker) End(int) {}
-
-// Reply implements wire.Taker.
-func (t *usageTaker) Reply() llm.Reply { return t.reply }
 
 // Close implements wire.Taker.
 func (*usageTaker) Close(f llm.Framing, r llm.Refusal) []byte { return closeChunks(f, r) }

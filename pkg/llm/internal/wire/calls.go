@@ -13,6 +13,9 @@ const (
 	tooManyCalls = "too_many_tool_calls"
 )
 
+// Unnamed is the name of a call whose name is missing or too long to be one, so that it is not passed over.
+const Unnamed = "unnamed"
+
 // Calls gathers the tool calls of a response from their pieces.
 type Calls struct {
 	// Keep is how many bytes of the arguments of each call are kept.
@@ -55,6 +58,16 @@ func (c *Calls) Append(call *llm.ToolCall, piece []byte) {
 	}
 	if !call.Truncated {
 		call.Arguments = append(call.Arguments, piece...)
+	}
+}
+
+// AppendPiece adds a piece, if there is one, that may have been lost.
+func (c *Calls) AppendPiece(call *llm.ToolCall, p *Piece) {
+	switch {
+	case p.Lost:
+		call.Truncated = true
+	case p.Found:
+		c.Append(call, p.Text)
 	}
 }
 

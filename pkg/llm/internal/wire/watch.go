@@ -10,8 +10,8 @@ import (
 
 // Shape says which values of a response a codec wants to see. A nil Shape wants nothing.
 type Shape struct {
-	Members map[string]*Shape // of an object
-	Each    *Shape            // of an array
+	Members Shapes // of an object
+	Each    *Shape // of an array
 	// Take, when not 0, is handed to Taker.Take with each string, number or literal found here.
 	Take int
 	// End, when not 0, is handed to Taker.End when an object or array found here has ended.
@@ -24,6 +24,21 @@ type Shape struct {
 	// Base64 is the shape of the JSON text whose base64 a string found here is.
 	Base64 *Shape
 }
+
+// Shapes are the shapes of an object's members.
+type Shapes = map[string]*Shape
+
+// Members returns the shape of an object of which nothing but its members is wanted.
+func Members(m Shapes) *Shape { return &Shape{Members: m} }
+
+// Take returns the shape of a short value.
+func Take(id int) *Shape { return &Shape{Take: id} }
+
+// TakeLong returns the shape of a value that may be long.
+func TakeLong(id int) *Shape { return &Shape{Take: id, Long: true} }
+
+// TakeWhole returns the shape of a value that may be long, and is handed over whole where it is an object or array.
+func TakeWhole(id int) *Shape { return &Shape{Take: id, Long: true, Raw: true} }
 
 // Taker is handed what a Shape wants, in the order of the text.
 type Taker interface {
