@@ -17,7 +17,7 @@ func TestBaselineColumns(t *testing.T) {
 		t.Fatal(r.Err)
 	}
 	header, _, _ := strings.Cut(r.Out, "\n")
-	if got := strings.Join(strings.Fields(header), " "); got != "NAME PHASE CALLS SESSIONS MODEL SOURCE OVER AGE" {
+	if got := strings.Join(strings.Fields(header), " "); got != "NAME PHASE LEARNING CALLS SESSIONS MODEL SOURCE OVER AGE" {
 		t.Errorf("columns %s", got)
 	}
 	b := learned(t)

@@ -2,7 +2,7 @@ package controlplane
 
 import (
 	"context"
-	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,15 +16,6 @@ import (
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
 	"sallyport.dev/sallyport/pkg/xds"
 )
-
-// shortDigest is how much of a model's digest a Baseline shows.
-const shortDigest = 12
-
-// shownFeatures is how many drifting features a Baseline names.
-const shownFeatures = 5
-
-// shownExceeded is how many calls that exceeded a Baseline names.
-const shownExceeded = 16
 
 // setupBaselines keeps a Baseline for each workload that has a sidecar. Deleting one forgets what was learned.
 func (p *Plane) setupBaselines(mgr manager.Manager) error {
@@ -99,7 +90,12 @@ func (p *Plane) reconcileBaseline(ctx context.Context, request reconcile.Request
 	if err := p.hear(ctx, baseline, w); err != nil {
 		return reconcile.Result{}, err
 	}
-	return reconcile.Result{}, p.writeStatus(ctx, baseline, func() { baselineStatus(baseline, p.learner.state(w)) })
+	before := slices.Clone(baseline.Status.Conditions)
+	if err := p.writeStatus(ctx, baseline, func() { baselineStatus(baseline, p.learner.state(w)) }); err != nil {
+		return reconcile.Result{}, err
+	}
+	p.tellOfChanges(baseline, before)
+	return reconcile.Result{}, nil
 }
 
 // missingBaseline forgets what was learned where the Baseline was there and is not any more, then makes one if the workload has a sidecar.
@@ -131,58 +127,4 @@ func (p *Plane) missingBaseline(ctx context.Context, name types.NamespacedName, 
 		return nil
 	}
 	return err
-}
-
-// baselineStatus says where learning stands.
-func baselineStatus(baseline *v1alpha1.Baseline, state LearnedState) {
-	s := &baseline.Status
-	s.Calls, s.Sessions, s.Rejected = state.Calls, state.Sessions, state.Rejected
-	s.ModelDigest, s.ModelSource, s.TrainedOn, s.PriorRows, s.TrainedAt = "", state.Source, state.TrainedOn, state.PriorRows, nil
-	if state.Model != "" {
-		s.ModelDigest = state.Model[:min(shortDigest, len(state.Model))]
-		at := metav1.NewTime(state.TrainedAt).Rfc3339Copy()
-		s.TrainedAt = &at
-	}
-	s.FalsePositives = nil
-	if state.Judged > 0 {
-		s.FalsePositives = &v1alpha1.FalsePositives{
-			Calls: state.Judged, Exceeded: state.Exceeded, Share: fmt.Sprintf("%.2f%% of %d", 100*float64(state.Exceeded)/float64(state.Judged), state.Judged),
-		}
-	}
-	s.Drift = nil
-	if d := state.Drift; d != nil {
-		s.Drift = &v1alpha1.DriftStatus{Calls: int64(d.calls), ScorePSI: fmt.Sprintf("%.2f", d.scorePSI)}
-		for _, f := range d.features[:min(len(d.features), shownFeatures)] {
-			s.Drift.Features = append(s.Drift.Features, v1alpha1.FeatureDrift{Name: f.name, PSI: fmt.Sprintf("%.2f", f.psi)})
-		}
-	}
-	s.Feedback = nil
-	if state.FalsePositives+state.Attacks > 0 || state.Said != "" {
-		s.Feedback = &v1alpha1.FeedbackStatus{FalsePositives: state.FalsePositives, Attacks: state.Attacks, Last: state.Said}
-	}
-	s.Exceeded = state.LastExceeded
-
-	var reason, message string
-	switch {
-	case state.Frozen:
-		s.Phase, reason = v1alpha1.BaselineFrozen, reasonFrozen
-		if state.Model == "" {
-			message = "frozen before there was a model"
-		}
-	case state.Source == v1alpha1.ModelOwn && state.Drift != nil && state.Drift.drifting:
-		s.Phase, reason = v1alpha1.BaselineDrifting, reasonDrifting
-		message = "the calls of late are not distributed as those that the model learned from, and more exceed than the budget allows"
-	case state.Source == v1alpha1.ModelOwn:
-		s.Phase, reason = v1alpha1.BaselineReady, reasonReady
-	case state.Source == v1alpha1.ModelPrior:
-		s.Phase, reason = v1alpha1.BaselineLearning, reasonPrior
-		message = fmt.Sprintf("judged by other workloads' calls; of its own there are %d of %d sessions so far", state.Calls, state.Sessions)
-	default:
-		s.Phase, reason = v1alpha1.BaselineLearning, reasonLearning
-		message = fmt.Sprintf("%d calls of %d sessions so far", state.Calls, state.Sessions)
-		if state.RefuseCold {
-			message += "; since the profile's detector.cold is Deny, calls are refused, and nothing is learned of them"
-		}
-	}
-	setCondition(&s.Conditions, baseline.Generation, v1alpha1.ConditionReady, state.Model != "", reason, message)
 }

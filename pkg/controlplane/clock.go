@@ -42,9 +42,9 @@ func (c *clock) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, k := range all {
+	for _, content := range all {
 		var mark time.Time
-		if err := mark.UnmarshalText(k.content); err != nil {
+		if err := mark.UnmarshalText(content); err != nil {
 			return fmt.Errorf("kept time of issue: %w", err)
 		}
 		c.mu.Lock()

@@ -32,6 +32,18 @@ const (
 	reasonFrozen            = "Frozen"
 	reasonDrifting          = "Drifting"
 	reasonPrior             = "SharedPrior"
+	reasonFewCalls          = "FewCalls"
+	reasonAdmitting         = "Admitting"
+	reasonLabelsWait        = "LabelsWait"
+	reasonNoRoom            = "NoRoom"
+	reasonLimited           = "LittleRoom"
+	reasonColdDeny          = "ColdDeny"
+	reasonWordless          = "WithoutWords"
+	reasonTrainingFailed    = "TrainingFailed"
+	reasonTooFewCalls       = "TooFewCalls"
+	reasonAsLearned         = "AsLearned"
+	reasonWithinBudget      = "WithinBudget"
+	reasonScoresSank        = "ScoresSank"
 )
 
 // maxConditionBytes is what the API accepts in a message, less a little.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -65,20 +64,6 @@ func parseFeedback(annotation string) ([]said, error) {
 	return out, nil
 }
 
-// attacks are the sessions of calls that were said to be attacks: nothing of them is learned as benign.
-func (have *learned) attacks() map[string]bool {
-	var out map[string]bool
-	for i := range have.labels {
-		if have.labels[i].label == v1alpha1.LabelAttack {
-			if out == nil {
-				out = map[string]bool{}
-			}
-			out[have.labels[i].row.Session] = true
-		}
-	}
-	return out
-}
-
 // label takes in what somebody says of a call. The model is trained anew with it soon. An error wraps errUnknownCall where the call is not remembered.
 func (l *Learner) label(w xds.Workload, s said) error {
 	l.mu.Lock()
@@ -87,22 +72,24 @@ func (l *Learner) label(w xds.Workload, s said) error {
 	if have == nil {
 		return fmt.Errorf("%s: %w", s.id, errUnknownCall)
 	}
-	if i := slices.IndexFunc(have.labels, func(c recentCall) bool { return c.id == s.id }); i >= 0 {
-		if have.labels[i].label == s.label {
+	if i := have.labels.find(s.id); i >= 0 {
+		if have.labels.list[i].label == s.label {
 			return nil // an annotation may be applied twice
 		}
-		have.labels[i].label = s.label
-		if call := have.recent.find(s.id); call != nil {
+		have.labels.list[i].label = s.label
+		if call := have.recent.call(s.id); call != nil {
 			have.recent.relabel(call, s.label)
 		}
 	} else {
-		call := have.recent.find(s.id)
+		call := have.recent.call(s.id)
 		if call == nil {
 			return fmt.Errorf("%s: %w", s.id, errUnknownCall)
 		}
 		have.recent.relabel(call, s.label)
-		have.labels = push(have.labels, *call, maxLabels)
+		have.labels.push(*call, have.recent.row(s.id), maxLabels)
 	}
+	have.attacks()
+	l.weigh(have)
 	have.spoken++
 	have.dirty = true
 	l.metrics.feedback.WithLabelValues(s.label).Inc()
@@ -122,7 +109,7 @@ func (c *recent) relabel(call *recentCall, label string) {
 		by = -1
 	}
 	c.tally.Judged += by
-	if slices.ContainsFunc(c.exceeded, func(e recentCall) bool { return e.id == call.id }) {
+	if c.exceeded.find(call.id) >= 0 {
 		c.tally.Exceeded += by
 	}
 }
@@ -209,17 +196,6 @@ func (l *Learner) apply(w xds.Workload, annotation string) heard {
 		have.said, have.dirty = out.note, true
 	}
 	return out
-}
-
-// keepNow keeps what was learned of a workload without waiting.
-func (l *Learner) keepNow(ctx context.Context, w xds.Workload) error {
-	l.mu.Lock()
-	have := l.workloads[w]
-	l.mu.Unlock()
-	if have == nil {
-		return nil
-	}
-	return l.keep(ctx, w, have)
 }
 
 // shortened is a note as the events API accepts it.

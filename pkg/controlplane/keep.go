@@ -65,8 +65,24 @@ func (k *keeper) know(name, digest string) {
 
 // kept is one thing that was kept.
 type kept struct {
-	id      string
-	content []byte
+	id     string
+	zipped []byte
+}
+
+// content is what was kept.
+func (k kept) content() ([]byte, error) {
+	r, err := gzip.NewReader(bytes.NewReader(k.zipped))
+	if err != nil {
+		return nil, err
+	}
+	content, err := io.ReadAll(io.LimitReader(r, maxKeptBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(content) > maxKeptBytes {
+		return nil, errors.New("too large")
+	}
+	return content, nil
 }
 
 func keptName(kind, id string) string {
@@ -177,43 +193,67 @@ func (k *keeper) dropPieces(ctx context.Context, kind string, head *corev1.Confi
 	return nil
 }
 
-// load returns everything of a kind that can be read, and what is wrong with the rest.
-func (k *keeper) load(ctx context.Context, kind string) (all []kept, unusable []error, err error) {
-	byName := map[string]*corev1.ConfigMap{}
+// listed is how many ConfigMaps are read at a time.
+const listed = 16
+
+// each calls take with everything of a kind as it is read, and returns what is wrong with what cannot be read. What it gives to take is not unzipped yet, and take may keep it.
+func (k *keeper) each(ctx context.Context, kind string, take func(kept)) (unusable []error, err error) {
 	var next string
 	for {
 		var list corev1.ConfigMapList
-		if err := k.reader.List(ctx, &list, client.InNamespace(k.namespace), client.Limit(50), client.Continue(next),
+		if err := k.reader.List(ctx, &list, client.InNamespace(k.namespace), client.Limit(listed), client.Continue(next),
 			client.MatchingLabels{managedByLabel: managedBy, componentLabel: kind}); err != nil {
-			return nil, nil, fmt.Errorf("list kept %s: %w", kind, err)
+			return unusable, fmt.Errorf("list kept %s: %w", kind, err)
 		}
 		for i := range list.Items {
-			byName[list.Items[i].Name] = &list.Items[i]
+			head := &list.Items[i]
+			id, ok := head.Data["id"]
+			if !ok {
+				continue // a piece
+			}
+			zipped, err := k.assemble(ctx, head)
+			if err == nil && head.Name != keptName(kind, id) {
+				err = errors.New("under a name that is not its own")
+			}
+			if errors.Is(err, errUnreachable) {
+				return unusable, fmt.Errorf("read kept %s %s: %w", kind, id, err)
+			}
+			if err != nil {
+				unusable = append(unusable, fmt.Errorf("kept %s %s: %w", kind, id, err))
+				continue
+			}
+			k.know(head.Name, head.Data["digest"])
+			take(kept{id: id, zipped: zipped})
 		}
 		if next = list.Continue; next == "" {
-			break
+			return unusable, nil
 		}
 	}
-	for name, head := range byName {
-		id, ok := head.Data["id"]
-		if !ok {
-			continue
-		}
-		content, err := assemble(head, byName)
-		if err == nil && name != keptName(kind, id) {
-			err = errors.New("under a name that is not its own")
-		}
-		if err != nil {
-			unusable = append(unusable, fmt.Errorf("kept %s %s: %w", kind, id, err))
-			continue
-		}
-		k.know(name, head.Data["digest"])
-		all = append(all, kept{id: id, content: content})
-	}
-	return all, unusable, nil
 }
 
-func assemble(head *corev1.ConfigMap, byName map[string]*corev1.ConfigMap) ([]byte, error) {
+// load returns everything of a kind that can be read, by its id, and what is wrong with the rest.
+func (k *keeper) load(ctx context.Context, kind string) (all map[string][]byte, unusable []error, err error) {
+	all = map[string][]byte{}
+	var broken []error
+	unusable, err = k.each(ctx, kind, func(one kept) {
+		content, err := one.content()
+		if err != nil {
+			broken = append(broken, fmt.Errorf("kept %s %s: %w", kind, one.id, err))
+			return
+		}
+		all[one.id] = content
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return all, append(unusable, broken...), nil
+}
+
+// errUnreachable says that the API did not answer, which is another thing than that something is missing.
+var errUnreachable = errors.New("the API does not answer")
+
+// assemble puts together what a head says, of its pieces.
+func (k *keeper) assemble(ctx context.Context, head *corev1.ConfigMap) ([]byte, error) {
 	pieces, err := strconv.Atoi(head.Data["pieces"])
 	if err != nil || pieces < 1 || pieces > maxPieces {
 		return nil, errors.New("number of pieces is wrong")
@@ -223,9 +263,13 @@ func assemble(head *corev1.ConfigMap, byName map[string]*corev1.ConfigMap) ([]by
 	if pieces > 1 {
 		zipped = nil
 		for i := range pieces {
-			piece := byName[pieceName(head.Name, digest, i)]
-			if piece == nil {
+			piece := &corev1.ConfigMap{}
+			err := k.reader.Get(ctx, client.ObjectKey{Namespace: k.namespace, Name: pieceName(head.Name, digest, i)}, piece)
+			if apierrors.IsNotFound(err) {
 				return nil, fmt.Errorf("piece %d is missing", i)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", errUnreachable, err)
 			}
 			zipped = append(zipped, piece.BinaryData["content"]...)
 		}
@@ -233,18 +277,7 @@ func assemble(head *corev1.ConfigMap, byName map[string]*corev1.ConfigMap) ([]by
 	if sum := sha256.Sum256(zipped); hex.EncodeToString(sum[:]) != digest {
 		return nil, errors.New("digest differs")
 	}
-	r, err := gzip.NewReader(bytes.NewReader(zipped))
-	if err != nil {
-		return nil, err
-	}
-	content, err := io.ReadAll(io.LimitReader(r, maxKeptBytes+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(content) > maxKeptBytes {
-		return nil, errors.New("too large")
-	}
-	return content, nil
+	return zipped, nil
 }
 
 func pieceName(head, digest string, i int) string {

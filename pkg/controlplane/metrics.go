@@ -10,6 +10,7 @@ import (
 type metrics struct {
 	records         *prometheus.CounterVec
 	trained         prometheus.Counter
+	trainingsFailed prometheus.Counter
 	trainingSeconds prometheus.Histogram
 	signed          *prometheus.CounterVec
 	refusedPolicies *prometheus.GaugeVec
@@ -26,6 +27,10 @@ func newMetrics() *metrics {
 		trained: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sallyport_controller_models_trained_total",
 			Help: "Detector models trained.",
+		}),
+		trainingsFailed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sallyport_controller_trainings_failed_total",
+			Help: "Trainings that failed; the workload's Baseline says why, and when it is tried again.",
 		}),
 		trainingSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "sallyport_controller_training_seconds", Help: "How long training a model took.",
@@ -51,12 +56,13 @@ func newMetrics() *metrics {
 }
 
 // register adds them to a registry, with gauges of what the plane knows.
-func (m *metrics) register(r prometheus.Registerer, sidecars, workloads func() float64, phases prometheus.Collector) error {
+func (m *metrics) register(r prometheus.Registerer, sidecars, workloads, taken func() float64, phases prometheus.Collector) error {
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.records, m.trained, m.trainingSeconds, m.signed, m.refusedPolicies, m.feedback, m.keptBytes, phases,
+		m.records, m.trained, m.trainingsFailed, m.trainingSeconds, m.signed, m.refusedPolicies, m.feedback, m.keptBytes, phases,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sallyport_controller_sidecars", Help: "Connected sidecars."}, sidecars),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sallyport_controller_learned_workloads", Help: "Workloads that are learned."}, workloads),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sallyport_controller_learned_bytes", Help: "Memory that all baselines take; a bound is set to it, from which on the largest give up what they can."}, taken),
 	} {
 		errs = append(errs, r.Register(c))
 	}
@@ -66,7 +72,7 @@ func (m *metrics) register(r prometheus.Registerer, sidecars, workloads func() f
 // phases counts the workloads that are learned by where learning stands.
 type phases struct{ learner *Learner }
 
-var phasesDesc = prometheus.NewDesc("sallyport_controller_baselines", "Workloads that are learned, by phase: learning, prior (judged by others' calls), ready, drifting or frozen.", []string{"phase"}, nil)
+var phasesDesc = prometheus.NewDesc("sallyport_controller_baselines", "Workloads by phase: learning, prior (judged by others' calls), ready, drifting or frozen; and such as there is no room to learn of.", []string{"phase"}, nil)
 
 // Describe implements prometheus.Collector.
 func (phases) Describe(to chan<- *prometheus.Desc) { to <- phasesDesc }

@@ -16,13 +16,13 @@ import (
 // notifier tells a controller that something changed which is no Kubernetes object. However often it is poked within its delay, it tells
 // once.
 type notifier struct {
-	delay  time.Duration
+	delay  func() time.Duration
 	poked  chan struct{}
 	events chan event.GenericEvent
 }
 
 func newNotifier(delay time.Duration) *notifier {
-	return &notifier{delay: delay, poked: make(chan struct{}, 1), events: make(chan event.GenericEvent)}
+	return &notifier{delay: func() time.Duration { return delay }, poked: make(chan struct{}, 1), events: make(chan event.GenericEvent)}
 }
 
 // poke never blocks.
@@ -41,7 +41,7 @@ func (n *notifier) run(ctx context.Context) {
 			return
 		case <-n.poked:
 		}
-		timer := time.NewTimer(n.delay)
+		timer := time.NewTimer(n.delay())
 		select {
 		case <-ctx.Done():
 			timer.Stop()

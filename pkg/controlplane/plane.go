@@ -35,8 +35,9 @@ import (
 const (
 	statusDelay   = 300 * time.Millisecond
 	baselineDelay = time.Second
-	// Counts of calls change all the time; each workload that calls costs a write in this time.
-	countDelay = 10 * time.Second
+	// Counts of calls change all the time; each workload that calls costs a write in this time, and where there are many, so many workloads a second.
+	countDelay    = 10 * time.Second
+	countsASecond = 5
 )
 
 // Config is what a Plane needs to know.
@@ -181,12 +182,16 @@ func New(mgr manager.Manager, config Config) (*Plane, error) {
 	}); err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
 	}
+	p.callsCounted.delay = func() time.Duration {
+		return max(countDelay, time.Second*time.Duration(len(p.learner.known()))/countsASecond)
+	}
 	p.learner = newLearner(p.discovery.SetModel, k, config.Now, p.baselinesChanged.poke, p.callsCounted.poke, p.metrics, p.report)
 
 	if config.Registerer != nil {
 		sidecars := func() float64 { return float64(len(p.discovery.Sidecars())) }
 		learned := func() float64 { return float64(len(p.learner.known())) }
-		if err := p.metrics.register(config.Registerer, sidecars, learned, phases{p.learner}); err != nil {
+		taken := func() float64 { return float64(p.learner.taken()) }
+		if err := p.metrics.register(config.Registerer, sidecars, learned, taken, phases{p.learner}); err != nil {
 			return nil, fmt.Errorf("control plane: %w", err)
 		}
 	}

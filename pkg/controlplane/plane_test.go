@@ -6,11 +6,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -26,11 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
-	"sallyport.dev/sallyport/pkg/detector"
-	"sallyport.dev/sallyport/pkg/features"
 	"sallyport.dev/sallyport/pkg/policy"
-	"sallyport.dev/sallyport/pkg/telemetry"
-	"sallyport.dev/sallyport/pkg/xds"
 	"sallyport.dev/sallyport/pkg/xds/xdsclient"
 )
 
@@ -456,225 +449,6 @@ func TestProfilesAreCheckedAtTheDoor(t *testing.T) {
 	}
 }
 
-// record is the decision record of a benign call, with a workload that is not the sender's.
-func record(random *rand.Rand, i int, change func(*telemetry.Record)) []byte {
-	r := telemetry.Record{ID: fmt.Sprint(i), Outcome: telemetry.OutcomeReleased, Action: policy.ActionAllow, Schema: features.SchemaID, Features: make([]float32, features.Size)}
-	for f := range r.Features {
-		r.Features[f] = float32(random.NormFloat64())
-	}
-	r.Workload = policy.Workload{Namespace: "kube-system", Kind: "Deployment", Name: "forged"}
-	r.Session.ID = fmt.Sprintf("session-%d", i%40)
-	if change != nil {
-		change(&r)
-	}
-	b, err := json.Marshal(r)
-	if err != nil {
-		panic(err)
-	}
-	return b
-}
-
-func TestAModelIsLearnedAndSurvivesARestart(t *testing.T) {
-	l := newLab(t)
-	namespace := l.agents(nil)
-	l.create(&v1alpha1.EgressProfile{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultProfile}, Spec: v1alpha1.EgressProfileSpec{
-		Detector: v1alpha1.DetectorSpec{MinCalls: 64, MinSessions: 4, FalsePositivesPerMillion: 50_000},
-	}})
-	r := l.start()
-	pod := l.pod(namespace, "agent")
-	s := l.sidecar(r, pod, "")
-	s.next(t, "anything", func(xdsclient.Snapshot) bool { return true })
-	baseline := &v1alpha1.Baseline{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "pod-agent"}}
-	l.until("there is a Baseline", func() bool {
-		return l.client.Get(l.ctx, client.ObjectKeyFromObject(baseline), baseline) == nil && baseline.Status.Phase == v1alpha1.BaselineLearning
-	})
-
-	random := rand.New(rand.NewPCG(1, 2))
-	for i := range 80 {
-		s.SendRecord(record(random, i, nil))
-	}
-	s.SendRecord(record(random, 81, func(r *telemetry.Record) { r.Outcome = telemetry.OutcomeRefused }))
-	s.SendRecord(record(random, 82, func(r *telemetry.Record) { r.Outcome = telemetry.OutcomeRelaxed }))
-	s.SendRecord(record(random, 83, func(r *telemetry.Record) { r.Session.Tainted = true }))
-	s.SendRecord(record(random, 84, func(r *telemetry.Record) { r.Schema = "of tomorrow" }))
-	s.SendRecord([]byte("not json"))
-	got := s.next(t, "a model", func(s xdsclient.Snapshot) bool { return s.Model != nil })
-	model, err := detector.Load(got.Model.GetModel())
-	must(t, err)
-	if model.Digest() != got.Model.GetDigest() || got.Model.GetSchema() != features.SchemaID {
-		t.Errorf("digest %s, schema %s", got.Model.GetDigest(), got.Model.GetSchema())
-	}
-	l.until("the Baseline is ready", func() bool {
-		l.get(baseline)
-		return baseline.Status.Phase == v1alpha1.BaselineReady && baseline.Status.ModelDigest == model.Digest()[:12] && baseline.Status.Calls == 80 && baseline.Status.Rejected == 3
-	})
-	if known := r.learner.known(); len(known) != 1 || known[0] != (xds.Workload{Namespace: namespace, Kind: "Pod", Name: "agent"}) {
-		t.Errorf("learned of %v", known)
-	}
-
-	// Another budget sets another threshold.
-	profile := &v1alpha1.EgressProfile{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultProfile}}
-	l.get(profile)
-	l.update(profile, func() { profile.Spec.Detector.FalsePositivesPerMillion = 200_000 })
-	got = s.next(t, "a model for the new budget", func(s xdsclient.Snapshot) bool { return s.Model.GetDigest() != model.Digest() })
-	if model, err = detector.Load(got.Model.GetModel()); err != nil || model.Info().FalsePositivesPerMillion != 200_000 {
-		t.Fatalf("budget %d, %v", model.Info().FalsePositivesPerMillion, err)
-	}
-
-	// While it is frozen nothing is learned.
-	l.update(baseline, func() { baseline.Spec.Freeze = true })
-	l.until("the Baseline is frozen", func() bool { l.get(baseline); return baseline.Status.Phase == v1alpha1.BaselineFrozen })
-	s.SendRecord(record(random, 90, nil))
-	l.until("the record has arrived", func() bool { return s.Stats().Queued == 0 })
-
-	r.stop()
-	r = l.start()
-	again := l.sidecar(r, pod, "")
-	after := again.next(t, "anything", func(xdsclient.Snapshot) bool { return true })
-	if after.Model.GetDigest() != model.Digest() || !bytes.Equal(after.Model.GetModel(), got.Model.GetModel()) {
-		t.Errorf("after a restart the model is %q", after.Model.GetDigest())
-	}
-	state := r.learner.state(xds.Workload{Namespace: namespace, Kind: "Pod", Name: "agent"})
-	if !state.Frozen || state.Calls != 80 {
-		t.Errorf("after a restart: %+v", state)
-	}
-	if stats := s.Stats(); len(s.snapshots) != 0 {
-		t.Errorf("the connected sidecar was sent %d snapshots though nothing changed; %+v", len(s.snapshots), stats)
-	}
-
-	// Deleting the Baseline forgets, and begins anew.
-	must(t, l.client.Delete(l.ctx, baseline))
-	again.next(t, "no model", func(s xdsclient.Snapshot) bool { return s.Model == nil })
-	l.until("learning begins anew", func() bool {
-		return l.client.Get(l.ctx, client.ObjectKeyFromObject(baseline), baseline) == nil && baseline.Status.Phase == v1alpha1.BaselineLearning && baseline.Status.Calls == 0
-	})
-}
-
-// salted gives every workload the same salt.
-func salted(salt uint64) func(xds.Workload) uint64 { return func(xds.Workload) uint64 { return salt } }
-
-// TestAFullBaselineIsKept holds the largest baseline that there is against what the API takes.
-func TestAFullBaselineIsKept(t *testing.T) {
-	l := newLab(t)
-	w := xds.Workload{Namespace: "agents", Kind: "Deployment", Name: "web"}
-	have := &learned{reservoir: detector.NewReservoir(reservoirCapacity, seed(w)), source: v1alpha1.ModelOwn, trainedAt: time.Now().UTC().Truncate(time.Second), admitted: 2048}
-	random := rand.New(rand.NewPCG(1, 2))
-	for i := range 2 * reservoirCapacity {
-		row := detector.Row{Session: fmt.Sprintf("session-%d", i%400)}
-		for f := range row.Vector {
-			row.Vector[f] = float32(random.NormFloat64())
-		}
-		row.Evidence = wordy(random)
-		have.reservoir.Add(row, detector.Admission{Released: true})
-		call := recentCall{id: fmt.Sprint(i), row: row, label: v1alpha1.LabelAttack, counted: true}
-		have.recent.exceeded = push(have.recent.exceeded, call, maxExceeded)
-		have.recent.others = push(have.recent.others, call, maxSampled)
-		have.labels = push(have.labels, call, maxLabels)
-	}
-	have.spoken, have.own, have.lent, have.said = 3, 2048, 1, "said"
-	have.recent.tally = tally{Judged: 7, Exceeded: 1}
-	model, err := detector.Train(have.reservoir.Rows(), detector.Options{})
-	must(t, err)
-	have.model = model
-	content, err := encodeLearned(w, 7, have)
-	must(t, err)
-	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
-	must(t, k.save(l.ctx, keptBaseline, workloadName(w), content))
-	all, unusable, err := k.load(l.ctx, keptBaseline)
-	must(t, err)
-	if len(all) != 1 || len(unusable) != 0 {
-		t.Fatalf("found %d, unusable %v", len(all), unusable)
-	}
-	gotW, got, err := decodeLearned(all[0].content, salted(7))
-	must(t, err)
-	if gotW != w || got.model.Digest() != model.Digest() || got.reservoir.Counts() != have.reservoir.Counts() || !got.trainedAt.Equal(have.trainedAt) || got.admitted != have.admitted {
-		t.Errorf("kept %+v, found %+v", have, got)
-	}
-	if !reflect.DeepEqual(got.recent, have.recent) || !reflect.DeepEqual(got.labels, have.labels) || got.spoken == got.heard || got.own != 2048 || got.lent != 1 || got.said != have.said || got.source != have.source {
-		t.Errorf("kept %d, %d and %d calls, found %d, %d and %d; %+v", len(have.recent.exceeded), len(have.recent.others), len(have.labels), len(got.recent.exceeded), len(got.recent.others), len(got.labels), got.recent.tally)
-	}
-	encoded, _ := model.MarshalBinary()
-	t.Logf("model %d bytes, baseline %d bytes", len(encoded), len(content))
-}
-
-func TestWhatIsKeptInPieces(t *testing.T) {
-	l := newLab(t)
-	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
-	random := rand.NewChaCha8([32]byte{1})
-	content := make([]byte, 3*maxPieceBytes)
-	load := func() map[string][]byte {
-		t.Helper()
-		all, unusable, err := k.load(l.ctx, keptBaseline)
-		must(t, err)
-		if len(unusable) > 0 {
-			t.Fatal(unusable)
-		}
-		out := map[string][]byte{}
-		for _, one := range all {
-			out[one.id] = one.content
-		}
-		return out
-	}
-	for _, size := range []int{0, 10, len(content), maxPieceBytes + 10, 5, len(content)} {
-		_, _ = random.Read(content)
-		must(t, k.save(l.ctx, keptBaseline, "a/B/c", content[:size]))
-		must(t, k.save(l.ctx, keptBundle, "other", content[:1]))
-		if got := load(); len(got) != 1 || !bytes.Equal(got["a/B/c"], content[:size]) {
-			t.Fatalf("%d bytes kept, %d found", size, len(got["a/B/c"]))
-		}
-	}
-	// A piece that is missing is noticed.
-	var pieces corev1.ConfigMapList
-	must(t, l.client.List(l.ctx, &pieces, client.InNamespace(l.namespace), client.MatchingLabels{componentLabel: keptBaseline}))
-	if len(pieces.Items) != 5 {
-		t.Errorf("%d ConfigMaps for %d bytes", len(pieces.Items), len(content))
-	}
-	for i := range pieces.Items {
-		if strings.HasSuffix(pieces.Items[i].Name, "-1") {
-			must(t, l.client.Delete(l.ctx, &pieces.Items[i]))
-		}
-	}
-	all, unusable, err := k.load(l.ctx, keptBaseline)
-	must(t, err)
-	if len(all) != 0 || len(unusable) != 1 {
-		t.Errorf("found %d, unusable %v", len(all), unusable)
-	}
-	must(t, k.remove(l.ctx, keptBaseline, "a/B/c"))
-	must(t, k.remove(l.ctx, keptBaseline, "a/B/c"))
-	must(t, l.client.List(l.ctx, &pieces, client.InNamespace(l.namespace), client.MatchingLabels{componentLabel: keptBaseline}))
-	if len(pieces.Items) != 0 {
-		t.Errorf("%d ConfigMaps are left", len(pieces.Items))
-	}
-}
-
-// A leader that was replaced does not write over what its successor wrote.
-func TestALateWrite(t *testing.T) {
-	l := newLab(t)
-	first := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
-	second := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
-	must(t, first.save(l.ctx, keptBaseline, "a/B/c", []byte("one")))
-	must(t, first.saveLast(l.ctx, keptBaseline, "a/B/c", []byte("two")))
-	must(t, first.saveLast(l.ctx, keptBaseline, "a/B/new", []byte("one")))
-	all, _, err := second.load(l.ctx, keptBaseline)
-	must(t, err)
-	if len(all) != 2 {
-		t.Fatalf("%d are kept", len(all))
-	}
-	must(t, second.save(l.ctx, keptBaseline, "a/B/c", []byte("three")))
-	must(t, second.remove(l.ctx, keptBaseline, "a/B/new"))
-	for _, id := range []string{"a/B/c", "a/B/new"} {
-		if err := first.saveLast(l.ctx, keptBaseline, id, []byte("four")); !errors.Is(err, errSuperseded) {
-			t.Errorf("%s: %v", id, err)
-		}
-	}
-	all, _, err = second.load(l.ctx, keptBaseline)
-	must(t, err)
-	if len(all) != 1 || string(all[0].content) != "three" {
-		t.Errorf("%d are kept, the first %q", len(all), all[0].content)
-	}
-	must(t, second.saveLast(l.ctx, keptBaseline, "a/B/c", []byte("five")))
-}
-
 func TestTheTimeOfIssueNeverGoesBack(t *testing.T) {
 	l := newLab(t)
 	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
@@ -718,25 +492,6 @@ func FuzzStatusReport(f *testing.F) {
 		state, err := parseStatus(body)
 		if err == nil && len([]rune(state.Error)) > maxMessageRunes+2 {
 			t.Errorf("message of %d runes", len([]rune(state.Error)))
-		}
-	})
-}
-
-func FuzzKeptBaseline(f *testing.F) {
-	w := xds.Workload{Namespace: "a", Kind: "Pod", Name: "b"}
-	good, err := encodeLearned(w, 7, &learned{reservoir: detector.NewReservoir(reservoirCapacity, seed(w))})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(good)
-	f.Add([]byte{})
-	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		w, have, err := decodeLearned(b, salted(7))
-		if err == nil {
-			if _, err := encodeLearned(w, 7, have); err != nil {
-				t.Errorf("read but not written: %v", err)
-			}
 		}
 	})
 }

@@ -11,20 +11,29 @@ import (
 	"sallyport.dev/sallyport/pkg/xds"
 )
 
-// prior returns the workloads that w may learn from: those with a model of their own, in the settings' scope. It is nil where they have too few calls together. The lock is
-// held by the caller.
-func (l *Learner) prior(w xds.Workload, s learning) []lender {
-	var pool []lender
+// lends says whether a workload may learn from another: one with a model of its own, in the settings' scope.
+func lends(w, other xds.Workload, have *learned, s learning) bool {
+	return other != w && have.source == v1alpha1.ModelOwn && (s.prior != v1alpha1.PriorNamespace || other.Namespace == w.Namespace)
+}
+
+// lent is how many calls there are that a workload may learn from. The lock is held by the caller.
+func (l *Learner) lent(w xds.Workload, s learning) int {
 	calls := 0
 	for other, have := range l.workloads {
-		if other == w || have.source != v1alpha1.ModelOwn || s.prior == v1alpha1.PriorNamespace && other.Namespace != w.Namespace {
-			continue
+		if lends(w, other, have, s) {
+			calls += have.reservoir.Counts().Calls
 		}
-		pool = append(pool, lender{other, have})
-		calls += have.reservoir.Counts().Calls
 	}
-	if calls < s.minCalls {
-		return nil
+	return calls
+}
+
+// prior returns the workloads that w may learn from. The lock is held by the caller.
+func (l *Learner) prior(w xds.Workload, s learning) []lender {
+	var pool []lender
+	for other, have := range l.workloads {
+		if lends(w, other, have, s) {
+			pool = append(pool, lender{other, have})
+		}
 	}
 	slices.SortFunc(pool, func(a, b lender) int { return cmp.Compare(workloadName(a.workload), workloadName(b.workload)) })
 	return pool
@@ -44,15 +53,10 @@ func mixed(pool []lender, most int) []detector.Row {
 	})
 	var out []detector.Row
 	for i, from := range pool {
-		rows := from.have.reservoir.Rows()
-		attacks := from.have.attacks()
-		rows = slices.DeleteFunc(rows, func(row detector.Row) bool { return attacks[row.Session] })
-		share := min(len(rows), (most-len(out))/(len(pool)-i))
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(workloadName(from.workload)))
 		lender := strconv.FormatUint(h.Sum64(), 36)
-		for k := range share {
-			row := rows[k*len(rows)/share]
+		for _, row := range from.have.reservoir.Spread((most-len(out))/(len(pool)-i), from.have.attacked) {
 			out = append(out, detector.Row{Vector: row.Vector, Session: lender + "/" + row.Session, Lender: lender})
 		}
 	}

@@ -30,16 +30,70 @@ const (
 	// maxWindow is how many calls drift is found in, minWindow how few it may be found in. They are taken windowEvery apart at least: the calls of a minute are too much alike, in
 	// their rates above all, to stand for a workload.
 	maxWindow   = 512
-	minWindow   = 256
+	minWindow   = 128
 	windowEvery = 10 * time.Second
 )
 
 // recentCall is a call that feedback may name.
 type recentCall struct {
 	id      string
-	row     detector.Row
 	counted bool   // among those that the false-positive rate is of
 	label   string // what somebody said of it
+}
+
+// calls are the last of some calls, with what there is to learn from them.
+type calls struct {
+	list []recentCall    // a ring once it is full
+	rows detector.Packed // of the same indices
+	next int             // the oldest, once it is full
+	said int             // bytes of evidence
+}
+
+// push appends a call, and drops the oldest over most, and the evidence of the oldest over maxRecentEvidence.
+func (c *calls) push(call recentCall, row detector.Row, most int) {
+	at := len(c.list)
+	if at < most {
+		c.list = append(c.list, call)
+	} else {
+		at = c.next
+		c.said -= c.rows.Evidence(at)
+		c.list[at] = call
+		c.next = (c.next + 1) % most
+	}
+	row.Session = strings.Clone(row.Session)
+	c.rows.Put(at, row)
+	c.said += c.rows.Evidence(at)
+	for k := 0; c.said > maxRecentEvidence; k++ {
+		i := c.index(k)
+		c.said -= c.rows.Evidence(i)
+		c.rows.Strip(i)
+	}
+}
+
+// index is where the k-th is, the oldest being the first.
+func (c *calls) index(k int) int { return (c.next + k) % len(c.list) }
+
+// find returns where the call of this id is, or -1.
+func (c *calls) find(id string) int {
+	return slices.IndexFunc(c.list, func(call recentCall) bool { return call.id == id })
+}
+
+// strip takes all evidence.
+func (c *calls) strip() {
+	if c.said == 0 {
+		return
+	}
+	for i := range c.list {
+		c.rows.Strip(i)
+	}
+	c.said = 0
+	c.rows.Repack()
+}
+
+// bytes is about how much memory they take.
+func (c *calls) bytes() int {
+	const each = 48 + 3*40 // an entry; id, session and label with what the allocator adds
+	return c.rows.Bytes() + each*cap(c.list)
 }
 
 // tally counts the calls that the model in use has judged.
@@ -57,11 +111,11 @@ func (t tally) beyond(budget int) bool {
 // recent is what is known of a workload's calls of late.
 type recent struct {
 	tally    tally
-	exceeded []recentCall // the oldest first
-	others   []recentCall
-	window   []features.Vector
-	next     int       // where in window the next is written once it is full
-	windowAt time.Time // when the last was
+	exceeded calls
+	others   calls
+	window   detector.Packed // numbers alone
+	taken    int             // how many calls came into the window
+	windowAt time.Time       // when the last did
 }
 
 // note takes a call in. Model is the digest of the model in use.
@@ -76,21 +130,17 @@ func (c *recent) note(r *telemetry.Record, row detector.Row, a detector.Admissio
 	}
 	if counted && now.Sub(c.windowAt) >= windowEvery {
 		c.windowAt = now
-		if len(c.window) < maxWindow {
-			c.window = append(c.window, row.Vector)
-		} else {
-			c.window[c.next] = row.Vector
-		}
-		c.next = (c.next + 1) % maxWindow
+		c.window.Put(c.taken%maxWindow, detector.Row{Vector: row.Vector})
+		c.taken++
 	}
-	if r.ID == "" || len(r.ID) > maxCallID || len(row.Session) > maxSessionID || slices.ContainsFunc(row.Vector[:], func(x float32) bool { return x-x != 0 }) || c.find(r.ID) != nil {
+	if r.ID == "" || len(r.ID) > maxCallID || len(row.Session) > maxSessionID || slices.ContainsFunc(row.Vector[:], func(x float32) bool { return x-x != 0 }) || c.call(r.ID) != nil {
 		return // nothing to name it by, nothing to learn from, or here already: a batch may arrive twice
 	}
-	call := recentCall{id: strings.Clone(r.ID), row: row, counted: counted}
+	call := recentCall{id: strings.Clone(r.ID), counted: counted}
 	if a.Exceeds {
-		c.exceeded = push(c.exceeded, call, maxExceeded)
-	} else if h := fnv.New32a(); len(c.others) < maxSampled || func() bool { _, _ = h.Write([]byte(r.ID)); return h.Sum32()%sampled == 0 }() {
-		c.others = push(c.others, call, maxSampled)
+		c.exceeded.push(call, row, maxExceeded)
+	} else if h := fnv.New32a(); len(c.others.list) < maxSampled || func() bool { _, _ = h.Write([]byte(r.ID)); return h.Sum32()%sampled == 0 }() {
+		c.others.push(call, row, maxSampled)
 	}
 }
 
@@ -100,72 +150,83 @@ func refusedForScore(r *telemetry.Record) bool {
 	return r.Action == policy.ActionDeny && r.Fault == "" && len(r.Reasons) == 1 && !strings.HasPrefix(r.Reasons[0].Rule, "SYS-")
 }
 
-// push appends, and drops the oldest over most, and the evidence of the oldest over maxRecentEvidence.
-func push(calls []recentCall, call recentCall, most int) []recentCall {
-	if len(calls) >= most {
-		calls = slices.Delete(calls, 0, len(calls)-most+1)
-	}
-	calls = append(calls, call)
-	size := 0
-	for i := len(calls) - 1; i >= 0; i-- {
-		if size += len(calls[i].row.Evidence); size > maxRecentEvidence {
-			calls[i].row.Evidence = nil
-		}
-	}
-	return calls
-}
-
-// find returns the call of this id, or nil.
-func (c *recent) find(id string) *recentCall {
-	for _, calls := range [][]recentCall{c.exceeded, c.others} {
-		for i := range calls {
-			if calls[i].id == id {
-				return &calls[i]
-			}
+// call returns the call of this id, or nil.
+func (c *recent) call(id string) *recentCall {
+	for _, calls := range []*calls{&c.exceeded, &c.others} {
+		if i := calls.find(id); i >= 0 {
+			return &calls.list[i]
 		}
 	}
 	return nil
 }
 
+// row returns what there is to learn from a call that is remembered.
+func (c *recent) row(id string) detector.Row {
+	for _, calls := range []*calls{&c.exceeded, &c.others} {
+		if i := calls.find(id); i >= 0 {
+			return calls.rows.At(i)
+		}
+	}
+	return detector.Row{}
+}
+
 // renew begins to count for another model.
 func (c *recent) renew() {
-	c.tally, c.window, c.next, c.windowAt = tally{}, nil, 0, time.Time{}
-	for _, calls := range [][]recentCall{c.exceeded, c.others} {
-		for i := range calls {
-			calls[i].counted = false
+	c.tally, c.window, c.taken, c.windowAt = tally{}, detector.Packed{}, 0, time.Time{}
+	for _, calls := range []*calls{&c.exceeded, &c.others} {
+		for i := range calls.list {
+			calls.list[i].counted = false
 		}
 	}
 }
 
-// appendCalls encodes calls: how many there are, then of each id, label, flags, session, numbers and evidence, strings with their length before them.
-func appendCalls(b []byte, calls []recentCall) []byte {
-	b = binary.AppendUvarint(b, uint64(len(calls)))
+// settle packs what came last as well.
+func (c *recent) settle() {
+	c.exceeded.rows.Settle()
+	c.others.rows.Settle()
+	c.window.Settle()
+}
+
+// strip takes the evidence of all calls that are remembered.
+func (c *recent) strip() {
+	c.exceeded.strip()
+	c.others.strip()
+}
+
+// bytes is about how much memory is taken.
+func (c *recent) bytes() int { return c.exceeded.bytes() + c.others.bytes() + c.window.Bytes() }
+
+// append encodes calls, the oldest first: how many there are, then of each id, label, flags, session, numbers and evidence, strings with their length before them.
+func (c *calls) append(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(c.list)))
+	rows := c.rows.All()
 	text := func(s string) {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
 	}
-	for i := range calls {
-		c := &calls[i]
-		text(c.id)
-		text(c.label)
+	for k := range c.list {
+		call, row := &c.list[c.index(k)], &rows[c.index(k)]
+		text(call.id)
+		text(call.label)
 		var flags byte
-		if c.counted {
+		if call.counted {
 			flags = 1
 		}
 		b = append(b, flags)
-		text(c.row.Session)
-		for _, x := range c.row.Vector {
+		text(row.Session)
+		for _, x := range row.Vector {
 			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
 		}
-		text(string(c.row.Evidence))
+		text(string(row.Evidence))
 	}
 	return b
 }
 
 var errCalls = errors.New("not a list of calls")
 
-// decodeCalls reads what appendCalls wrote, at most so many calls, and returns what follows.
-func decodeCalls(b []byte, most int) (calls []recentCall, rest []byte, err error) {
+// decode reads what append wrote, at most so many calls, and returns what follows.
+func (c *calls) decode(b []byte, most int) (rest []byte, err error) {
+	*c = calls{}
 	take := func(limit uint64) []byte {
 		n, size := binary.Uvarint(b)
 		if err != nil || size <= 0 || n > limit || n > uint64(len(b)-size) {
@@ -178,38 +239,37 @@ func decodeCalls(b []byte, most int) (calls []recentCall, rest []byte, err error
 	}
 	n, size := binary.Uvarint(b)
 	if size <= 0 || n > uint64(most) {
-		return nil, nil, errCalls
+		return nil, errCalls
 	}
 	b = b[size:]
 	for range n {
-		c := recentCall{id: string(take(maxCallID)), label: string(take(maxCallID))}
+		call := recentCall{id: string(take(maxCallID)), label: string(take(maxCallID))}
+		var row detector.Row
 		if err != nil || len(b) < 1 {
-			return nil, nil, errCalls
+			return nil, errCalls
 		}
-		c.counted = b[0] == 1
+		call.counted = b[0] == 1
 		b = b[1:]
-		c.row.Session = string(take(maxSessionID))
+		row.Session = string(take(maxSessionID))
 		if err != nil || len(b) < 4*features.Size {
-			return nil, nil, errCalls
+			return nil, errCalls
 		}
-		for f := range c.row.Vector {
+		for f := range row.Vector {
 			x := math.Float32frombits(binary.LittleEndian.Uint32(b[4*f:]))
 			if x-x != 0 {
-				return nil, nil, fmt.Errorf("%w: feature %d is %v", errCalls, f, x)
+				return nil, fmt.Errorf("%w: feature %d is %v", errCalls, f, x)
 			}
-			c.row.Vector[f] = x
+			row.Vector[f] = x
 		}
 		b = b[4*features.Size:]
-		if evidence := take(maxRecentEvidence); len(evidence) > 0 {
-			c.row.Evidence = slices.Clone(evidence)
-		}
+		row.Evidence = take(maxRecentEvidence)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		if _, err := features.DecodeEvidence(c.row.Evidence); err != nil {
-			return nil, nil, fmt.Errorf("%w: %w", errCalls, err)
+		if _, err := features.DecodeEvidence(row.Evidence); err != nil {
+			return nil, fmt.Errorf("%w: %w", errCalls, err)
 		}
-		calls = append(calls, c)
+		c.push(call, row, most)
 	}
-	return calls, b, nil
+	return b, nil
 }

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"cmp"
+	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -53,6 +54,39 @@ func checkMemory(spec *v1alpha1.EgressProfileSpec) error {
 		return unusablef("limits.memoryBytes is less than maxRequestBytes, %d; the default is in force", most)
 	}
 	return nil
+}
+
+// learning is how the workloads of a namespace are learned: a DetectorSpec with its defaults.
+type learning struct {
+	budget, minCalls, minSessions int
+	retrainCalls                  uint64
+	retrainInterval               time.Duration
+	prior                         v1alpha1.PriorScope // "" for none
+	refuseCold                    bool
+}
+
+// learningOf takes the default for what is absent or wrong.
+func learningOf(s *v1alpha1.DetectorSpec) learning {
+	out := learning{
+		budget: inRange(s.FalsePositivesPerMillion, 999_999, v1alpha1.DefaultFalsePositivesPerMillion), minCalls: inRange(s.MinCalls, reservoirCapacity, v1alpha1.DefaultMinCalls),
+		minSessions: inRange(s.MinSessions, reservoirCapacity, v1alpha1.DefaultMinSessions), retrainCalls: uint64(inRange(s.RetrainCalls, maxRetrainCalls, v1alpha1.DefaultRetrainCalls)),
+		retrainInterval: v1alpha1.DefaultRetrainInterval, refuseCold: refusesCold(s),
+	}
+	if d := s.RetrainInterval; d != nil && d.Duration >= v1alpha1.ShortestRetrainInterval && d.Duration <= v1alpha1.LongestRetrainInterval {
+		out.retrainInterval = d.Duration
+	}
+	if s.SharedPrior {
+		out.prior = v1alpha1.PriorNamespace
+		if s.PriorScope == "" || s.PriorScope == v1alpha1.PriorCluster {
+			out.prior = v1alpha1.PriorCluster
+		}
+	}
+	return out
+}
+
+// refusesCold takes what it does not know for the stricter.
+func refusesCold(s *v1alpha1.DetectorSpec) bool {
+	return s.Cold != "" && s.Cold != v1alpha1.ColdAbstain
 }
 
 // maxRetrainCalls is how large detector.retrainCalls may be.

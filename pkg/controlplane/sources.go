@@ -47,17 +47,17 @@ func (s *sources) restore(ctx context.Context) (unusable []error, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, k := range all {
+	for id, content := range all {
 		var a accepted
-		err := json.Unmarshal(k.content, &a)
-		if err == nil && a.Name != k.id {
+		err := json.Unmarshal(content, &a)
+		if err == nil && a.Name != id {
 			err = errors.New("of another name")
 		}
 		if err == nil {
 			err = policy.Check(a.source())
 		}
 		if err != nil {
-			unusable = append(unusable, fmt.Errorf("last good of %s: %w", k.id, err))
+			unusable = append(unusable, fmt.Errorf("last good of %s: %w", id, err))
 			continue
 		}
 		a.digest = policy.SourceDigest(a.source())

@@ -13,6 +13,8 @@ type Report struct {
 	Calls int
 	// Score is the shift of the scores.
 	Score iforest.Shift
+	// Ordinary is the share of the calls that score no more than half of the calls did that the model learned from: about 0.5 where nothing has moved, and more where calls have become plainer.
+	Ordinary float64
 	// Features are the shifts of the features that have drifted, the largest PSI first.
 	Features []FeatureShift
 }
@@ -35,8 +37,11 @@ const driftHalf = 0.5
 // comparison with the baseline are what the vector has, as they were when the call was judged; scores are those of the rows by this model. Rows whose features are not all
 // finite numbers are left out. For a nil model nothing has moved.
 func (m *Model) Drift(rows []Row) Report {
-	d := m.Shifts(rows)
+	d, ordinary := m.shifts(rows)
 	r := Report{Calls: d.Rows, Score: d.Score}
+	if d.Rows > 0 {
+		r.Ordinary = float64(ordinary) / float64(d.Rows)
+	}
 	for _, f := range d.Top() {
 		r.Features = append(r.Features, FeatureShift{features.Schema[f].Name, d.Features[f]})
 	}
@@ -46,8 +51,14 @@ func (m *Model) Drift(rows []Row) Report {
 // Shifts says of the scores and of every feature, drifted or not, what Drift says of those that have; the features are in the order of features.Schema. Of a nil model, or no
 // rows, it is zero.
 func (m *Model) Shifts(rows []Row) iforest.Drift {
+	d, _ := m.shifts(rows)
+	return d
+}
+
+// shifts says besides how many of the rows score no more than the more ordinary half did.
+func (m *Model) shifts(rows []Row) (d iforest.Drift, ordinary int) {
 	if m == nil || m.forest == nil {
-		return iforest.Drift{}
+		return iforest.Drift{}, 0
 	}
 	w := m.reference.NewWindow()
 	floor, by := m.calibration.Quantile(driftHalf), m.scale()
@@ -55,12 +66,16 @@ func (m *Model) Shifts(rows []Row) iforest.Drift {
 	for i := range rows {
 		if finite(&rows[i].Vector) {
 			scaledBy(&row, &rows[i].Vector, by)
-			w.Add(row[:], max(m.forest.Score(row[:]), floor))
+			score := m.forest.Score(row[:])
+			if score <= floor {
+				ordinary++
+			}
+			w.Add(row[:], max(score, floor))
 		}
 	}
-	d := w.Drift()
+	d = w.Drift()
 	if math.IsInf(d.Score.PSIChance, 0) { // of no calls
-		return iforest.Drift{}
+		return iforest.Drift{}, 0
 	}
-	return d
+	return d, ordinary
 }

@@ -20,8 +20,8 @@ import (
 type Packed struct {
 	slots  []slot
 	blocks []*block // the last is open: a slab of what was written last
-	// written counts the rows that were written since all blocks were made anew; so many are nobody's any more at most.
-	written int
+	// written counts the rows that were written since all blocks were made anew, of which as many are nobody's any more at most; lost the bytes of evidence that are, held those that are not.
+	written, lost, held int
 }
 
 // slot says where a row is.
@@ -64,7 +64,9 @@ func (p *Packed) Put(i int, row Row) {
 	if i == len(p.slots) {
 		p.slots = append(p.slots, slot{})
 	}
+	p.drop(i)
 	p.slots[i] = p.write(row)
+	p.held += len(row.Evidence)
 	if open := p.blocks[len(p.blocks)-1]; len(open.ends) >= openRows {
 		p.Settle()
 	}
@@ -86,13 +88,29 @@ func (p *Packed) write(row Row) slot {
 }
 
 // Strip takes the evidence of the i-th row. Its memory is free some time later.
-func (p *Packed) Strip(i int) { p.slots[i].evidence = 0 }
+func (p *Packed) Strip(i int) {
+	p.drop(i)
+	p.slots[i].evidence = 0
+}
+
+// drop counts the i-th row's evidence as nobody's.
+func (p *Packed) drop(i int) {
+	p.lost += int(p.slots[i].evidence)
+	p.held -= int(p.slots[i].evidence)
+}
 
 // Move makes the i-th row what the j-th is.
-func (p *Packed) Move(i, j int) { p.slots[i] = p.slots[j] }
+func (p *Packed) Move(i, j int) {
+	p.drop(i)
+	p.slots[i] = p.slots[j]
+	p.held += int(p.slots[i].evidence)
+}
 
 // Truncate drops all rows from the n-th on.
 func (p *Packed) Truncate(n int) {
+	for i := n; i < len(p.slots); i++ {
+		p.drop(i)
+	}
 	clear(p.slots[n:])
 	p.slots = p.slots[:n]
 }
@@ -102,7 +120,7 @@ func (p *Packed) Settle() {
 	if n := len(p.blocks); n > 0 && !p.blocks[n-1].zipped {
 		p.blocks[n-1].zip()
 	}
-	if p.written >= max(blockRows, len(p.slots)/2) {
+	if p.written >= max(blockRows, len(p.slots)/2) || p.lost > max(blockRows<<10, p.held/2) {
 		p.Repack()
 	}
 }
@@ -114,7 +132,7 @@ func (p *Packed) Repack() {
 	for i := range p.slots {
 		of[p.slots[i].block] = append(of[p.slots[i].block], i)
 	}
-	p.blocks, p.written = nil, 0
+	p.blocks = nil
 	var u unpacked
 	for k, rows := range of {
 		if len(rows) == 0 {
@@ -132,7 +150,7 @@ func (p *Packed) Repack() {
 	if n := len(p.blocks); n > 0 && !p.blocks[n-1].zipped && len(p.blocks[n-1].ends) >= openRows {
 		p.blocks[n-1].zip()
 	}
-	p.written = 0
+	p.written, p.lost = 0, 0
 }
 
 // At returns the i-th row. Rows that are asked for together are better asked for together.

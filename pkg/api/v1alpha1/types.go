@@ -18,6 +18,10 @@ const (
 	ConditionProgrammed = "Programmed"
 	// ConditionReady sums the others up.
 	ConditionReady = "Ready"
+	// ConditionLearning says whether anything is learned of a workload's calls.
+	ConditionLearning = "Learning"
+	// ConditionDrifted says whether a workload's calls are other ones than those that its model learned from.
+	ConditionDrifted = "Drifted"
 )
 
 // ClusterPolicyBundle is Rego that judges the calls of every namespace it selects.
@@ -508,12 +512,14 @@ type EgressProfileStatus struct {
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,shortName=bl,categories=sallyport
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Learning",type=string,JSONPath=`.status.conditions[?(@.type=="Learning")].reason`
 // +kubebuilder:printcolumn:name="Calls",type=integer,JSONPath=`.status.calls`
 // +kubebuilder:printcolumn:name="Sessions",type=integer,JSONPath=`.status.sessions`
 // +kubebuilder:printcolumn:name="Model",type=string,JSONPath=`.status.modelDigest`
 // +kubebuilder:printcolumn:name="Source",type=string,JSONPath=`.status.modelSource`
 // +kubebuilder:printcolumn:name="Over",type=string,JSONPath=`.status.falsePositives.share`
-// +kubebuilder:printcolumn:name="Drift",type=string,JSONPath=`.status.drift.features[0].name`,priority=1
+// +kubebuilder:printcolumn:name="Drifted",type=string,JSONPath=`.status.conditions[?(@.type=="Drifted")].reason`,priority=1
+// +kubebuilder:printcolumn:name="Feature",type=string,JSONPath=`.status.drift.features[0].name`,priority=1
 // +kubebuilder:printcolumn:name="Trained",type=date,JSONPath=`.status.trainedAt`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type Baseline struct {
@@ -594,7 +600,7 @@ type BaselineStatus struct {
 	// +listType=atomic
 	// +optional
 	Exceeded []ExceededCall `json:"exceeded,omitempty"`
-	// Conditions has Ready.
+	// Conditions are Ready: calls are judged by a model; Learning: something is learned of calls; and, once there is a model, Drifted: they are other ones than the model learned from.
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
@@ -609,12 +615,24 @@ type FalsePositives struct {
 	Share string `json:"share"`
 }
 
+// ScoreShift is where scores have moved to.
+type ScoreShift string
+
+// Where scores move to.
+const (
+	ScoresHigher ScoreShift = "Higher"
+	ScoresLower  ScoreShift = "Lower" // the workload does something simpler, or less, than it did
+)
+
 // DriftStatus compares the calls of late with those that the model learned from.
 type DriftStatus struct {
 	// Calls is how many were compared.
 	Calls int64 `json:"calls"`
 	// ScorePSI is the population stability index of the scores, such as "0.12".
 	ScorePSI string `json:"scorePSI"`
+	// Scores is Higher or Lower where they have moved beyond chance.
+	// +optional
+	Scores ScoreShift `json:"scores,omitempty"`
 	// Features are those that have moved beyond chance, most first, at most 5.
 	// +listType=atomic
 	// +optional

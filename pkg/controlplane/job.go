@@ -25,8 +25,8 @@ func (l *Learner) job(w xds.Workload, have *learned, what task, s learning) *job
 		// That there are enough was seen to; of sessions that were labelled attacks, fewer may be left.
 		options: detector.Options{FalsePositivesPerMillion: s.budget, MinCalls: 1, MinSessions: 1, Seed: seed(w), Trimmed: counts.Trimmed()},
 	}
-	if attacks := have.attacks(); len(attacks) > 0 {
-		j.rows = slices.DeleteFunc(j.rows, func(row detector.Row) bool { return attacks[row.Session] })
+	if len(have.attacked) > 0 {
+		j.rows = slices.DeleteFunc(j.rows, func(row detector.Row) bool { return have.attacked[row.Session] })
 	}
 	if what == trainPrior {
 		j.source = v1alpha1.ModelPrior
@@ -34,8 +34,10 @@ func (l *Learner) job(w xds.Workload, have *learned, what task, s learning) *job
 		j.options.Prior = mixed(pool, max(0, s.minCalls-len(j.rows)))
 		j.options.MinCalls = s.minCalls // below which the detector trusts a workload's own words with nothing
 	}
-	for i := range have.labels {
-		j.options.Feedback = append(j.options.Feedback, detector.Labelled{Row: have.labels[i].row, Attack: have.labels[i].label == v1alpha1.LabelAttack})
+	rows := have.labels.rows.All()
+	for k := range rows {
+		i := have.labels.index(k)
+		j.options.Feedback = append(j.options.Feedback, detector.Labelled{Row: rows[i], Attack: have.labels.list[i].label == v1alpha1.LabelAttack})
 	}
 	return j
 }

@@ -1,0 +1,79 @@
+package controlplane
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"sallyport.dev/sallyport/pkg/api/v1alpha1"
+	"sallyport.dev/sallyport/pkg/xds"
+	"sallyport.dev/sallyport/pkg/xds/xdsclient"
+)
+
+// crashing cuts a controller off from the API, as if it had died.
+type crashing struct {
+	dead *atomic.Bool
+	next http.RoundTripper
+}
+
+func (c crashing) RoundTrip(r *http.Request) (*http.Response, error) {
+	if c.dead.Load() {
+		return nil, errors.New("dead")
+	}
+	return c.next.RoundTrip(r)
+}
+
+// Two controllers: when the leader dies, the other goes on with the same models and salts.
+func TestALeaderDies(t *testing.T) {
+	l := newLab(t)
+	namespace := l.agents(nil)
+	l.profile(quick)
+	var dead atomic.Bool
+	first := l.candidate(func(c *rest.Config) {
+		c.Wrap(func(next http.RoundTripper) http.RoundTripper { return crashing{&dead, next} })
+	})
+	first.wait()
+	second := l.candidate(nil)
+	pod := l.pod(namespace, "agent")
+	s := l.sidecar(first.running, pod, "")
+	s.next(t, "anything", anything)
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 80 {
+		s.SendRecord(record(random, i, nil))
+	}
+	before := s.next(t, "a model", func(s xdsclient.Snapshot) bool { return s.Model != nil })
+	select {
+	case <-second.listening:
+		t.Fatal("both lead")
+	default:
+	}
+	dead.Store(true)
+	s.stop()
+	second.wait()
+	began := time.Now()
+	again := l.connect(second.running, s, "")
+	l.until("the new leader has the sidecar", func() bool { return len(second.Plane.discovery.Sidecars()) == 1 })
+	t.Logf("with the new leader after %s", time.Since(began))
+	state := second.learner.state(xds.Workload{Namespace: namespace, Kind: "Pod", Name: "agent"})
+	if state.Model != before.Model.GetDigest() || state.Source != v1alpha1.ModelOwn || state.Calls < 64 {
+		t.Errorf("state %+v, digest before %s", state, before.Model.GetDigest())
+	}
+	// A sidecar that starts with nothing is sent what the other had.
+	fresh := l.sidecar(second.running, pod, "").next(t, "the model", func(s xdsclient.Snapshot) bool { return s.Model != nil })
+	if fresh.Model.GetDigest() != before.Model.GetDigest() || fresh.Config.GetFeatureSalt() != before.Config.GetFeatureSalt() || before.Config.GetFeatureSalt() == 0 {
+		t.Errorf("model %s and salt %d, before %s and %d", fresh.Model.GetDigest(), fresh.Config.GetFeatureSalt(), before.Model.GetDigest(), before.Config.GetFeatureSalt())
+	}
+	// What is learned from here on counts.
+	for i := 80; i < 400; i++ {
+		again.SendRecord(record(random, i, nil))
+	}
+	again.next(t, "a further model", func(s xdsclient.Snapshot) bool {
+		return s.Model != nil && s.Model.GetDigest() != before.Model.GetDigest()
+	})
+	first.abandon()
+}

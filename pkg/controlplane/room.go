@@ -1,0 +1,163 @@
+package controlplane
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"sallyport.dev/sallyport/pkg/xds"
+)
+
+// What is learned of all workloads is bounded, and shared fairly: while there is too much of it, the largest give up evidence first, then calls down to those that a model takes, until none has more
+// than its share. What goes has the same chance to go, so that what is left is a sample still; were it the oldest, whoever can make room scarce could have a workload forget what it was like before.
+const (
+	// maxLearnedBytes is how much memory all baselines may take. The controller's memory limit is made for it: with what the garbage collector leaves, what a training takes and the rest of the
+	// controller, it is about twice that.
+	maxLearnedBytes = 224 << 20
+	// leastShare is what there must be room for to learn of a further workload: a model, the calls that it takes, without evidence, and what is remembered of calls.
+	leastShare = 224 << 10
+	// maxLearnedWorkloads is how many there may be therefore.
+	maxLearnedWorkloads = maxLearnedBytes / leastShare
+	// maxTurnedAway is how many workloads for which there is no room are remembered by name.
+	maxTurnedAway = 4096
+)
+
+// room is how much is learned, and how much may be.
+type room struct {
+	most       int // bytes of memory
+	taken      int
+	turnedAway map[xds.Workload]bool // workloads for which there was none
+	sharedAt   time.Time             // when everybody gave up what they can, and it was too little
+}
+
+// weigh finds how much memory a workload's baseline takes. The lock is held by the caller.
+func (l *Learner) weigh(have *learned) {
+	const fixed = 4 << 10
+	n, _ := have.reservoir.Bytes()
+	n += fixed + have.recent.bytes() + have.labels.bytes()
+	if have.model != nil {
+		n += 2 * len(have.model.encoded) // once here, once as sidecars are sent it
+	}
+	l.room.taken += n - have.bytes
+	have.bytes = n
+}
+
+// begin makes room for a workload; nil where there is none. The lock is held by the caller.
+func (l *Learner) begin(w xds.Workload) *learned {
+	if l.room.taken+leastShare > l.room.most {
+		l.share(leastShare)
+	}
+	if len(l.workloads) >= l.room.most/leastShare || l.room.taken+leastShare > l.room.most {
+		if len(l.room.turnedAway) < maxTurnedAway {
+			l.room.turnedAway[w] = true
+		}
+		return nil
+	}
+	delete(l.room.turnedAway, w)
+	have := newLearned(w, l.now())
+	l.workloads[w] = have
+	l.weigh(have)
+	return have
+}
+
+// leave gives the room of a workload to others. The lock is held by the caller.
+func (l *Learner) leave(w xds.Workload) {
+	if have := l.workloads[w]; have != nil {
+		l.room.taken -= have.bytes
+	}
+	delete(l.workloads, w)
+	delete(l.room.turnedAway, w)
+}
+
+// share has those that take more than their share give up some, so that there is room for so many bytes more and an eighth of everything besides. The lock is held by the caller.
+func (l *Learner) share(more int) {
+	if l.now().Sub(l.room.sharedAt) < lookEvery {
+		return
+	}
+	for range 3 { // what is given up is found by what evidence and calls take on average
+		want := l.room.most - l.room.most/8 - more
+		if l.room.taken <= want {
+			return
+		}
+		sizes := make([]int, 0, len(l.workloads))
+		for _, have := range l.workloads {
+			sizes = append(sizes, have.bytes)
+		}
+		share := level(sizes, want)
+		for w, have := range l.workloads {
+			if have.bytes > share {
+				have.giveUp(share, l.leastCalls(w))
+				l.weigh(have)
+			}
+		}
+	}
+	if l.room.taken+more > l.room.most {
+		l.room.sharedAt = l.now()
+	}
+}
+
+// level is how much each may have so that all together have no more than most, where those that have less keep it.
+func level(sizes []int, most int) int {
+	slices.Sort(sizes)
+	for i, size := range sizes {
+		left := len(sizes) - i
+		if size*left > most {
+			return max(0, most/left)
+		}
+		most -= size
+	}
+	return sizes[len(sizes)-1]
+}
+
+// leastCalls is how many calls a workload does not give up. The lock is held by the caller.
+func (l *Learner) leastCalls(w xds.Workload) int {
+	if s, ok := l.settings[w.Namespace]; ok {
+		return s.minCalls
+	}
+	return reservoirCapacity / 2
+}
+
+// giveUp drops what a workload has over its share, of evidence and of calls over the least.
+func (have *learned) giveUp(share, least int) {
+	have.limited, have.dirty = true, true
+	over := have.bytes - share
+	all, evidence := have.reservoir.Bytes()
+	counts := have.reservoir.Counts()
+	if evidence > over {
+		have.reservoir.Limit(have.capacity, int(float64(counts.Evidence)*float64(evidence-over)/float64(evidence)))
+		return
+	}
+	over -= evidence
+	remembered := have.recent.bytes()
+	have.recent.strip()
+	if over -= remembered - have.recent.bytes(); over > 0 {
+		each := max(1, (all-evidence)/max(1, counts.Calls))
+		have.capacity = max(least, min(have.capacity, counts.Calls-over/each))
+	}
+	have.reservoir.Limit(have.capacity, 0)
+}
+
+// spread has workloads that gave something up learn as before where there is room for that again. The lock is held by the caller.
+func (l *Learner) spread() {
+	if l.room.taken > l.room.most/2 {
+		return
+	}
+	for _, have := range l.workloads {
+		if have.limited {
+			have.unlimit()
+		}
+	}
+}
+
+// unlimit has a workload learn as much as any again.
+func (have *learned) unlimit() {
+	have.limited, have.capacity = false, reservoirCapacity
+	have.reservoir.Limit(reservoirCapacity, math.MaxInt)
+}
+
+// taken is how much memory all baselines take.
+func (l *Learner) taken() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.room.taken
+}
