@@ -22,3 +22,13 @@ func placesAVX2(places *uint32, turns *uint64, blocks int, at uint32, of *[256]u
 //
 //go:noescape
 func spellAVX2(text *byte, bounds *uint32, hashes *uint64, ids *uint16, fours int, salt uint64, long *uint16) (longs, capitals int)
+
+// siftASM is table.sift for one word or more.
+//
+//go:noescape
+func siftASM(t *table, hashes *uint64, n int, hits *[64]uint8) (functions uint64, telling int)
+
+// lookUpASM is sketch.lookUp for one word or more.
+//
+//go:noescape
+func lookUpASM(s *sketch, last uint16, ids *uint16, n int, name uint16) (results, said, own uint64)

@@ -322,3 +322,94 @@ four:
 	VMOVQ        X0, capitals+64(FP)
 	VZEROUPPER
 	RET
+
+// func siftASM(t *table, hashes *uint64, n int, hits *[64]uint8) (functions uint64, telling int)
+TEXT ·siftASM(SB), NOSPLIT, $0-48
+	MOVQ t+0(FP), DI
+	MOVQ hashes+8(FP), SI
+	MOVQ n+16(FP), R12
+	MOVQ hits+24(FP), R10
+	XORL R8, R8
+	XORL R9, R9
+	XORL R11, R11
+	XORL R13, R13
+
+word:
+	// BX: what is at the word's place; its lower 16 bits are the categories, if the others are those of the hash.
+	MOVQ    (SI)(R9*8), AX
+	MOVBLZX AX, BX
+	MOVQ    AX, CX
+	SHRQ    $8, CX
+	IMULL   (DI)(BX*4), CX
+	SHRL    $23, CX
+	MOVQ    1024(DI)(CX*8), BX
+	XORQ    BX, AX
+	SHRQ    $16, AX
+	CMOVQNE R13, BX
+
+	BTL  $3, BX
+	RCRQ $1, R8
+	MOVB R9, (R10)(R11*1)
+	ANDL $0xf7, BX
+	NEGL BX
+	ADCQ $0, R11
+	INCQ R9
+	CMPQ R9, R12
+	JNE  word
+	MOVQ R8, functions+32(FP)
+	MOVQ R11, telling+40(FP)
+	RET
+
+// PAIR looks up the pair of classes in AX and BX, and shifts what it finds into R8, R9 and R10.
+#define PAIR \
+	SHLL  $10, AX              \
+	ORL   BX, AX               \
+	MOVL  AX, CX               \
+	SHRL  $5, CX               \
+	MOVQ  (SI)(CX*8), CX       \
+	LEAL  (AX)(AX*1), BX       \
+	BTQ   BX, CX               \
+	ADCQ  R8, R8               \
+	INCL  BX                   \
+	BTQ   BX, CX               \
+	ADCQ  R9, R9               \
+	IMULQ R12, AX              \
+	ADDQ  R13, AX              \
+	SHRQ  $45, AX              \
+	MOVL  AX, CX               \
+	SHRL  $6, CX               \
+	MOVQ  0x40000(SI)(CX*8), CX \
+	BTQ   AX, CX               \
+	ADCQ  R10, R10
+
+// func lookUpASM(s *sketch, last uint16, ids *uint16, n int, name uint16) (results, said, own uint64)
+TEXT ·lookUpASM(SB), NOSPLIT, $0-64
+	MOVQ    s+0(FP), SI
+	MOVQ    ids+16(FP), DI
+	MOVQ    n+24(FP), DX
+	MOVQ    $0x9e3779b97f4a7c15, R12
+	MOVWLZX name+32(FP), R13
+	SHLQ    $32, R13
+	IMULQ   R12, R13
+	XORL    R8, R8
+	XORL    R9, R9
+	XORL    R10, R10
+	DECQ    DX
+	JZ      first
+
+	// From the last pair to the first, so that the first ends up lowest.
+pair:
+	MOVWLZX -2(DI)(DX*2), AX
+	MOVWLZX (DI)(DX*2), BX
+	PAIR
+	DECQ    DX
+	JNZ     pair
+
+first:
+	MOVWLZX last+8(FP), AX
+	MOVWLZX (DI), BX
+	PAIR
+	MOVQ    R8, results+40(FP)
+	MOVQ    R9, said+48(FP)
+	MOVQ    R10, own+56(FP)
+	RET

@@ -102,6 +102,15 @@ func (s *wordSet) add(h uint64) int {
 	return int(^old >> (h & 63) & 1)
 }
 
+// addAll adds words and returns how many were not there.
+func (s *wordSet) addAll(hashes []uint64) int {
+	n := 0
+	for _, h := range hashes {
+		n += s.add(h)
+	}
+	return n
+}
+
 func (s *wordSet) has(h uint64) bool { return s[h>>6%1024]>>(h&63)&1 != 0 }
 
 // scan is what one pass over a call's new text gathers. It is 44 KiB of scratch that belongs to the Extract that took it from the pool,
@@ -165,6 +174,7 @@ type scan struct {
 	bounds [chunkBytes + 10]uint32  // these places, and room for what is written before it is known to be none
 	hashes [chunkBytes/2 + 1]uint64 // of its words
 	long   [chunkBytes/8 + 1]uint16 // which fours of them have one of more than sixteen bytes
+	hits   [64]uint8                // which of some words mean something
 
 	// Classes of words wait until there are many: looking up pairs of them fills the processor's nearest cache with what nothing else needs.
 	ids     [maxWaiting + chunkBytes/2 + 1]uint16
@@ -257,15 +267,9 @@ func (s *scan) read(b []byte, tool, prompt bool, name string, said *wordSet) {
 		bounds := s.blocks(&r, from, len(part))
 		n := s.spell(&r, bounds/2)
 		s.words += n
-		distinct := 0
-		for _, h := range s.hashes[:n] {
-			distinct += s.seen.add(h)
-		}
-		s.distinct += distinct
+		s.distinct += s.seen.addAll(s.hashes[:n])
 		if said != nil {
-			for _, h := range s.hashes[:n] {
-				said.add(h)
-			}
+			said.addAll(s.hashes[:n])
 		}
 		if tool {
 			s.weigh(&r, from, n)
@@ -556,16 +560,15 @@ func (r *reading) spellShown(begin, end uint32) (spelling, int) {
 func (s *scan) weigh(r *reading, from, words int) {
 	for first := 0; first < words; first += 64 {
 		hashes := s.hashes[first:min(first+64, words)]
-		var commands, functions uint64 // of each word a bit
-		for i, h := range hashes {
-			cat := lexicon.find(h)
-			functions = functions>>1 | uint64(cat/function)<<63
-			if cat&^(function|effect) != 0 && s.command(r, cat, from, first+i) {
+		functions, hits := lexicon.sift(hashes, &s.hits)
+		var commands uint64 // of each word a bit
+		for _, i := range s.hits[:hits] {
+			if s.command(r, lexicon.find(hashes[i]), from, first+int(i)) {
 				commands |= 1 << i
 			}
 		}
 		r.commands.add(commands, len(hashes), 32)
-		r.functions.add(functions>>(64-len(hashes)), len(hashes), 32)
+		r.functions.add(functions, len(hashes), 32)
 	}
 }
 

@@ -369,6 +369,9 @@ func (n *novelty) follow(fresh uint64, count int) {
 //
 //go:noinline
 func (s *sketch) lookUp(last uint16, ids []uint16, name uint16) (results, said, own uint64) {
+	if kernels && len(ids) > 0 {
+		return lookUpASM(s, last, &ids[0], len(ids), name)
+	}
 	pair := uint32(last)
 	for _, id := range ids {
 		pair = (pair<<classBits | uint32(id)) % pairSlots
