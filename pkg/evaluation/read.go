@@ -276,13 +276,13 @@ func (s source) record(at string, line []byte, want func(*Sample) bool, each fun
 	if !want(sample) {
 		return nil
 	}
-	if err := sample.decode(); err != nil {
+	if err := sample.Decode(); err != nil {
 		return err
 	}
 	return each(sample)
 }
 
-// FromRecord returns what a decision record says of a call, but for its features.
+// FromRecord returns what a decision record says of a call, but for its features, which Decode takes out of it.
 func FromRecord(r *telemetry.Record) *Sample {
 	s := &Sample{
 		ID: r.ID, Time: r.Time, Workload: workloadOf(r), Session: r.Session.ID, Model: r.Call.Model, Outcome: r.Outcome, Record: r,
@@ -297,9 +297,10 @@ func FromRecord(r *telemetry.Record) *Sample {
 	return s
 }
 
-// decode takes the features out of the record.
-func (s *Sample) decode() error {
-	if len(s.Record.Features) == 0 {
+// Decode takes the features out of the record, if there is one. The calls that Each hands over are decoded. The error wraps ErrSchema where the features are of another
+// schema.
+func (s *Sample) Decode() error {
+	if s.Record == nil || len(s.Record.Features) == 0 {
 		return nil
 	}
 	row, _, err := detector.FromRecord(s.Record)

@@ -81,6 +81,7 @@ func (s source) sessions() func(at string, line []byte, want func(*Sample) bool,
 				return fmt.Errorf("request %d has %d messages of %d", k+1, q.N, len(r.Messages))
 			}
 			sample := of
+			sample.ID = r.id(k)
 			sample.stage(&q)
 			if err := sample.check(); err != nil {
 				return fmt.Errorf("request %d: %w", k+1, err)
@@ -116,6 +117,9 @@ func (r *session) markFirst() {
 	}
 }
 
+// id is request k's: requests are counted from 1.
+func (r *session) id(k int) string { return r.Session + "#" + strconv.Itoa(k+1) }
+
 func (s *Sample) stage(q *request) {
 	s.Stage = q.Stage
 	if q.FirstExposed && q.Stage == Exposed {
@@ -138,7 +142,7 @@ func (r *session) replay(of Sample, tools json.RawMessage, wanted []bool, each f
 		}
 		sample := new(Sample)
 		*sample = of
-		sample.ID = r.Session + "#" + strconv.Itoa(k+1)
+		sample.ID = r.id(k)
 		sample.stage(&q)
 		clock = clock.Add(recordedPace)
 		if q.Time != "" {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sallyport.dev/sallyport/cmd/sallyport/internal/record"
 	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/detector/detectortest"
 	"sallyport.dev/sallyport/pkg/features"
@@ -117,6 +119,9 @@ func TestTrain(t *testing.T) {
 	}
 	if !strings.Contains(progress, "learning agents/Deployment/support from 394 calls") {
 		t.Errorf("progress:\n%s", progress)
+	}
+	if want := "; 1 line of a log is no decision\n"; !strings.Contains(out, want) || !strings.Contains(out, "\n394 of 394 calls have no evidence") {
+		t.Errorf("does not say %q, or that there is no evidence:\n%s", want, out)
 	}
 	shown := regexp.MustCompile(`[0-9]+ bytes, sha256 [0-9a-f]{64}`).ReplaceAllString(strings.ReplaceAll(out, model, "out.model"), "N bytes, sha256 HEX")
 	golden(t, "train.txt", regexp.MustCompile(`threshold  0\.[0-9]{4}`).ReplaceAllString(shown, "threshold  0.NNNN"))
@@ -281,6 +286,20 @@ func TestChart(t *testing.T) {
 	p := painter{}
 	p.chart(&out, all, ranges, 1.47, false)
 	golden(t, "chart.txt", out.String())
+	for _, width := range []int{1, 40, 60, 72, 80, 100, 106, 107, 200} {
+		out.Reset()
+		painter{width: width}.chart(&out, all, ranges, 1.47, false)
+		widest := 0
+		for line := range strings.Lines(out.String()) {
+			widest = max(widest, record.Width(strings.TrimSuffix(line, "\n")))
+		}
+		if widest > max(width, 68) || !strings.Contains(out.String(), "●") || !strings.Contains(out.String(), "█") {
+			t.Errorf("%d cells wide on a terminal of %d:\n%s", widest, width, out.String())
+		}
+		if width == 80 {
+			golden(t, "chart80.txt", out.String())
+		}
+	}
 }
 
 func TestExplainByAnotherModel(t *testing.T) {
@@ -300,7 +319,8 @@ func TestExplainByAnotherModel(t *testing.T) {
 func TestExplainInColour(t *testing.T) {
 	model, r := explained(t)
 	var out bytes.Buffer
-	if err := explain(t.Context(), strings.NewReader(encode(t, r)), &out, true, func(string) string { return "" }, explainOptions{in: []string{"-"}, model: model, id: r.ID}); err != nil {
+	s := streams{in: strings.NewReader(encode(t, r)), out: &out, errs: io.Discard}
+	if err := explain(t.Context(), s, painter{record.Painter{Colour: true}, 0}, func(string) string { return "" }, explainOptions{input: input{files: []string{"-"}}, model: model, id: r.ID}); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(out.String(), "\x1b[31mrefused\x1b[0m") || !strings.Contains(out.String(), "\x1b[31m█") {
@@ -341,7 +361,10 @@ func TestExplainErrors(t *testing.T) {
 		"model is none":   {in, []string{"--model", write(t, "x", "x"), "--in", "-", r.ID}, "not a valid model"},
 		"bad line before": {"{\n" + in, []string{"--model", model, "--in", "-", r.ID}, "standard input:1: "},
 		"other schema":    {encode(t, &other), []string{"--model", model, "--in", "-", r.ID}, "other feature schema"},
-		"no id":           {in, []string{"--model", model, "--in", "-"}, "accepts 1 arg"},
+		"no call":         {in, []string{"--model", model}, "which call? name a decision's ID, or a file of calls"},
+		"two calls":       {in, []string{"--model", model, "a", "b"}, "accepts at most 1 arg"},
+		"two baselines":   {in, []string{"--model", model, "--baseline", "x", "--in", "-"}, "none of the others can be"},
+		"read twice":      {in, []string{"--baseline", "-", "--in", "-"}, "standard input cannot be both"},
 	} {
 		if _, _, err := run(NewExplain(), tc.in, tc.args...); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q", name, err, tc.want)
@@ -354,7 +377,7 @@ func TestBar(t *testing.T) {
 		part, whole float64
 		want        string
 	}{{0, 0, ""}, {1, 0, ""}, {0, 1, ""}, {1, 1, strings.Repeat("█", barCells)}, {1, barCells, "█"}, {1, 2 * barCells, "▌"}, {1, 8 * barCells, "▏"}, {7, 8 * barCells, "▉"}} {
-		if got := bar(tc.part, tc.whole); got != tc.want {
+		if got := bar(tc.part, tc.whole, barCells); got != tc.want {
 			t.Errorf("bar(%v, %v) = %q, want %q", tc.part, tc.whole, got, tc.want)
 		}
 	}

@@ -3,7 +3,6 @@ package detect
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,10 +24,12 @@ const driftedStatus = 3
 
 // driftOptions are the flags of drift.
 type driftOptions struct {
-	model, in, against []string
-	workload           string
-	failOver           float64
-	all, json          bool
+	model    string
+	in       []string // what the model is made of, where none is given
+	against  input
+	failOver float64
+	all      bool
+	json     bool
 }
 
 // NewDrift returns the command "drift".
@@ -51,108 +52,102 @@ Accepted are ` + evaluation.Accepted + `.`,
 		Example: `  sallyport drift --model support.model --against today.jsonl
   sallyport drift --in march.parquet --against april.parquet --fail-over 0.25`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: runs(func(cmd *cobra.Command) error {
 			if cmd.Flags().Changed("fail-over") && !(o.failOver >= 0) {
 				return fmt.Errorf("--fail-over %v: accepted is a PSI, 0 and more", o.failOver)
 			}
-			if len(o.model) > 1 {
-				return errors.New("--model can be given once")
+			if slices.Contains(o.in, "-") && slices.Contains(o.against.files, "-") {
+				return errors.New("standard input cannot be both --in and --against")
 			}
-			cmd.SilenceUsage = true
-			return drift(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr(), o)
-		},
+			return nil
+		}, func(ctx context.Context, s streams) error { return drift(ctx, s, o) }),
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&o.model, "model", nil, "file with the model")
+	f.StringVar(&o.model, "model", "", "file with the model")
 	f.StringArrayVar(&o.in, "in", nil, "file of the calls to compare with; may be repeated; - is standard input")
-	f.StringArrayVar(&o.against, "against", nil, "file of the calls that may have moved; may be repeated; - is standard input")
-	f.StringVar(&o.workload, "workload", "", "of this workload only, namespace/kind/name, or of this agent of a recording")
+	o.against.flag(cmd, "against", "file of the calls that may have moved")
+	o.against.workloadFlag(cmd)
 	f.Float64Var(&o.failOver, "fail-over", math.Inf(1), "exit with status 3 beyond this PSI")
 	f.BoolVar(&o.all, "all", false, "show features that have not moved as well")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	cmd.MarkFlagsMutuallyExclusive("model", "in")
 	cmd.MarkFlagsOneRequired("model", "in")
-	if err := cmd.MarkFlagRequired("against"); err != nil {
-		panic("drift: " + err.Error())
-	}
+	required(cmd, "against")
 	return cmd
 }
 
-func drift(ctx context.Context, stdin io.Reader, out, errs io.Writer, o driftOptions) error {
-	if slices.Contains(o.in, "-") && slices.Contains(o.against, "-") {
-		return errors.New("standard input cannot be both --in and --against")
-	}
-	var m *detector.Model
-	var err error
-	if len(o.model) > 0 {
-		m, err = loadModel(o.model[0])
-	} else {
-		m, err = modelOf(ctx, stdin, errs, o)
-	}
+func drift(ctx context.Context, s streams, o driftOptions) error {
+	m, err := o.learned(ctx, s)
 	if err != nil {
 		return err
 	}
-	rows, err := against(ctx, stdin, errs, o, m)
+	rows, left, err := o.moved(ctx, s, m)
 	if err != nil {
 		return err
+	}
+	if len(rows) == 0 {
+		return fmt.Errorf("no calls to compare in %s%s", strings.Join(o.against.files, ", "), when(left != "", ": "+left))
 	}
 	d := m.Shifts(rows)
-	if d.Rows == 0 {
-		return fmt.Errorf("no calls to compare in %s", strings.Join(o.against, ", "))
-	}
 	shifts := ordered(d)
 	if o.json {
-		err = driftJSON(out, m, d, shifts)
+		err = driftJSON(s.out, m, d, shifts)
 	} else {
-		driftTable(out, m, d, shifts, o.all)
+		driftTable(s.out, m, d, shifts, left, o.all)
 	}
 	if err != nil {
 		return err
 	}
-	for _, s := range append(shifts, named{"score", d.Score}) {
-		if s.PSI-s.PSIChance > o.failOver {
+	for _, shift := range append(shifts, named{"score", d.Score}) {
+		if shift.PSI-shift.PSIChance > o.failOver {
 			return &execute.ExitError{Code: driftedStatus}
 		}
 	}
 	return nil
 }
 
-// modelOf trains on the calls of --in.
-func modelOf(ctx context.Context, stdin io.Reader, errs io.Writer, o driftOptions) (*detector.Model, error) {
-	rows, who, n, err := collect(ctx, stdin, errs, trainOptions{in: o.in, workload: o.workload})
+// learned is the model to compare with: the one given, or one of the calls of --in.
+func (o *driftOptions) learned(ctx context.Context, s streams) (*detector.Model, error) {
+	if o.model != "" {
+		return loadModel(o.model)
+	}
+	l, err := collect(ctx, s, input{o.in, o.against.workload})
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(errs, "learning %s from %d calls\n", who, len(rows))
-	m, err := detector.Train(rows, detector.Options{MinCalls: 1, MinSessions: 1, Seed: 1})
-	if err != nil {
-		return nil, fmt.Errorf("%w (of %d calls: %s)", err, n.records, n.causes())
-	}
-	return m, nil
+	return l.learn(s, whatever)
 }
 
-// against reads the calls that may have moved, with features against the model's baseline.
-func against(ctx context.Context, stdin io.Reader, errs io.Writer, o driftOptions, m *detector.Model) (rows []detector.Row, err error) {
-	files, err := evaluation.Open(stdin, o.against...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, files.Close()) }()
-	p := newProgress(errs)
-	defer p.end()
+// moved reads the calls that may have moved, with features against the model's baseline, and says what it left out.
+func (o *driftOptions) moved(ctx context.Context, s streams, m *detector.Model) (rows []detector.Row, left string, err error) {
+	elsewhere, featureless, attacks, logLines := 0, 0, 0, 0
 	want := func(s *evaluation.Sample) bool {
-		return s.HasFeatures() && s.Label != evaluation.Attack && s.Label != evaluation.AttackerTask && (o.workload == "" || sameWorkload(o.workload, s.Subject()))
-	}
-	err = files.Each(ctx, want, func(s *evaluation.Sample) error {
-		v, err := s.Against(m.Baseline())
-		if err != nil {
-			return err
+		switch {
+		case !s.Of(o.against.workload):
+			elsewhere++
+		case !s.HasFeatures():
+			featureless++
+		case s.Label == evaluation.Attack || s.Label == evaluation.AttackerTask:
+			attacks++
+		default:
+			return true
 		}
-		p.tell("read", len(rows), 0)
-		rows = append(rows, detector.Row{Vector: v})
-		return nil
+		return false
+	}
+	err = o.against.use(s, func(files *evaluation.Files, p *progress) error {
+		err := files.Each(ctx, want, func(s *evaluation.Sample) error {
+			v, err := s.Against(m.Baseline())
+			if err != nil {
+				return err
+			}
+			p.tell("read", len(rows), 0)
+			rows = append(rows, detector.Row{Vector: v})
+			return nil
+		})
+		logLines = files.LogLines()
+		return err
 	})
-	return rows, err
+	return rows, amounts(amount{attacks, "of attacks left out"}, amount{featureless, "without features left out"}, amount{elsewhere, "of other workloads left out"}, amount{logLines, "lines of logs passed over"}), err
 }
 
 // named is the shift of a feature.
@@ -171,8 +166,8 @@ func ordered(d iforest.Drift) []named {
 	return out
 }
 
-func driftTable(out io.Writer, m *detector.Model, d iforest.Drift, shifts []named, all bool) {
-	fmt.Fprintf(out, "%d calls against %d that the model learned from\n\n%-26s %8s %8s  %8s %8s\n", d.Rows, m.Info().Calls, "", "PSI", "chance", "KS", "chance")
+func driftTable(out io.Writer, m *detector.Model, d iforest.Drift, shifts []named, left string, all bool) {
+	fmt.Fprintf(out, "%d calls against %d that the model learned from%s\n\n%-26s %8s %8s  %8s %8s\n", d.Rows, m.Info().Calls, when(left != "", "; "+left), "", "PSI", "chance", "KS", "chance")
 	row := func(name string, s iforest.Shift) {
 		fmt.Fprintf(out, "%-26s %8.3f %8.3f  %8.3f %8.3f%s\n", name, s.PSI, s.PSIChance, s.KS, s.KSChance, when(s.Drifted(), "  *"))
 	}
@@ -211,10 +206,5 @@ func driftJSON(out io.Writer, m *detector.Model, d iforest.Drift, shifts []named
 	for _, s := range shifts {
 		report.Features = append(report.Features, of(s))
 	}
-	e := json.NewEncoder(out)
-	e.SetIndent("", "  ")
-	if err := e.Encode(report); err != nil {
-		return fmt.Errorf("encode the drift: %w", err)
-	}
-	return nil
+	return printJSON(out, "drift", report)
 }

@@ -2,24 +2,20 @@ package detect
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"sallyport.dev/sallyport/cmd/sallyport/internal/record"
-	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/evaluation"
 )
 
 // evalOptions are the flags of eval.
 type evalOptions struct {
-	in      []string
+	input
 	model   string
 	budget  float64
 	folds   int
@@ -55,54 +51,50 @@ recorded there, for to it all words of others are new.`,
   sallyport eval --in calls.parquet --without lexicon --seeds 10
   sallyport eval --in later.jsonl --model support.model`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: runs(func(cmd *cobra.Command) error {
 			for _, name := range []string{"budget", "folds", "seeds"} {
 				if o.model != "" && cmd.Flags().Changed(name) {
 					return fmt.Errorf("--%s is for training, and --model says not to train", name)
 				}
 			}
-			cmd.SilenceUsage = true
-			return eval(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr(), o)
-		},
+			if o.samples < 2 || o.samples > 1_000_000 {
+				return fmt.Errorf("--samples %d: accepted are 2 to 1000000", o.samples)
+			}
+			return checkBudget(o.budget)
+		}, func(ctx context.Context, s streams) error { return eval(ctx, s, o) }),
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&o.in, "in", nil, "file to read; may be repeated; - is standard input")
+	o.flag(cmd, "in", "file to read")
+	o.workloadFlag(cmd)
 	f.StringVar(&o.model, "model", "", "file with the model that is to judge; without, models are trained")
-	f.Float64Var(&o.budget, "budget", 0.01, "share of benign calls that may exceed the threshold")
+	budgetFlag(cmd, &o.budget)
 	f.IntVar(&o.folds, "folds", 5, "parts that an agent's tasks are dealt to")
 	f.IntVar(&o.seeds, "seeds", 3, "how often that is done")
 	f.IntVar(&o.samples, "samples", 1000, "samples that intervals are found from")
 	f.StringArrayVar(&o.without, "without", nil, "leave out these features: a group ("+strings.Join(evaluation.Groups(), ", ")+") or a single one; may be repeated")
 	f.StringVar(&o.html, "html", "", "file to write a report with plots to")
 	f.BoolVar(&o.json, "json", false, "print the report as JSON")
-	if err := cmd.MarkFlagRequired("in"); err != nil {
-		panic("eval: " + err.Error())
-	}
+	required(cmd, "in")
 	return cmd
 }
 
-func eval(ctx context.Context, stdin io.Reader, out, errs io.Writer, o evalOptions) (err error) {
-	if o.samples < 2 || o.samples > 1_000_000 {
-		return fmt.Errorf("--samples %d: accepted are 2 to 1000000", o.samples)
-	}
-	files, err := evaluation.Open(stdin, o.in...)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, files.Close()) }()
-	p := newProgress(errs)
-	defer p.end()
+func eval(ctx context.Context, s streams, o evalOptions) error {
 	options := evaluation.Options{
-		Folds: o.folds, Seeds: o.seeds, Budget: o.budget, Without: o.without, Progress: p.tell,
+		Workload: o.workload, Folds: o.folds, Seeds: o.seeds, Budget: o.budget, Without: o.without,
 		Resampling: evaluation.Resampling{Samples: o.samples, Confidence: 0.95, Seed: 1},
 	}
+	var err error
 	if o.model != "" {
 		if options.Model, err = loadModel(o.model); err != nil {
 			return err
 		}
 	}
-	r, err := evaluation.Evaluate(ctx, files, options)
-	p.end()
+	var r *evaluation.Report
+	err = o.use(s, func(files *evaluation.Files, p *progress) error {
+		options.Progress = p.tell
+		r, err = evaluation.Evaluate(ctx, files, options)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -112,35 +104,21 @@ func eval(ctx context.Context, stdin io.Reader, out, errs io.Writer, o evalOptio
 		}
 	}
 	if o.json {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		if err := e.Encode(r); err != nil {
-			return fmt.Errorf("encode the report: %w", err)
-		}
-		return nil
+		return printJSON(s.out, "report", r)
 	}
-	printReport(out, r)
+	printReport(s.out, r)
 	return nil
 }
 
-// loadModel reads a model's file.
-func loadModel(file string) (*detector.Model, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err // names the file
-	}
-	m, err := detector.Load(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return m, nil
-}
+// nameCells is how wide the column of names is.
+const nameCells = 34
 
 func printReport(out io.Writer, r *evaluation.Report) {
 	c := r.Counts
 	fmt.Fprintf(out, "calls      %d of %d sessions: %s\n", c.Calls, c.Sessions, amounts(
 		amount{c.Benign, "benign"}, amount{c.Unlabelled, "without a label, taken for benign"}, amount{c.Attack, fmt.Sprintf("of attacked sessions (%d exposed)", c.Exposed)},
-		amount{c.AttackerTask, "left out: their users ask for what attackers want"}, amount{c.Featureless, "left out: without features"}, amount{c.Refused, "left out: not released"}))
+		amount{c.AttackerTask, "left out: their users ask for what attackers want"}, amount{c.Featureless, "left out: without features"}, amount{c.Refused, "left out: not released"},
+		amount{c.Elsewhere, "of other workloads"}, amount{c.LogLines, "lines of logs passed over"}))
 	if r.Model != "" {
 		fmt.Fprintf(out, "judged by  model %s\n", r.Model)
 	} else {
@@ -152,7 +130,7 @@ func printReport(out io.Writer, r *evaluation.Report) {
 	}
 	fmt.Fprintf(out, "\nintervals  %g %%, from %d samples of tasks\n", r.Confidence*100, r.Samples)
 	for _, s := range r.Stages {
-		head := fmt.Sprintf("%-34s %7s %7s  %-23s", "", "attacks", "benign", "AUC")
+		head := fmt.Sprintf("%-*s %7s %7s  %-23s", nameCells, "", "attacks", "benign", "AUC")
 		for _, rate := range r.Rates {
 			head += fmt.Sprintf("  %-23s", fmt.Sprintf("TPR at %g %% FPR", rate*100))
 		}
@@ -168,9 +146,9 @@ func printReport(out io.Writer, r *evaluation.Report) {
 			printLine(out, "  "+s.Table.Families[i].Name, &s.Table.Families[i])
 		}
 	}
-	fmt.Fprintf(out, "\nBenign calls over the threshold for a budget of %g %%\n%-34s %7s  %s\n", r.Budget*100, "", "calls", "realised"+when(len(r.Stages) > 0, strings.Repeat(" ", 18)+"first exposed calls found"))
+	fmt.Fprintf(out, "\nBenign calls over the threshold for a budget of %g %%\n%-*s %7s  %s\n", r.Budget*100, nameCells, "", "calls", "realised"+when(len(r.Stages) > 0, strings.Repeat(" ", 18)+"first exposed calls found"))
 	for _, s := range r.Budgets {
-		line := fmt.Sprintf("%-34s %7d  %-24s", fit(record.Clean(s.Name), 34), s.Calls, percent(s.Realised))
+		line := fmt.Sprintf("%s %7d  %-24s", record.Fit(s.Name, nameCells), s.Calls, percent(s.Realised))
 		if len(r.Stages) > 0 {
 			line += "  " + percent(s.Found)
 		}
@@ -187,19 +165,11 @@ func printReport(out io.Writer, r *evaluation.Report) {
 }
 
 func printLine(out io.Writer, name string, l *evaluation.Line) {
-	line := fmt.Sprintf("%-34s %7d %7d  %-23s", fit(record.Clean(name), 34), l.Positives, l.Negatives, share(l.AUC))
+	line := fmt.Sprintf("%s %7d %7d  %-23s", record.Fit(name, nameCells), l.Positives, l.Negatives, share(l.AUC))
 	for _, f := range l.TPR {
 		line += fmt.Sprintf("  %-23s", share(f))
 	}
 	fmt.Fprintln(out, strings.TrimRight(line, " "))
-}
-
-// fit cuts a name to so many characters.
-func fit(s string, n int) string {
-	if r := []rune(s); len(r) > n {
-		return string(r[:n-1]) + "…"
-	}
-	return s
 }
 
 func share(f evaluation.Figure) string {
@@ -217,21 +187,4 @@ func percent(f evaluation.Figure) string {
 		return "-"
 	}
 	return fmt.Sprintf("%.2f %% (%.2f-%.2f %%)", f.Value*100, f.Low*100, f.High*100)
-}
-
-// amount is how many there are of something.
-type amount struct {
-	n    int
-	what string
-}
-
-// amounts lists those that are not nothing.
-func amounts(all ...amount) string {
-	var out []string
-	for _, a := range all {
-		if a.n > 0 {
-			out = append(out, fmt.Sprintf("%d %s", a.n, a.what))
-		}
-	}
-	return strings.Join(out, ", ")
 }

@@ -19,6 +19,7 @@ import (
 	"sallyport.dev/sallyport/cmd/sallyport/internal/execute"
 	"sallyport.dev/sallyport/cmd/sallyport/internal/record"
 	"sallyport.dev/sallyport/pkg/detector"
+	"sallyport.dev/sallyport/pkg/evaluation"
 	"sallyport.dev/sallyport/pkg/features"
 	"sallyport.dev/sallyport/pkg/policy"
 	"sallyport.dev/sallyport/pkg/telemetry"
@@ -26,12 +27,13 @@ import (
 
 // explainOptions are the flags of explain.
 type explainOptions struct {
-	in            []string
+	input
 	namespace     string
 	allNamespaces bool
 	model         string
-	id            string
-	all, input    bool
+	baseline      []string
+	id            string // or a file's name, or "" for the call with the highest score
+	all, showIn   bool
 }
 
 // NewExplain returns the command "explain".
@@ -39,14 +41,15 @@ func NewExplain() *cobra.Command {
 	var o explainOptions
 	cmd := &cobra.Command{
 		Use:   "explain [flags] ID|FILE",
-		Short: "Show a decision: rule, features, contributions and the policy's input",
-		Long: `Show a recorded decision. It is looked for among those of the commands that ran under "sallyport exec" on this
-machine, in the files of --in, or, with -n or -A, in the logs of a cluster's sidecars. The beginning of an ID will
-do where it is only one's. Of a file of records, the one with the highest score is shown.
+		Short: "Show a decision, or a recorded call: rule, features, contributions and the policy's input",
+		Long: `Show a recorded decision or call. It is looked for among those of the commands that ran under "sallyport exec" on
+this machine, in the files of --in, or, with -n or -A, in the logs of a cluster's sidecars. The beginning of an ID
+will do where it is only one's. Without an ID, it is the call of the files with the highest score.
 
-With a model at hand, that of --model or what exec has learned of the command, the chart shows each feature
-against the calls that the model learned from, and what it did to the score; otherwise it shows those that the
-record names. "usual" is what seven in eight of those calls have, and in the strip beside it
+With a baseline at hand, the chart shows each feature against the calls that were learned, and what it did to the
+score. That is --model, the calls of --baseline, of which a model is made first without the call's own task or
+session, or what exec has learned of the command. Otherwise the chart shows the features that the record names.
+"usual" is what seven in eight of the calls learned have, and in the strip beside it
 
   ──┼───     ●
 
@@ -54,159 +57,274 @@ the line is that range with its middle, and the dot the call's value.
 
 A contribution is in units of distance: how much farther than an ordinary call this one is from the calls that
 were learned, in this feature. Positive contributions make a call more anomalous. They say what the forest did,
-not what caused the call.`,
+not what caused the call.
+
+Accepted are ` + evaluation.Accepted + `.`,
 		Example: `  sallyport explain 01a205f1-546b
   sallyport explain -n agents --input 01a205f1-546b-7cc1-9394-277c26b664f9
   sallyport explain --model support.model --in decisions.jsonl 01a205f1-546b
-  sallyport explain --model support.model decisions.jsonl`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			cmd.SilenceUsage = true
+  sallyport explain --baseline march.parquet --workload support sessions.jsonl.gz`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
 			o.id = args[0]
-			out := cmd.OutOrStdout()
-			return explain(cmd.Context(), cmd.InOrStdin(), out, record.Colours(out), os.Getenv, o)
-		},
+		}
+		return runs(func(cmd *cobra.Command) error { return o.check() }, func(ctx context.Context, s streams) error {
+			return explain(ctx, s, painter{record.Painter{Colour: record.Colours(s.out)}, record.TerminalWidth(s.out)}, os.Getenv, o)
+		})(cmd, args)
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&o.in, "in", nil, "file of decision records, instead of this machine's; may be repeated; - is standard input")
+	o.flag(cmd, "in", "file to look in, instead of this machine's decisions")
+	o.workloadFlag(cmd)
 	f.StringVarP(&o.namespace, "namespace", "n", "", "look in the logs of the sidecars of this namespace")
 	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "look in the logs of all sidecars")
 	f.StringVar(&o.model, "model", "", "file with the model")
+	f.StringArrayVar(&o.baseline, "baseline", nil, "file of calls to learn a baseline from, instead of a model; may be repeated; - is standard input")
 	f.BoolVar(&o.all, "all", false, "show features without a part in the score as well")
-	f.BoolVar(&o.input, "input", false, "show the input that the policy decided on, as JSON")
+	f.BoolVar(&o.showIn, "input", false, "show the input that the policy decided on, as JSON")
 	cmd.MarkFlagsMutuallyExclusive("in", "namespace", "all-namespaces")
+	cmd.MarkFlagsMutuallyExclusive("model", "baseline")
 	return cmd
 }
 
-// minID is how much of an ID must be given, if not all of it: its time, to the millisecond.
-const minID = 13
-
-// find looks for the record with an ID, or with the only one that begins so.
-func find(ctx context.Context, stdin io.Reader, getenv func(string) string, o *explainOptions) (*telemetry.Record, error) {
-	found := map[string]*telemetry.Record{}
-	if st, err := os.Stat(o.id); err == nil && st.Mode().IsRegular() && len(o.in) == 0 && o.namespace == "" && !o.allNamespaces {
-		return highest(o.id)
-	}
-	take := func(r *telemetry.Record) error {
-		if r.ID == o.id || len(o.id) >= minID && strings.HasPrefix(r.ID, o.id) {
-			found[r.ID] = r
+// check finds out what the argument is.
+func (o *explainOptions) check() error {
+	cluster := o.namespace != "" || o.allNamespaces
+	if o.id != "" && len(o.files) == 0 && !cluster {
+		if st, err := os.Stat(o.id); err == nil && st.Mode().IsRegular() {
+			o.files, o.id = []string{o.id}, ""
 		}
-		return nil
 	}
-	where := strings.Join(o.in, ", ")
+	switch {
+	case o.id == "" && len(o.files) == 0:
+		return errors.New("which call? name a decision's ID, or a file of calls")
+	case slices.Contains(o.files, "-") && slices.Contains(o.baseline, "-"):
+		return errors.New("standard input cannot be both --in and --baseline")
+	}
+	return nil
+}
+
+func explain(ctx context.Context, s streams, p painter, getenv func(string) string, o explainOptions) error {
+	var c *evaluation.Sample
+	var m *detector.Model
+	var from lesson
+	var err error
+	if o.model != "" {
+		if m, err = loadModel(o.model); err != nil {
+			return err
+		}
+	}
+	if o.id != "" {
+		if c, err = o.find(ctx, s, getenv); err != nil {
+			return err
+		}
+	}
+	if len(o.baseline) > 0 {
+		of := input{o.baseline, o.workload}
+		if of.workload == "" && c != nil {
+			of.workload = c.Subject()
+		}
+		if from, err = collect(ctx, s, of); err != nil {
+			return err
+		}
+		if c == nil {
+			if m, err = from.learn(s, whatever); err != nil {
+				return err
+			}
+		}
+	}
+	if c == nil {
+		if c, err = o.highest(ctx, s, m); err != nil {
+			return err
+		}
+	}
+	left := 0
+	if len(o.baseline) > 0 {
+		alone := from.without(c)
+		if left = len(from.rows) - len(alone.rows); left > 0 || m == nil {
+			if m, err = alone.learn(s, whatever); err != nil {
+				return err
+			}
+		}
+	}
+	if m == nil && c.Record != nil {
+		if m, err = learnedByExec(getenv, c.Record); err != nil {
+			return err
+		}
+	}
+	v, err := seen(c, m)
+	return p.explanation(s.out, c, m, &v, err, o, left)
+}
+
+// seen are a call's features as the model sees them: those recorded where it is the one that judged, and else compared with its baseline.
+func seen(c *evaluation.Sample, m *detector.Model) (v features.Vector, err error) {
+	if err := c.Decode(); err != nil {
+		return v, err
+	}
+	if m == nil || c.Record != nil && c.Record.Anomaly.ModelDigest == m.Digest() {
+		return c.Vector, nil
+	}
+	return c.Against(m.Baseline())
+}
+
+// find looks for the call with an ID, or with the only one that begins so.
+func (o *explainOptions) find(ctx context.Context, s streams, getenv func(string) string) (*evaluation.Sample, error) {
+	found := map[string]*evaluation.Sample{}
+	where := strings.Join(o.files, ", ")
 	if o.namespace != "" || o.allNamespaces {
 		c, err := record.OpenCluster(o.namespace, o.allNamespaces)
 		if err != nil {
 			return nil, err
 		}
-		pods, err := c.Read(ctx, take)
+		pods, err := c.Read(ctx, func(r *telemetry.Record) error {
+			if record.Matches(r.ID, o.id) {
+				found[r.ID] = evaluation.FromRecord(r)
+			}
+			return nil
+		})
 		if err != nil {
 			return nil, err
 		}
-		where = fmt.Sprintf("the logs of %d sidecars", pods)
+		where = "the logs of " + counted(pods, "sidecar", "sidecars")
 	} else {
-		files := o.in
-		if len(files) == 0 {
+		in := o.input
+		if len(in.files) == 0 {
 			dir, err := execute.StateDir(getenv)
 			if err != nil {
 				return nil, err
 			}
-			files = []string{execute.RecordsFile(dir)}
-			where = files[0]
+			if in.files = execute.RecordsFiles(dir); len(in.files) == 0 {
+				return nil, fmt.Errorf("no decisions were kept on this machine (%s); name a file by --in or a cluster's namespace by -n", execute.RecordsFile(dir))
+			}
+			where = strings.Join(in.files, ", ")
 		}
-		if err := record.ReadAll(stdin, files, func(_ string, r *telemetry.Record) error { return take(r) }); err != nil {
+		keep := func(s *evaluation.Sample) error { found[s.ID] = s; return nil }
+		want := func(s *evaluation.Sample) bool {
+			if !record.Matches(s.ID, o.id) {
+				return false
+			}
+			if s.Record != nil {
+				found[s.ID] = s // whether or not its features can be used
+				return false
+			}
+			return true
+		}
+		err := in.use(s, func(files *evaluation.Files, _ *progress) error { return files.Each(ctx, want, keep) })
+		if err != nil {
 			return nil, err
 		}
 	}
 	switch ids := slices.Sorted(maps.Keys(found)); len(ids) {
 	case 0:
-		if len(o.id) < minID {
-			where += fmt.Sprintf(" (the beginning of an ID must be of %d characters at least)", minID)
+		if len(o.id) < record.MinID {
+			where += fmt.Sprintf(" (the beginning of an ID must be of %d characters at least)", record.MinID)
 		}
 		return nil, fmt.Errorf("no record %q in %s", o.id, where)
 	case 1:
 		return found[ids[0]], nil
 	default:
-		return nil, fmt.Errorf("%d records in %s begin with %q, such as %s and %s", len(ids), where, o.id, ids[0], ids[1])
+		return nil, fmt.Errorf("%d records in %s begin with %q, such as %q and %q", len(ids), where, o.id, ids[0], ids[1])
 	}
 }
 
-// highest is the record of a file with the highest score.
-func highest(file string) (*telemetry.Record, error) {
-	var top *telemetry.Record
-	err := record.ReadAll(nil, []string{file}, func(_ string, r *telemetry.Record) error {
-		if top == nil || r.Anomaly.Score > top.Anomaly.Score {
-			top = r
+// highest is the call of the files with the highest score: by the model, or as it was judged.
+func (o *explainOptions) highest(ctx context.Context, s streams, m *detector.Model) (*evaluation.Sample, error) {
+	var top *evaluation.Sample
+	highest := -1.0
+	calls := 0
+	take := func(s *evaluation.Sample, score float64) {
+		if score > highest {
+			top, highest = s, score
 		}
-		return nil
+	}
+	err := o.use(s, func(files *evaluation.Files, p *progress) error {
+		want := func(s *evaluation.Sample) bool {
+			calls++
+			p.tell("read", calls, 0)
+			if !s.Of(o.workload) || !s.HasFeatures() {
+				return false
+			}
+			if m == nil && s.Record != nil && s.Record.Anomaly.Ready {
+				take(s, s.Record.Anomaly.Score)
+			}
+			return m != nil
+		}
+		return files.Each(ctx, want, func(s *evaluation.Sample) error {
+			v, err := seen(s, m)
+			if err == nil {
+				take(s, m.Judge(&v).Score)
+			}
+			return err
+		})
 	})
-	if err == nil && top == nil {
-		err = fmt.Errorf("no decision records in %s", file)
+	where := strings.Join(o.files, ", ")
+	switch {
+	case err != nil || top != nil:
+		return top, err
+	case calls == 0:
+		return nil, fmt.Errorf("no calls in %s", where)
+	case m != nil:
+		return nil, fmt.Errorf("no calls with features%s in %s", when(o.workload != "", " of "+o.workload), where)
 	}
-	return top, err
+	return nil, fmt.Errorf("none of %s in %s was judged by a model; judge them by --model or --baseline, or name one by its ID", counted(calls, "call", "calls"), where)
 }
 
-// modelFor is the model to explain a record with: that of the option, else what exec has learned of the command; nil where there is none.
-func modelFor(getenv func(string) string, o *explainOptions, r *telemetry.Record) (*detector.Model, error) {
-	file := o.model
+// learnedByExec is the model of what exec has learned of a command; nil where there is none.
+func learnedByExec(getenv func(string) string, r *telemetry.Record) (*detector.Model, error) {
+	dir, err := execute.StateDir(getenv)
+	if err != nil || r.Workload.Namespace != execute.Namespace {
+		return nil, nil //nolint:nilerr // a record from elsewhere has no model here
+	}
+	file := execute.ModelFile(dir, r.Workload.Name)
 	if file == "" {
-		dir, err := execute.StateDir(getenv)
-		if err != nil || r.Workload.Namespace != execute.Namespace {
-			return nil, nil //nolint:nilerr // a record from elsewhere has no model here
-		}
-		if file = execute.ModelFile(dir, r.Workload.Name); file == "" {
-			return nil, nil
-		}
+		return nil, nil
 	}
 	m, err := loadModel(file)
-	if errors.Is(err, fs.ErrNotExist) && o.model == "" {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	return m, err
 }
 
-func explain(ctx context.Context, stdin io.Reader, out io.Writer, colour bool, getenv func(string) string, o explainOptions) error {
-	r, err := find(ctx, stdin, getenv, &o)
-	if err != nil {
-		return err
-	}
-	p := painter{record.Painter{Colour: colour}}
-	p.decision(out, r)
-	if o.input {
-		b, err := json.MarshalIndent(inputOf(r), "", "  ")
+// painter writes in colour or without, for a terminal of a width; 0 is one that is wide enough.
+type painter struct {
+	record.Painter
+	width int
+}
+
+// explanation shows a call by a model, if there is one; err says why its features v cannot be shown.
+func (p painter) explanation(out io.Writer, c *evaluation.Sample, m *detector.Model, v *features.Vector, err error, o explainOptions, left int) error {
+	p.call(out, c)
+	if o.showIn {
+		if c.Record == nil {
+			return errors.New("--input: a recorded call was never decided on")
+		}
+		b, err := json.MarshalIndent(inputOf(c.Record), "", "  ")
 		if err != nil {
 			return fmt.Errorf("encode the input: %w", err)
 		}
 		fmt.Fprintf(out, "\ninput       %s\n", b)
 	}
-	m, err := modelFor(getenv, &o, r)
-	if err != nil {
-		return err
-	}
-	row, _, err := detector.FromRecord(r)
 	switch {
-	case errors.Is(err, detector.ErrNoFeatures):
+	case !c.HasFeatures():
 		fmt.Fprintln(out, "\nThe record has no features: the call could not be read, or was none to a model.")
 		return nil
 	case err != nil && m != nil:
 		return err
 	}
-	if m != nil && m.Digest() != r.Anomaly.ModelDigest && m.Baseline() != nil && len(row.Evidence) > 0 {
-		e, err := features.DecodeEvidence(row.Evidence)
-		if err != nil {
-			return fmt.Errorf("record %s: %w", record.Clean(r.ID), err)
-		}
-		m.Baseline().Features(&row.Vector, e) // what this model would have seen, and not the one that judged
+	p.score(out, c, m, v)
+	if left > 0 {
+		fmt.Fprintf(out, "            its model is without %s of the call's own task or session\n", counted(left, "call", "calls"))
 	}
-	p.score(out, r, m, &row.Vector)
 	switch {
 	case m != nil:
-		p.chart(out, m.Contributions(&row.Vector), m.Ranges(), m.Unit(), o.all)
-	case len(r.Anomaly.TopFeatures) > 0:
-		p.chart(out, r.Anomaly.TopFeatures, nil, 0, true)
-		fmt.Fprintln(out, "these raised the score most; --model FILE shows all")
+		p.chart(out, m.Contributions(v), m.Ranges(), m.Unit(), o.all)
+	case c.Record != nil && len(c.Record.Anomaly.TopFeatures) > 0:
+		p.chart(out, c.Record.Anomaly.TopFeatures, nil, 0, true)
+		fmt.Fprintln(out, "these raised the score most; --model FILE or --baseline FILE shows all")
 	default:
-		fmt.Fprintln(out, "\nThere is no model to explain the score with: give one by --model.")
+		fmt.Fprintln(out, "\nThere is nothing to compare the call with: give a model by --model, or calls to learn from by --baseline.")
 	}
 	return nil
 }
@@ -219,40 +337,55 @@ func inputOf(r *telemetry.Record) map[string]any {
 	}
 }
 
-// painter writes in colour or without.
-type painter struct{ record.Painter }
-
-func (p painter) decision(out io.Writer, r *telemetry.Record) {
+// call says which call it is and what became of it.
+func (p painter) call(out io.Writer, c *evaluation.Sample) {
 	code := record.Green
-	if r.Outcome != telemetry.OutcomeReleased {
+	if c.Outcome != telemetry.OutcomeReleased {
 		code = record.Red
 	}
-	fmt.Fprintf(out, "%s  %s%s\n", p.In(record.Bold, record.Clean(r.ID)), p.In(code, record.Clean(string(r.Outcome))), when(!r.Time.IsZero(), "  "+r.Time.UTC().Format(time.RFC3339)))
-	if r.Workload != (policy.Workload{}) {
-		fmt.Fprintf(out, "workload    %s\n", workloadName(r.Workload))
+	r := c.Record
+	judged := r != nil && (r.Destination.Host != "" || r.Anomaly.Ready) // else it is of a recording, and nobody decided
+	fmt.Fprintf(out, "%s%s%s\n", p.In(record.Bold, record.Clean(c.ID)), when(judged, "  "+p.In(code, record.Clean(string(c.Outcome)))), when(!c.Time.IsZero(), "  "+c.Time.UTC().Format(time.RFC3339)))
+	if name := c.Subject(); name != "" && strings.Trim(name, "/") != "" {
+		fmt.Fprintf(out, "workload    %s%s\n", record.Clean(name), when(c.Task != "", ", task "+record.Clean(c.Task)))
 	}
 	switch {
-	case r.Destination.Host == "": // of a recording
-		fmt.Fprintf(out, "call        model %s\n", record.Clean(r.Call.Model))
-	case r.Call.Model != "":
-		fmt.Fprintf(out, "call        %s to %s, model %s, %d messages\n", record.Clean(r.Call.Surface), record.Clean(r.Destination.Host), record.Clean(r.Call.Model), r.Call.Messages)
+	case !judged:
+		fmt.Fprintf(out, "call        model %s\n", record.Clean(c.Model))
+		fmt.Fprintf(out, "session     %s\n", record.Clean(c.Session))
+		if c.Label != evaluation.Unlabelled {
+			fmt.Fprintf(out, "label       %s%s%s\n", c.Label, when(c.Attack != "", " "+record.Clean(c.Attack)), when(c.Stage != evaluation.NoStage, ", "+string(c.Stage)))
+		}
+		return
+	case c.Model != "":
+		fmt.Fprintf(out, "call        %s to %s, model %s, %s\n", record.Clean(r.Call.Surface), record.Clean(r.Destination.Host), record.Clean(c.Model), counted(r.Call.Messages, "message", "messages"))
 	default:
 		fmt.Fprintf(out, "call        to %s\n", record.Clean(r.Destination.Host))
 	}
-	fmt.Fprintf(out, "session     %s, %d calls before, worst percentile %.4f%s\n", record.Clean(r.Session.ID), r.Session.Calls, r.Session.MaxPercentile, when(r.Session.Tainted, ", tainted"))
+	fmt.Fprintf(out, "session     %s, %s before, worst percentile %.4f%s\n", record.Clean(c.Session), counted(r.Session.Calls, "call", "calls"), r.Session.MaxPercentile, when(c.Tainted, ", tainted"))
 	fmt.Fprintf(out, "decision    %s%s%s\n", record.Clean(string(r.Action)), when(r.Rule != "", " by "+record.Clean(r.Rule)), when(r.Fault != "", ", fault "+record.Clean(r.Fault)))
 	for _, reason := range r.Reasons {
 		fmt.Fprintf(out, "            %s: %s\n", record.Clean(reason.Rule), record.Clean(reason.Message))
 	}
 }
 
-func (p painter) score(out io.Writer, r *telemetry.Record, m *detector.Model, v *features.Vector) {
-	if r.Anomaly.Ready {
-		p.anomaly(out, "score", r.Anomaly)
-	} else {
+func (p painter) score(out io.Writer, c *evaluation.Sample, m *detector.Model, v *features.Vector) {
+	var then policy.Anomaly
+	if c.Record != nil {
+		then = c.Record.Anomaly
+	}
+	judged := then.Ready || c.Record != nil && c.Record.Destination.Host != ""
+	switch {
+	case then.Ready:
+		p.anomaly(out, "score", then)
+	case judged:
 		fmt.Fprintln(out, "score       none: the workload's model was not yet learned")
 	}
-	if m != nil && m.Digest() != r.Anomaly.ModelDigest {
+	switch {
+	case m == nil || m.Digest() == then.ModelDigest:
+	case !judged:
+		p.anomaly(out, "score", m.Judge(v))
+	default:
 		p.anomaly(out, "by this", m.Judge(v))
 		fmt.Fprintln(out, "            this model is not the one that judged the call; what follows is by it")
 	}
@@ -272,6 +405,51 @@ const (
 	stripCells = 17
 )
 
+// layout is how wide the columns of the chart are; 0 is a column that there is no room for.
+type layout struct{ name, value, usual, strip, credit, bar int }
+
+// layoutFor is the layout for a terminal of so many cells, 0 for one that is wide enough, with ranges or without.
+func layoutFor(cells int, ranges bool) layout {
+	l := layout{name: 26, value: 14, usual: 13, strip: stripCells, credit: 12, bar: barCells}
+	if !ranges {
+		l.usual, l.strip = 0, 0
+	}
+	if cells <= 0 || cells >= l.width() {
+		return l
+	}
+	l.name, l.value, l.credit, l.usual = 24, 13, 7, 0
+	for _, narrower := range []*int{&l.bar, &l.strip} {
+		least := 4
+		if narrower == &l.strip {
+			least = min(*narrower, 7)
+		}
+		*narrower = max(least, *narrower-max(0, l.width()-cells))
+	}
+	return l
+}
+
+func (l layout) width() int {
+	w := l.name + 1 + l.value + 2 + l.credit + 2 + l.bar
+	for _, column := range []int{l.usual, l.strip} {
+		if column > 0 {
+			w += 2 + column
+		}
+	}
+	return w
+}
+
+// row writes a line of the chart.
+func (l layout) row(out io.Writer, name, value, usual, strip, credit, bar string) {
+	line := fmt.Sprintf("%-*s %*s", l.name, name, l.value, value)
+	if l.usual > 0 {
+		line += fmt.Sprintf("  %*s", l.usual, usual)
+	}
+	if l.strip > 0 {
+		line += fmt.Sprintf("  %-*s", l.strip, strip)
+	}
+	fmt.Fprintln(out, strings.TrimRight(line+fmt.Sprintf("  %*s  %s", l.credit, credit, bar), " "))
+}
+
 // chart draws the features, the one that raised the score most first, and, where ranges are known, each in its range. What is under a hundredth of the largest is left
 // out.
 func (p painter) chart(out io.Writer, all []policy.Feature, ranges []detector.Range, unit float64, every bool) {
@@ -279,11 +457,13 @@ func (p painter) chart(out io.Writer, all []policy.Feature, ranges []detector.Ra
 	for _, f := range all {
 		largest = max(largest, math.Abs(f.Contribution))
 	}
-	learned := ""
-	if ranges != nil {
-		learned = fmt.Sprintf("  %13s  %-*s", "usual", stripCells, "")
+	l := layoutFor(p.width, ranges != nil)
+	fmt.Fprintln(out)
+	credit := "contribution"
+	if len(credit) > l.credit {
+		credit = "credit"
 	}
-	fmt.Fprintf(out, "\n%-26s %14s%s  %12s\n", "feature", "value", learned, "contribution")
+	l.row(out, "feature", "value", "usual", "", credit, "")
 	hidden := 0
 	for _, f := range all {
 		if !every && (f.Contribution == 0 || math.Abs(f.Contribution) < largest/100) {
@@ -294,12 +474,8 @@ func (p painter) chart(out io.Writer, all []policy.Feature, ranges []detector.Ra
 		if f.Contribution < 0 {
 			code = record.Green
 		}
-		if ranges != nil {
-			usual, strip := placed(f, ranges)
-			learned = fmt.Sprintf("  %13s  %s", usual, strip)
-		}
-		row := fmt.Sprintf("%-26s %14s%s  %+12.3f  %s", f.Name, inUnit(f), learned, f.Contribution, p.In(code, bar(math.Abs(f.Contribution), largest)))
-		fmt.Fprintln(out, strings.TrimRight(row, " "))
+		usual, strip := placed(f, ranges, l.strip)
+		l.row(out, f.Name, inUnit(f), usual, strip, fmt.Sprintf("%+.3f", f.Contribution), p.In(code, bar(math.Abs(f.Contribution), largest, l.bar)))
 	}
 	if hidden > 0 {
 		fmt.Fprintf(out, "%d more with next to no part (--all shows them)\n", hidden)
@@ -309,9 +485,9 @@ func (p painter) chart(out io.Writer, all []policy.Feature, ranges []detector.Ra
 	}
 }
 
-// placed is the usual range of a feature in words, and a strip that shows where its value is.
-func placed(f policy.Feature, ranges []detector.Range) (usual, strip string) {
-	blank := strings.Repeat(" ", stripCells)
+// placed is the usual range of a feature in words, and a strip of so many cells that shows where its value is.
+func placed(f policy.Feature, ranges []detector.Range, length int) (usual, strip string) {
+	blank := strings.Repeat(" ", length)
 	i := slices.IndexFunc(features.Schema[:], func(s features.Feature) bool { return s.Name == f.Name })
 	if i < 0 || i >= len(ranges) || math.IsNaN(ranges[i].Middle) || math.IsNaN(f.Value) || math.IsInf(f.Value, 0) {
 		return "", blank
@@ -326,7 +502,7 @@ func placed(f policy.Feature, ranges []detector.Range) (usual, strip string) {
 		if !(to > from) {
 			return 0
 		}
-		return int(math.Round((v - from) / (to - from) * (stripCells - 1)))
+		return int(math.Round((v - from) / (to - from) * float64(length-1)))
 	}
 	cells := []rune(blank)
 	for c := at(r.Low); c <= at(r.High); c++ {
@@ -381,22 +557,15 @@ func short(unit string) string {
 	return unit
 }
 
-// bar draws part of whole as a bar of eighths of cells.
-func bar(part, whole float64) string {
+// bar draws part of whole as a bar of eighths of so many cells.
+func bar(part, whole float64, cells int) string {
 	if !(whole > 0) || !(part >= 0) {
 		return ""
 	}
-	eighths := int(math.Round(part / whole * barCells * 8))
+	eighths := int(math.Round(part / whole * float64(cells) * 8))
 	s := strings.Repeat("█", eighths/8)
 	if rest := eighths % 8; rest > 0 {
 		s += string(rune('█' + 8 - rest)) // ▏▎▍▌▋▊▉ follow █, the widest first
 	}
 	return s
-}
-
-func when(yes bool, text string) string {
-	if yes {
-		return text
-	}
-	return ""
 }

@@ -2,9 +2,11 @@ package detect
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -125,7 +127,7 @@ func TestDriftTable(t *testing.T) {
 	d.Features[3] = iforest.Shift{PSI: 1.4, PSIChance: 0.06, KS: 0.5, KSChance: 0.13}
 	d.Features[9] = iforest.Shift{PSI: 0.05, PSIChance: 0.06, KS: 0.01, KSChance: 0.13}
 	var out bytes.Buffer
-	driftTable(&out, m, d, ordered(d), false)
+	driftTable(&out, m, d, ordered(d), "7 of attacks left out", false)
 	golden(t, "drift.txt", out.String())
 }
 
@@ -139,6 +141,7 @@ func TestEvalErrors(t *testing.T) {
 		"no such file":      {[]string{"--in", "nowhere"}, "nowhere"},
 		"model that trains": {[]string{"--in", in, "--model", "m", "--folds", "3"}, "--folds is for training"},
 		"no model":          {[]string{"--in", in, "--model", "nowhere"}, "nowhere"},
+		"budget":            {[]string{"--in", in, "--budget", "0.7"}, "--budget 0.7: accepted is"},
 		"samples":           {[]string{"--in", in, "--samples", "1"}, "--samples 1: accepted are"},
 		"group":             {[]string{"--in", in, "--without", "words"}, `no features "words"; accepted are the groups lexicon, envelope`},
 		"page's place":      {[]string{"--in", sessions(t, "support", 1, 60, 0), "--seeds", "1", "--samples", "2", "--html", filepath.Join(t.TempDir(), "no", "r.html")}, "write report: "},
@@ -218,7 +221,7 @@ func TestFeaturesOfRecords(t *testing.T) {
 func TestDrift(t *testing.T) {
 	before, after := sessions(t, "support", 1, 120, 0), sessions(t, "support", 2, 80, 20)
 	out, _, err := run(NewDrift(), "", "--in", before, "--against", after, "--fail-over", "100")
-	if err != nil || !strings.Contains(out, " that the model learned from\n") || !strings.Contains(out, "\nscore ") {
+	if err != nil || !strings.Contains(out, " that the model learned from; ") || !strings.Contains(out, "\nscore ") {
 		t.Errorf("%v\n%s", err, out)
 	}
 
@@ -280,12 +283,151 @@ func TestDriftErrors(t *testing.T) {
 func TestExplainFile(t *testing.T) {
 	model, r := explained(t)
 	in := write(t, "calls.jsonl", encode(t, records(3)...)+encode(t, r))
-	out, _, err := run(NewExplain(), "", "--model", model, in)
-	if err != nil || !strings.HasPrefix(out, r.ID+"  refused") {
+	for _, args := range [][]string{{"--model", model, in}, {"--model", model, "--in", in}, {in}} {
+		out, _, err := run(NewExplain(), "", args...)
+		if err != nil || !strings.HasPrefix(out, r.ID+"  refused") {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+	}
+	for in, want := range map[string]string{"": "no calls in", encode(t, records(3)...): "none of 3 calls in", `{"msg":"started"}`: "no calls in"} {
+		if _, _, err := run(NewExplain(), "", write(t, "calls", in)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// Whatever train reads, explain shows: by a model, or by a baseline that it learns from other calls.
+func TestExplainRecordings(t *testing.T) {
+	in, more := sessions(t, "support", 1, 100, 10), sessions(t, "billing", 2, 60, 0)
+	dir := t.TempDir()
+	model := filepath.Join(dir, "support.model")
+	if _, _, err := run(NewTrain(), "", "--in", in, "--out", model); err != nil {
+		t.Fatal(err)
+	}
+	files := []string{in}
+	for _, name := range []string{"calls.parquet", "calls.jsonl"} {
+		files = append(files, filepath.Join(dir, name))
+		if _, _, err := run(NewFeatures(), "", "--in", in, "--in", more, "--out", files[len(files)-1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := ""
+	for _, file := range files {
+		out, _, err := run(NewExplain(), "", "--model", model, "--workload", "support", file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The highest score is an attack's.
+		for _, want := range []string{"support/10", "workload    support, task task_", "session     support/10", "\nlabel       attack ", "exposed\n", "exceeds the threshold", "\nfeature ", "an ordinary call is at a distance of"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: does not say %q:\n%s", file, want, out)
+			}
+		}
+		if strings.Contains(out, "allow") || strings.Contains(out, "released") || strings.Contains(out, "not yet learned") {
+			t.Errorf("%s: tells of a decision that nobody made:\n%s", file, out)
+		}
+		if first == "" {
+			first = out
+		}
+		if out != first {
+			t.Errorf("%s: another explanation:\n%s\nthan of the sessions:\n%s", file, out, first)
+		}
+	}
+	id, _, _ := strings.Cut(first, "\n")
+	byID, _, err := run(NewExplain(), "", "--model", model, "--in", files[1], id)
+	if err != nil || byID != first {
+		t.Errorf("by its ID %q: %v\n%s", id, err, byID)
+	}
+
+	// By the recording's own calls: without the task of the one that is explained, whose words would not be new.
+	for _, args := range [][]string{{"--baseline", in, "--in", files[1], id}, {"--baseline", in, "--workload", "support", files[1]}} {
+		out, errs, err := run(NewExplain(), "", args...)
+		if err != nil || !strings.HasPrefix(out, id+"\n") || !strings.Contains(out, "exceeds the threshold") || !regexp.MustCompile(`its model is without [0-9]+ calls of the call's own task`).MatchString(out) || !strings.Contains(errs, "learning support from ") {
+			t.Errorf("%v: %v\n%s%s", args, err, errs, out)
+		}
+	}
+	for _, tc := range []struct {
+		want string
+		args []string
+	}{
+		{"calls of 2 workloads; name one with --workload", []string{"--baseline", files[1], files[1]}},
+		{"no calls with features of nobody", []string{"--model", model, "--workload", "nobody", files[1]}},
+		{"was judged by a model; judge them by --model or --baseline", []string{in}},
+		{"--input: a recorded call was never decided on", []string{"--model", model, "--input", in}},
+		{"no record \"nothing-like-it\" in", []string{"--in", in, "nothing-like-it"}},
+	} {
+		if _, _, err := run(NewExplain(), "", tc.args...); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%v: %v, want %q", tc.args, err, tc.want)
+		}
+	}
+	if out, _, err := run(NewExplain(), "", "--in", in, id); err != nil || !strings.Contains(out, "There is nothing to compare the call with") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if _, _, err := run(NewExplain(), "", write(t, "empty", "")); err == nil || !strings.Contains(err.Error(), "no decision records in") {
+}
+
+func TestExplainOnThisMachine(t *testing.T) {
+	model, r := explained(t)
+	state := t.TempDir()
+	t.Setenv("XDG_STATE_HOME", state)
+	if _, _, err := run(NewExplain(), "", "--model", model, r.ID); err == nil || !strings.Contains(err.Error(), "no decisions were kept on this machine") {
 		t.Error(err)
+	}
+	old := *r
+	old.Schema = "sallyport.features/v0" // was written by an earlier version
+	old.ID = "older"
+	kept := execute.RecordsFile(filepath.Join(state, "sallyport"))
+	if err := os.MkdirAll(filepath.Dir(kept), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{kept + ".1": encode(t, &old, r), kept: encode(t, records(2)...)} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, _, err := run(NewExplain(), "", "--model", model, r.ID)
+	if err != nil || !strings.Contains(out, "by ANOM-001") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, _, err = run(NewExplain(), "", old.ID); err != nil || !strings.Contains(out, "these raised the score most") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// A workload is chosen by the same flag everywhere, and what is left out is counted.
+func TestOneWorkload(t *testing.T) {
+	in, more := sessions(t, "support", 1, 60, 15), sessions(t, "billing", 2, 40, 0)
+	out, _, err := run(NewEval(), "", "--in", in, "--in", more, "--folds", "2", "--seeds", "1", "--samples", "5", "--workload", "support")
+	if err != nil || !regexp.MustCompile(`, [0-9]+ of other workloads\n`).MatchString(out) || strings.Contains(out, "billing") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	to := filepath.Join(t.TempDir(), "calls.parquet")
+	out, _, err = run(NewFeatures(), `{"msg":"x"}`, "--in", in, "--in", more, "--in", "-", "--out", to, "--workload", "support")
+	if err != nil || !regexp.MustCompile(` of 75 sessions written to .*; [0-9]+ of other workloads left out, 1 lines of logs passed over\n$`).MatchString(out) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	out, _, err = run(NewDrift(), "", "--in", in, "--against", more, "--against", in, "--workload", "support")
+	if err != nil || !regexp.MustCompile(`learned from; [0-9]+ of attacks left out, [0-9]+ of other workloads left out\n`).MatchString(out) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// An interrupt leaves no half of a file, and is not told as an error.
+func TestInterrupt(t *testing.T) {
+	in := sessions(t, "support", 1, 20, 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	dir := t.TempDir()
+	cmd := NewFeatures()
+	cmd.SetContext(ctx)
+	cmd.SetOut(io.Discard)
+	cmd.SetErr(io.Discard)
+	cmd.SetArgs([]string{"--in", in, "--out", filepath.Join(dir, "calls.parquet")})
+	var exit *execute.ExitError
+	if err := cmd.Execute(); !errors.As(err, &exit) || exit.Code != 130 {
+		t.Errorf("%v, want status 130", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("the directory holds %v", left)
 	}
 }
 

@@ -29,7 +29,7 @@ import (
 	"testing"
 	"time"
 
-	"sallyport.dev/sallyport/cmd/sallyport/internal/record"
+	"sallyport.dev/sallyport/pkg/evaluation"
 	"sallyport.dev/sallyport/pkg/telemetry"
 )
 
@@ -235,7 +235,11 @@ type ran struct {
 
 func (r *ran) records(t *testing.T) (all []*telemetry.Record) {
 	t.Helper()
-	if err := record.ReadAll(nil, []string{RecordsFile(r.state)}, func(_ string, rec *telemetry.Record) error { all = append(all, rec); return nil }); err != nil {
+	files, err := evaluation.Open(nil, RecordsFile(r.state))
+	if err == nil {
+		err = files.Each(t.Context(), func(s *evaluation.Sample) bool { all = append(all, s.Record); return false }, nil)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return all

@@ -28,6 +28,17 @@ func StateDir(getenv func(string) string) (string, error) {
 // RecordsFile is the file of decision records in a state directory.
 func RecordsFile(stateDir string) string { return filepath.Join(stateDir, "decisions.jsonl") }
 
+// RecordsFiles are the files of decision records that there are in a state directory, the older one first.
+func RecordsFiles(stateDir string) []string {
+	var out []string
+	for _, path := range []string{RecordsFile(stateDir) + ".1", RecordsFile(stateDir)} {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			out = append(out, path)
+		}
+	}
+	return out
+}
+
 // Namespace is the namespace that commands under exec are counted to.
 const Namespace = "local"
 

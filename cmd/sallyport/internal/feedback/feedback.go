@@ -66,9 +66,6 @@ Baseline names, list pods and get pods/log.`,
 	return cmd
 }
 
-// minID is how much of an ID must be given, if not all of it: its time, to the millisecond.
-const minID = 13
-
 var callID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 func (o *options) run(ctx context.Context, out io.Writer, id string) error {
@@ -143,7 +140,7 @@ type found struct{ id, baseline string }
 
 // find returns the call's full ID and the name of its workload's Baseline.
 func (f *finder) find(ctx context.Context, id string) (full, baseline string, err error) {
-	matches := func(other string) bool { return other == id || len(id) >= minID && strings.HasPrefix(other, id) }
+	matches := func(other string) bool { return record.Matches(other, id) }
 	calls := map[found]bool{}
 	var list v1alpha1.BaselineList
 	if err := f.client.List(ctx, &list, client.InNamespace(f.namespace)); err != nil {

@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"golang.org/x/term"
+	"golang.org/x/text/width"
 
 	"sallyport.dev/sallyport/pkg/policy"
 	"sallyport.dev/sallyport/pkg/telemetry"
@@ -51,6 +52,54 @@ func Clean(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// Width is how many cells of a terminal a cleaned text takes.
+func Width(s string) int {
+	n := 0
+	for _, r := range s {
+		n += cells(r)
+	}
+	return n
+}
+
+func cells(r rune) int {
+	if unicode.In(r, unicode.Mn, unicode.Me) {
+		return 0 // it is drawn over the one before
+	}
+	if k := width.LookupRune(r).Kind(); k == width.EastAsianWide || k == width.EastAsianFullwidth {
+		return 2
+	}
+	return 1
+}
+
+// Fit returns a text in exactly n cells of a terminal: cleaned, cut where it is longer, and filled up with spaces.
+func Fit(s string, n int) string {
+	s = Clean(s)
+	taken := Width(s)
+	if taken > n {
+		taken = 1 // the sign that it was cut
+		cut := len(s)
+		for i, r := range s {
+			if taken+cells(r) > n {
+				cut = i
+				break
+			}
+			taken += cells(r)
+		}
+		s = s[:cut] + "…"
+	}
+	return s + strings.Repeat(" ", max(0, n-taken))
+}
+
+// TerminalWidth is how many cells a line of a terminal has; 0 where nobody looks at what is written to w.
+func TerminalWidth(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(f.Fd())); err == nil {
+			return columns
+		}
+	}
+	return 0
 }
 
 // Line writes a record as one line without its end:

@@ -55,6 +55,34 @@ func TestLine(t *testing.T) {
 	}
 }
 
+func TestFit(t *testing.T) {
+	for _, tc := range []struct {
+		text string
+		n    int
+		want string
+	}{
+		{"", 2, "  "}, {"ab", 2, "ab"}, {"ab", 4, "ab  "}, {"abc", 2, "a…"}, {"事務員", 8, "事務員  "}, {"事務員", 6, "事務員"}, {"事務員", 5, "事務…"}, {"事務員", 4, "事… "},
+		{"e\u0301te\u0301", 4, "e\u0301te\u0301 "}, {"e\u0301te\u0301s", 3, "e\u0301t…"}, {"ｆｕ", 4, "ｆｕ"}, {"a\x1b[31m", 9, "a\ufffd[31m   "}, {"😀x", 3, "😀x"},
+	} {
+		got := Fit(tc.text, tc.n)
+		if got != tc.want || Width(got) != tc.n {
+			t.Errorf("Fit(%q, %d) is %q of %d cells, want %q", tc.text, tc.n, got, Width(got), tc.want)
+		}
+	}
+}
+
+func TestMatches(t *testing.T) {
+	const id = "01a205f1-546b-7cc1-9394-277c26b664f9"
+	for given, want := range map[string]bool{id: true, id[:MinID]: true, id[:MinID-1]: false, "": false, "01a205f1-546c": false, id + "0": false} {
+		if Matches(id, given) != want {
+			t.Errorf("Matches(_, %q) is %v", given, !want)
+		}
+	}
+	if !Matches("d-1", "d-1") || Matches("d-10", "d-1") {
+		t.Error("short IDs are matched as a whole")
+	}
+}
+
 func write(t *testing.T, file string, flags int, text string) {
 	t.Helper()
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|flags, 0o600)
