@@ -261,23 +261,37 @@ type window struct {
 	most int
 }
 
-// add adds n flags, the first one the lowest bit. The width is the number in a row, at most 32.
+// add adds n flags, 64 at most and the first one the lowest bit; those after them are not set. The width is the number in a row, at most 32.
 func (w *window) add(flags uint64, n, width int) {
-	past, most := w.past, w.most
-	for ; n > 0; n -= 16 {
-		k := min(n, 16)
-		past = past>>(k&63) | flags<<((64-k)&63)
-		flags >>= 16
-		if bits.OnesCount64(past>>((64-15-width)&63)) <= most {
-			continue // no window that ends among these has more
-		}
-		for ends := past >> (64 - 16); ends != 0; ends &= ends - 1 {
-			end := 64 - 16 + bits.TrailingZeros64(ends)
-			most = max(most, bits.OnesCount64(past<<((63-end)&63)>>((64-width)&63)))
+	past := w.past
+	w.past = past>>(n-1)>>1 | flags<<((64-n)&63)
+	if bits.OnesCount64(past>>((65-width)&63))+bits.OnesCount64(flags) <= w.most {
+		return // no window that ends among these has more
+	}
+	// A window that ends one later has one flag more and one less.
+	gone := past>>((64-width)&63) | flags<<(width&63)
+	count, most := bits.OnesCount64(past>>((64-width)&63)), w.most
+	for range 16 {
+		at := &slopes[flags&15|gone&15<<4]
+		most = max(most, count+int(at.peak))
+		count += int(at.sum)
+		flags >>= 4
+		gone >>= 4
+	}
+	w.most = most
+}
+
+// slopes has, for four flags that come, the lower half of its index, and four that go, what that adds to a count: at most on the way, and in the end.
+var slopes = func() (of [256]struct{ peak, sum int8 }) {
+	for i := range of {
+		of[i].peak = -1
+		for k := range 4 {
+			of[i].sum += int8(i>>k&1 - i>>(4+k)&1)
+			of[i].peak = max(of[i].peak, of[i].sum)
 		}
 	}
-	w.past, w.most = past, most
-}
+	return
+}()
 
 // of returns how often a byte came.
 func (t *quads) of(c byte) int { return int(t[0][c] + t[1][c] + t[2][c] + t[3][c]) }

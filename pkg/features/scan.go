@@ -350,14 +350,19 @@ func (s *scan) blocks(r *reading, from, size int) (bounds int) {
 			stops &= 1<<rest - 1
 		}
 		// A credential begins after what is no letter or digit, and is not short. Few words are like that, so that few are looked at.
-		secret := c[inSecret][k] & encoded &^ (words&encoded<<1 | r.plain | beforeShort(stops))
+		lengthy := ^beforeShort(stops)
+		secret := c[inSecret][k] & encoded & lengthy &^ (words&encoded<<1 | r.plain)
+		if secret != 0 {
+			secret = r.likely(secret, at)
+		}
 		r.plain = words & encoded >> 63
 		if stops != 0 {
 			longestRun = max(longestRun, at+bits.TrailingZeros64(stops)-run)
 			if secret|r.secret != 0 {
 				s.endSecrets(r, stops, at, run)
 			}
-			if longestRun < blockBytes {
+			// Of a run of ten bytes or more, all but nine are at the beginning of ten.
+			if bits.OnesCount64(lengthy) > longestRun-minSecret+1 && longestRun < blockBytes {
 				for ends := afterLong(stops, longestRun+1); ends != 0; ends &= ends - 1 {
 					k := bits.TrailingZeros64(ends)
 					longestRun = max(longestRun, at+k-gapStart(stops, k, at, run))
@@ -383,6 +388,25 @@ func (s *scan) blocks(r *reading, from, size int) (bounds int) {
 		bounds++
 	}
 	return bounds
+}
+
+// secondOf has, for what a credential begins with, what comes next: a bit for each letter.
+var secondOf = func() (of [256]uint32) {
+	for _, two := range []string{"sk", "gh", "gi", "gl", "xo", "AK", "AS", "AI", "ey", "--", "rk", "np"} {
+		of[two[0]] |= 1 << (two[1] & 31)
+	}
+	return
+}()
+
+// likely returns those places of the block at a place in the text from which a credential's second byte follows as well.
+func (r *reading) likely(first uint64, at int) (both uint64) {
+	for ; first != 0; first &= first - 1 {
+		k := bits.TrailingZeros64(first)
+		if next := at + k + 1; next < len(r.text) && secondOf[r.text[next-1]]>>(r.text[next]&31)&1 != 0 {
+			both |= 1 << k
+		}
+	}
+	return both
 }
 
 // endSecrets counts credentials among the runs of the base64 alphabet that end at the stops of the block at a place in the text. The first run began at a place.
@@ -586,7 +610,7 @@ func (s *scan) command(r *reading, cat category, from, i int) bool {
 	if cat&setAside != 0 {
 		r.reach = r.word + i + overrideReach + 1
 	}
-	if cat&imperative != 0 && before(&r.sentences, from, begin, r.sentence) >= s.lastWord(r, i) {
+	if cat&imperative != 0 && s.begins(r, from, i) {
 		r.imperatives++
 		is = true
 	}
@@ -596,11 +620,23 @@ func (s *scan) command(r *reading, cat category, from, i int) bool {
 	return is
 }
 
+// begins reports whether the chunk's i-th word begins a sentence, but for numbers before it.
+func (s *scan) begins(r *reading, from, i int) bool {
+	end := before(&r.sentences, from, int(s.bounds[2*i]), r.sentence)
+	if i > 0 && end >= int(s.bounds[2*i-1]) {
+		return true
+	}
+	return end >= s.lastWord(r, i)
+}
+
 // lastWord returns where the word ended that came last before the chunk's i-th and was no number.
 func (s *scan) lastWord(r *reading, i int) int {
 	for i--; i >= 0; i-- {
 		end := int(s.bounds[2*i+1])
 		for k := int(s.bounds[2*i]); k < end; k++ {
+			if c := r.text[k]; c > '9' && c < 0x80 {
+				return end
+			}
 			if n := unseen(r.text[k:]); n > 0 {
 				k += n - 1
 			} else if r.text[k] > '9' {

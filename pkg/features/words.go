@@ -349,18 +349,21 @@ func (n *novelty) add(ids []uint16) {
 
 // follow finds the longest run of fresh pairs.
 func (n *novelty) follow(fresh uint64, count int) {
-	if n.run+bits.OnesCount64(fresh) <= n.longest {
-		// None can be longer: what counts is the one that goes on.
-		if last := bits.LeadingZeros64(^(fresh << (64 - count))); last < count {
-			n.run = last
-		} else {
-			n.run += count
-		}
+	known := ^fresh & (^uint64(0) >> (64 - count))
+	if known == 0 {
+		n.run += count
+		n.longest = max(n.longest, n.run)
 		return
 	}
-	for i := range count {
-		n.run = (n.run + 1) * int(fresh>>i&1)
-		n.longest = max(n.longest, n.run)
+	n.longest = max(n.longest, n.run+bits.TrailingZeros64(known))
+	n.run = bits.LeadingZeros64(known) - (64 - count)
+	n.longest = max(n.longest, n.run)
+	if n.longest >= bits.OnesCount64(fresh) {
+		return
+	}
+	for ends := afterLong(known, n.longest+1); ends != 0; ends &= ends - 1 {
+		k := bits.TrailingZeros64(ends)
+		n.longest = max(n.longest, k-gapStart(known, k, 0, 0))
 	}
 }
 
