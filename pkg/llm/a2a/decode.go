@@ -122,16 +122,16 @@ func (d decoder) send(root, params strictjson.Value) {
 	}
 	message := false
 	for k, m := range params.Members() {
-		switch d.Member(k, sendFields) {
-		case 0:
+		switch d.Name(k, sendFields) {
+		case "message":
 			message = true
 			d.message(m)
-		case 1:
+		case "configuration":
 			d.news(m, false)
 			if len(m.Raw()) > wire.MaxSilent {
 				d.Whole(m)
 			}
-		case -1:
+		case "":
 			d.Whole(m)
 		default:
 			if len(m.Raw()) > wire.MaxSilent {
@@ -156,17 +156,17 @@ func (d decoder) message(v strictjson.Value) {
 		return
 	}
 	for k, m := range v.Members() {
-		switch d.Member(k, messageFields) {
-		case 0:
+		switch d.Name(k, messageFields) {
+		case "role":
 			d.Role(msg, m, roles)
-		case 1:
+		case "parts":
 			if !d.Expect(m, wire.Array) {
 				continue
 			}
 			for p := range m.Elements() {
 				d.part(p)
 			}
-		case -1:
+		case "":
 			d.Unknown(m)
 		default:
 			d.Silent(m)
@@ -190,16 +190,16 @@ func (d decoder) part(v strictjson.Value) {
 	var kind, media, name strictjson.Value
 	contents := 0
 	for k, m := range v.Members() {
-		switch d.Member(k, partFields) {
-		case 0, 9:
+		switch d.Name(k, partFields) {
+		case "kind", "type":
 			kind = m
-		case 1, 2, 3, 4, 5:
+		case "text", "file", "data", "raw", "url":
 			contents++
-		case 6:
+		case "metadata":
 			d.Silent(m)
-		case 7:
+		case "filename":
 			name = m
-		case 8:
+		case "mediaType":
 			media = m
 		default:
 			d.Unknown(m)
@@ -249,14 +249,14 @@ func (d decoder) file(v strictjson.Value) {
 	}
 	var p llm.Part
 	for k, m := range v.Members() {
-		switch d.Member(k, fileFields) {
-		case 0, 4:
+		switch d.Name(k, fileFields) {
+		case "bytes", "fileWithBytes":
 			p.Bytes = len(d.Text(m))
-		case 1, 5:
+		case "uri", "fileWithUri":
 			d.URL(m)
-		case 2, 6:
+		case "mimeType", "mediaType":
 			p.MediaType = d.Str(m)
-		case 3:
+		case "name":
 			d.AddText(m, llm.Part{Kind: llm.PartText})
 		default:
 			d.Unknown(m)

@@ -180,7 +180,7 @@ var fallbackFields = []string{"model", "max_tokens", "speed", "thinking", "outpu
 // fallback reads one of fallbacks, the models to ask when the first one is not to be had.
 func (d decoder) fallback(v strictjson.Value) {
 	for k, m := range v.Members() {
-		if d.Member(k, fallbackFields) == 0 {
+		if d.Name(k, fallbackFields) == "model" {
 			d.otherModel(m)
 		}
 	}
@@ -232,14 +232,14 @@ func (d decoder) tool(v strictjson.Value) {
 	t := llm.Tool{Digest: d.Digest(v, cacheMarker)}
 	var server string
 	for k, m := range v.Members() {
-		switch d.Member(k, toolFields) {
-		case 0:
+		switch d.Name(k, toolFields) {
+		case "name":
 			t.Name = d.Str(m)
-		case 1:
+		case "type":
 			t.Type = d.Str(m)
-		case 2:
+		case "mcp_server_name":
 			server = d.Str(m)
-		case 4: // of an adviser
+		case "model": // of an adviser
 			d.otherModel(m)
 		}
 	}
@@ -270,10 +270,10 @@ func (d decoder) server(v strictjson.Value) {
 	}
 	t := llm.Tool{Type: "mcp_server", ServerSide: true, Class: llm.ServerToolRemoteMCP, Digest: d.Digest(v, cacheMarker)}
 	for k, m := range v.Members() {
-		switch d.Member(k, serverFields) {
-		case 0:
+		switch d.Name(k, serverFields) {
+		case "name":
 			t.Name = d.Str(m)
-		case 1:
+		case "url":
 			t.URL = d.Str(m)
 			d.URL(m)
 		}
@@ -290,12 +290,12 @@ func (d decoder) message(v strictjson.Value) {
 		return
 	}
 	for k, v := range v.Members() {
-		switch d.Member(k, messageFields) {
-		case 0:
+		switch d.Name(k, messageFields) {
+		case "role":
 			d.Role(m, v, roles)
-		case 1:
+		case "content":
 			d.content(v, llm.Part{Kind: llm.PartText})
-		case -1:
+		case "":
 			d.Unknown(v)
 		default:
 			d.Silent(v)
@@ -463,18 +463,18 @@ func (d decoder) attachment(p llm.Part, v strictjson.Value, of llm.Part) {
 	}
 	var kind, data, content strictjson.Value
 	for k, m := range v.Members() {
-		switch d.Member(k, sourceFields) {
-		case 0:
+		switch d.Name(k, sourceFields) {
+		case "type":
 			kind = m
-		case 1:
+		case "media_type":
 			p.MediaType = d.Str(m)
-		case 2:
+		case "data":
 			data = m
-		case 3:
+		case "url":
 			d.URL(m)
-		case 5:
+		case "content":
 			content = m
-		case -1:
+		case "":
 			d.Unknown(m)
 		}
 	}

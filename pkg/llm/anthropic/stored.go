@@ -72,10 +72,10 @@ func (d decoder) batched(one strictjson.Value) {
 	}
 	params := false
 	for k, v := range one.Members() {
-		switch d.Member(k, batchRequestFields) {
-		case 0:
+		switch d.Name(k, batchRequestFields) {
+		case "custom_id":
 			d.Text(v)
-		case 1:
+		case "params":
 			params = true
 			if d.Want(v, wire.Object) {
 				d.TopLevel(v, fields)

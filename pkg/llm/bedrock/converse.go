@@ -116,10 +116,10 @@ var inferenceFields = []string{"maxTokens", "temperature", "max_new_tokens", "to
 
 func (d decoder) inference(v strictjson.Value) {
 	for k, m := range v.Members() {
-		switch d.Member(k, inferenceFields) {
-		case 0, 2: // the latter in the body of a Nova model
+		switch d.Name(k, inferenceFields) {
+		case "maxTokens", "max_new_tokens": // the latter in the body of a Nova model
 			d.call.MaxTokens = d.Int(m)
-		case 1:
+		case "temperature":
 			d.call.Temperature = d.Float(m)
 		}
 	}
@@ -137,7 +137,7 @@ func (d decoder) variables(v strictjson.Value) {
 			continue
 		}
 		for k, m := range value.Members() {
-			if d.Member(k, variableFields) == 0 {
+			if d.Name(k, variableFields) == "text" {
 				d.AddText(m, llm.Part{Kind: llm.PartText})
 			} else {
 				d.Unknown(m)
@@ -170,7 +170,7 @@ var (
 
 func (d decoder) toolConfig(v strictjson.Value) {
 	for k, m := range v.Members() {
-		if d.Member(k, toolConfigFields) != 0 || !d.Want(m, wire.Array|wire.Null) {
+		if d.Name(k, toolConfigFields) != "tools" || !d.Want(m, wire.Array|wire.Null) {
 			continue
 		}
 		for t := range m.Elements() {
@@ -185,11 +185,11 @@ func (d decoder) tool(v strictjson.Value) {
 	}
 	for k, m := range v.Members() {
 		t := llm.Tool{Type: "function", Digest: d.Digest(v, marker)}
-		switch d.Member(k, toolFields) {
-		case 0:
-		case 1:
+		switch d.Name(k, toolFields) {
+		case "toolSpec":
+		case "systemTool":
 			t.Type, t.ServerSide = "systemTool", true
-		case 2:
+		case marker:
 			continue
 		default:
 			// A kind of tool that is not known is taken for one that Bedrock carries out.
@@ -229,10 +229,10 @@ func (d decoder) message(v strictjson.Value) {
 		return
 	}
 	for k, v := range v.Members() {
-		switch d.Member(k, messageFields) {
-		case 0:
+		switch d.Name(k, messageFields) {
+		case "role":
 			d.Role(m, v, roles)
-		case 1:
+		case "content":
 			if d.Expect(v, wire.Array|wire.Null) {
 				d.content(v, llm.Part{Kind: llm.PartText})
 			}
@@ -270,36 +270,36 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 		d.Find(llm.FindingUnknownPart, v, "the block has not one member but another number of them")
 	}
 	for k, m := range v.Members() {
-		switch d.Member(k, blockFields) {
-		case 0:
+		switch d.Name(k, blockFields) {
+		case "text":
 			of.Text = d.Text(m)
 			d.Part(of)
-		case 1:
+		case "image":
 			d.attachment(m, llm.Part{Kind: llm.PartImage, ToolCallID: of.ToolCallID, MediaType: "image/"}, of)
-		case 2:
+		case "audio":
 			d.attachment(m, llm.Part{Kind: llm.PartAudio, ToolCallID: of.ToolCallID, MediaType: "audio/"}, of)
-		case 3:
+		case "video":
 			d.attachment(m, llm.Part{Kind: llm.PartFile, ToolCallID: of.ToolCallID, MediaType: "video/"}, of)
-		case 4:
+		case "document":
 			d.attachment(m, llm.Part{Kind: llm.PartFile, ToolCallID: of.ToolCallID}, of)
-		case 5:
+		case "toolUse":
 			d.toolUse(m)
-		case 6:
+		case "toolResult":
 			d.toolResult(m)
-		case 7:
+		case "reasoningContent":
 			d.reasoning(m)
-		case 8:
+		case "guardContent":
 			d.guarded(m, of)
-		case 9:
+		case "searchResult":
 			d.searchResult(m, of)
-		case 10:
+		case "citationsContent":
 			d.cited(m, of)
-		case 11:
+		case marker:
 			d.Silent(m)
-		case 12: // of a tool's result
+		case "json": // of a tool's result
 			of.Text = m.Raw()
 			d.Part(of)
-		case 13, 14: // these name a tool that is in the configuration
+		case "toolAddition", "toolRemoval": // these name a tool that is in the configuration
 			d.Unknown(m)
 		default:
 			d.Find(llm.FindingUnknownPart, k, "the kind of the block is unknown")
@@ -318,18 +318,18 @@ func (d decoder) attachment(v strictjson.Value, p, of llm.Part) {
 	}
 	var source strictjson.Value
 	for k, m := range v.Members() {
-		switch d.Member(k, attachmentFields) {
-		case 0:
+		switch d.Name(k, attachmentFields) {
+		case "format":
 			if format := d.Str(m); p.MediaType != "" {
 				p.MediaType += format
 			} else {
 				p.MediaType = documentType(format)
 			}
-		case 1:
+		case "source":
 			source = m
-		case 2, 3:
+		case "name", "context":
 			d.AddText(m, of)
-		case 4:
+		case "citations":
 			d.Silent(m)
 		default:
 			d.Unknown(m)
@@ -378,29 +378,29 @@ func (d decoder) source(v strictjson.Value, p, of llm.Part) {
 	at := len(d.Parts())
 	d.Part(p)
 	for k, m := range v.Members() {
-		switch d.Member(k, sourceFields) {
-		case 0:
+		switch d.Name(k, sourceFields) {
+		case "bytes":
 			d.Parts()[at].Bytes = len(d.Text(m))
-		case 1:
+		case "s3Location":
 			if !d.Want(m, wire.Object) {
 				continue
 			}
 			for k, m := range m.Members() {
-				switch d.Member(k, locationFields) {
-				case 0:
+				switch d.Name(k, locationFields) {
+				case "uri":
 					d.URL(m)
-				case 1:
+				case "bucketOwner":
 					d.Silent(m)
 				default:
 					d.Unknown(m)
 				}
 			}
-		case 2:
+		case "text":
 			text := d.Text(m)
 			d.Parts()[at].Bytes = len(text)
 			of.Text = text
 			d.Part(of)
-		case 3:
+		case "content":
 			if d.Want(m, wire.Array) {
 				d.content(m, of)
 			}
@@ -419,14 +419,14 @@ func (d decoder) toolUse(v strictjson.Value) {
 	}
 	p := llm.Part{Kind: llm.PartToolCall}
 	for k, m := range v.Members() {
-		switch d.Member(k, toolUseFields) {
-		case 0:
+		switch d.Name(k, toolUseFields) {
+		case "toolUseId":
 			p.ToolCallID = d.Str(m)
-		case 1:
+		case "name":
 			p.ToolName = d.Str(m)
-		case 2:
+		case "input":
 			p.Text = m.Raw()
-		case 3:
+		case "type":
 			d.Silent(m)
 		default:
 			d.Unknown(m)
@@ -444,12 +444,12 @@ func (d decoder) toolResult(v strictjson.Value) {
 	of := llm.Part{Kind: llm.PartToolResult}
 	var content strictjson.Value
 	for k, m := range v.Members() {
-		switch d.Member(k, toolResultFields) {
-		case 0:
+		switch d.Name(k, toolResultFields) {
+		case "toolUseId":
 			of.ToolCallID = d.Str(m)
-		case 1:
+		case "content":
 			content = m
-		case 2, 3:
+		case "status", "type":
 			d.Silent(m)
 		default:
 			d.Unknown(m)
@@ -476,21 +476,21 @@ func (d decoder) reasoning(v strictjson.Value) {
 		return
 	}
 	for k, m := range v.Members() {
-		switch d.Member(k, reasoningFields) {
-		case 0:
+		switch d.Name(k, reasoningFields) {
+		case "reasoningText":
 			if !d.Expect(m, wire.Object) {
 				continue
 			}
 			for k, m := range m.Members() {
-				switch d.Member(k, reasoningTextFields) {
-				case 0:
+				switch d.Name(k, reasoningTextFields) {
+				case "text":
 					d.Part(llm.Part{Kind: llm.PartReasoning, Text: d.Text(m)})
-				case 1: // of any length; the model's maker checks it
+				case "signature": // of any length; the model's maker checks it
 				default:
 					d.Unknown(m)
 				}
 			}
-		case 1:
+		case "redactedContent":
 			d.Part(llm.Part{Kind: llm.PartReasoning, Bytes: len(d.Text(m))})
 		default:
 			d.Unknown(m)
@@ -509,22 +509,22 @@ func (d decoder) guarded(v strictjson.Value, of llm.Part) {
 		return
 	}
 	for k, m := range v.Members() {
-		switch d.Member(k, guardedFields) {
-		case 0:
+		switch d.Name(k, guardedFields) {
+		case "text":
 			if !d.Expect(m, wire.Object) {
 				continue
 			}
 			for k, m := range m.Members() {
-				switch d.Member(k, guardedTextFields) {
-				case 0:
+				switch d.Name(k, guardedTextFields) {
+				case "text":
 					d.AddText(m, of)
-				case 1:
+				case "qualifiers":
 					d.Silent(m)
 				default:
 					d.Unknown(m)
 				}
 			}
-		case 1:
+		case "image":
 			d.attachment(m, llm.Part{Kind: llm.PartImage, MediaType: "image/"}, of)
 		default:
 			d.Find(llm.FindingUnknownPart, k, "the kind of the block is unknown")
@@ -540,14 +540,14 @@ func (d decoder) searchResult(v strictjson.Value, of llm.Part) {
 		return
 	}
 	for k, m := range v.Members() {
-		switch d.Member(k, searchResultFields) {
-		case 0, 1:
+		switch d.Name(k, searchResultFields) {
+		case "source", "title":
 			d.AddText(m, of)
-		case 2:
+		case "content":
 			if d.Expect(m, wire.Array) {
 				d.content(m, of)
 			}
-		case 3:
+		case "citations":
 			d.Silent(m)
 		default:
 			d.Unknown(m)
@@ -563,8 +563,8 @@ func (d decoder) cited(v strictjson.Value, of llm.Part) {
 		return
 	}
 	for k, m := range v.Members() {
-		switch d.Member(k, citedFields) {
-		case 0:
+		switch d.Name(k, citedFields) {
+		case "content":
 			if d.Expect(m, wire.Array) {
 				d.content(m, of)
 			}

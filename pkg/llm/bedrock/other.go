@@ -56,8 +56,8 @@ func countTokens(call *llm.Call, req *llm.Request, lim llm.Limits) (body []byte)
 		d.Find(llm.FindingUnknownPart, input, "the input has not one member but another number of them")
 	}
 	for k, v := range input.Members() {
-		switch d.Member(k, inputFields) {
-		case 0:
+		switch d.Name(k, inputFields) {
+		case "converse":
 			if !d.Want(v, wire.Object) {
 				d.Whole(v)
 				continue
@@ -72,9 +72,9 @@ func countTokens(call *llm.Call, req *llm.Request, lim llm.Limits) (body []byte)
 				}
 			}
 			d.conversation(v)
-		case 1:
+		case "invokeModel":
 			for k, m := range v.Members() {
-				if d.Member(k, invokeInputFields) != 0 {
+				if d.Name(k, invokeInputFields) != "body" {
 					d.Whole(m)
 					continue
 				}
@@ -148,12 +148,12 @@ var (
 // output reads where an answer is to be left.
 func (d decoder) output(v strictjson.Value) {
 	for k, m := range v.Members() {
-		if d.Member(k, outputFields) != 0 || !d.Want(m, wire.Object) {
+		if d.Name(k, outputFields) != "s3OutputDataConfig" || !d.Want(m, wire.Object) {
 			d.Find(llm.FindingUnknownPart, k, "the place for the answer is of an unknown kind")
 			continue
 		}
 		for k, m := range m.Members() {
-			if d.Member(k, s3OutputFields) == 0 {
+			if d.Name(k, s3OutputFields) == "s3Uri" {
 				d.URL(m)
 			}
 		}

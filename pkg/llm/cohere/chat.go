@@ -107,15 +107,15 @@ func (d decoder) tool(v strictjson.Value) {
 	}
 	t := llm.Tool{Type: "function", Digest: d.Digest(v, "")}
 	for k, m := range v.Members() {
-		switch d.Member(k, toolFields) {
-		case 0:
+		switch d.Name(k, toolFields) {
+		case "name":
 			t.Name = d.Str(m)
-		case 1:
+		case "type":
 			if kind := d.Str(m); kind != "function" {
 				// Of a kind that is not known yet: taken for one that Cohere carries out.
 				t.Type, t.ServerSide, t.Class = kind, true, llm.ServerToolOther
 			}
-		case 2:
+		case "function":
 			if !d.Want(m, wire.Object) {
 				continue
 			}
@@ -199,18 +199,18 @@ func (d decoder) message(v strictjson.Value) {
 	var content, calls strictjson.Value
 	of := llm.Part{Kind: llm.PartText}
 	for k, v := range v.Members() {
-		switch d.Member(k, messageFields) {
-		case 0:
+		switch d.Name(k, messageFields) {
+		case "role":
 			d.Role(m, v, roles)
-		case 1:
+		case "content":
 			content = v
-		case 2:
+		case "tool_calls":
 			calls = v
-		case 3:
+		case "tool_call_id":
 			of.ToolCallID = d.Str(v)
-		case 4:
+		case "tool_plan":
 			d.AddText(v, llm.Part{Kind: llm.PartReasoning})
-		case 5:
+		case "citations":
 			d.strings(v, llm.Part{Kind: llm.PartText})
 		default:
 			d.Unknown(v)
@@ -312,10 +312,10 @@ func (d decoder) image(v strictjson.Value) {
 		return
 	}
 	for k, m := range v.Members() {
-		switch d.Member(k, imageFields) {
-		case 0:
+		switch d.Name(k, imageFields) {
+		case "url":
 			d.imageURL(m)
-		case 1:
+		case "detail":
 			d.Silent(m)
 		default:
 			d.Unknown(m)
@@ -345,22 +345,22 @@ func (d decoder) toolCall(v strictjson.Value) {
 	}
 	p := llm.Part{Kind: llm.PartToolCall}
 	for k, m := range v.Members() {
-		switch d.Member(k, callFields) {
-		case 0:
+		switch d.Name(k, callFields) {
+		case "id":
 			p.ToolCallID = d.Str(m)
-		case 1:
+		case "type":
 			if kind := d.Text(m); len(kind) > 0 && string(kind) != "function" {
 				d.Find(llm.FindingUnknownPart, m, "the kind of the tool call is unknown")
 			}
-		case 2:
+		case "function":
 			if !d.Expect(m, wire.Object) {
 				continue
 			}
 			for k, m := range m.Members() {
-				switch d.Member(k, calledFields) {
-				case 0:
+				switch d.Name(k, calledFields) {
+				case "name":
 					p.ToolName = d.Str(m)
-				case 1:
+				case "arguments":
 					p.Text = d.Text(m)
 				default:
 					d.Unknown(m)
@@ -440,18 +440,18 @@ func (d decoder) turn(v strictjson.Value) {
 		return
 	}
 	for k, v := range v.Members() {
-		switch d.Member(k, turnFields) {
-		case 0:
+		switch d.Name(k, turnFields) {
+		case "role":
 			d.Role(m, v, rolesV1)
-		case 1:
+		case "message":
 			d.AddText(v, llm.Part{Kind: llm.PartText})
-		case 2:
+		case "tool_calls":
 			if d.Want(v, wire.Array|wire.Null) {
 				for c := range v.Elements() {
 					d.Part(d.calledV1(c))
 				}
 			}
-		case 3:
+		case "tool_results":
 			d.results(v)
 		default:
 			d.Unknown(v)
@@ -471,12 +471,12 @@ func (d decoder) calledV1(v strictjson.Value) llm.Part {
 		return p
 	}
 	for k, m := range v.Members() {
-		switch d.Member(k, calledV1Fields) {
-		case 0:
+		switch d.Name(k, calledV1Fields) {
+		case "name":
 			p.ToolName = d.Str(m)
-		case 1:
+		case "parameters":
 			p.Text = m.Raw()
-		case 2:
+		case "generation_id":
 			d.Silent(m)
 		default:
 			d.Unknown(m)
@@ -498,12 +498,12 @@ func (d decoder) results(v strictjson.Value) {
 		}
 		p := llm.Part{Kind: llm.PartToolResult}
 		for k, m := range r.Members() {
-			switch d.Member(k, resultFields) {
-			case 0:
+			switch d.Name(k, resultFields) {
+			case "call":
 				called := d.calledV1(m)
 				p.ToolName = called.ToolName
 				d.Part(called)
-			case 1:
+			case "outputs":
 				p.Text = m.Raw()
 			default:
 				d.Unknown(m)

@@ -70,7 +70,7 @@ func (d decoder) input(v strictjson.Value) {
 		return
 	}
 	for k, m := range v.Members() {
-		if d.Member(k, inputFields) == 0 {
+		if d.Name(k, inputFields) == "content" {
 			d.content(m, llm.Part{Kind: llm.PartText})
 		} else {
 			d.Unknown(m)

@@ -170,16 +170,16 @@ func (d decoder) config(v strictjson.Value) {
 		return
 	}
 	for k, m := range v.Members() {
-		switch d.member(k, configNames) {
-		case 0:
+		switch d.name(k, configNames) {
+		case "temperature":
 			if f := d.float(m); f != nil {
 				d.call.Temperature = f
 			}
-		case 1:
+		case "maxOutputTokens":
 			if n := d.integer(m); n != nil {
 				d.call.MaxTokens = n
 			}
-		case -1:
+		case "":
 			wire.Unknown(d.call, "generationConfig."+string(k.Text()))
 		}
 	}
@@ -194,12 +194,12 @@ func (d decoder) content(v strictjson.Value, role llm.Role) {
 		d.Unknown(v)
 	}
 	for k, v := range v.Members() {
-		switch d.member(k, contentNames) {
-		case 0:
+		switch d.name(k, contentNames) {
+		case "parts":
 			for p := range each(v) {
 				d.part(p)
 			}
-		case 1:
+		case "role":
 			if said := d.role(v); role == "" {
 				m.Role = said
 			}
@@ -322,14 +322,14 @@ func (d decoder) data(v strictjson.Value, toolCallID string) {
 	}
 	p := llm.Part{ToolCallID: toolCallID}
 	for k, m := range v.Members() {
-		switch d.member(k, dataNames) {
-		case 0:
+		switch d.name(k, dataNames) {
+		case "mimeType":
 			p.MediaType = d.Str(m)
-		case 1:
+		case "data":
 			p.Bytes = len(d.Text(m))
-		case 2:
+		case "fileUri":
 			d.URL(m)
-		case 3:
+		case "displayName":
 			d.Silent(m)
 		default:
 			d.Unknown(m)
@@ -358,14 +358,14 @@ func (d decoder) functionCall(v strictjson.Value) {
 	}
 	p := llm.Part{Kind: llm.PartToolCall}
 	for k, m := range v.Members() {
-		switch d.member(k, callNames) {
-		case 0:
+		switch d.name(k, callNames) {
+		case "id":
 			p.ToolCallID = d.Str(m)
-		case 1, 3:
+		case "name", "toolType":
 			p.ToolName = toolName(d, m)
-		case 2:
+		case "args":
 			p.Text = m.Raw()
-		case 5:
+		case "willContinue":
 			d.Silent(m)
 		default:
 			d.Unknown(m)
@@ -391,16 +391,16 @@ func (d decoder) functionResponse(v strictjson.Value) {
 	p := llm.Part{Kind: llm.PartToolResult}
 	var parts strictjson.Value
 	for k, m := range v.Members() {
-		switch d.member(k, responseNames) {
-		case 0:
+		switch d.name(k, responseNames) {
+		case "id":
 			p.ToolCallID = d.Str(m)
-		case 1, 4:
+		case "name", "toolType":
 			p.ToolName = toolName(d, m)
-		case 2:
+		case "response":
 			p.Text = m.Raw()
-		case 3:
+		case "parts":
 			parts = m
-		case -1:
+		case "":
 			d.Unknown(m)
 		default:
 			d.Silent(m)
@@ -431,12 +431,12 @@ func (d decoder) codeResult(v strictjson.Value) {
 	}
 	p := llm.Part{Kind: llm.PartToolResult, ToolName: codeExecution}
 	for k, m := range v.Members() {
-		switch d.member(k, codeNames) {
-		case 0:
+		switch d.name(k, codeNames) {
+		case "outcome":
 			d.Silent(m)
-		case 1:
+		case "output":
 			p.Text = d.Text(m)
-		case 2:
+		case "id":
 			p.ToolCallID = d.Str(m)
 		default:
 			d.Unknown(m)

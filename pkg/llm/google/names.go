@@ -12,12 +12,13 @@ import (
 
 // names are the members of an object in the order in which they were given, in both spellings.
 type names struct {
+	camel []string
 	all   []string
-	index []int // of each of all, in the order given
+	index []int // of each of all in camel
 }
 
 func known(camel ...string) names {
-	var n names
+	n := names{camel: camel}
 	for i, name := range camel {
 		n.all, n.index = append(n.all, name), append(n.index, i)
 		if s := snake(name); s != name {
@@ -81,6 +82,14 @@ func (d decoder) member(name strictjson.Value, n names) int {
 		return n.index[i]
 	}
 	return -1
+}
+
+// name returns which of the known members a name is, as it is spelled in JSON, or "".
+func (d decoder) name(name strictjson.Value, n names) string {
+	if i := d.member(name, n); i >= 0 {
+		return n.camel[i]
+	}
+	return ""
 }
 
 // get returns a member of an object by its name, in either spelling.

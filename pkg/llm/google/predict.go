@@ -190,7 +190,7 @@ func (d decoder) locations(v strictjson.Value, depth int) {
 func (d decoder) parameters(v strictjson.Value) {
 	d.locations(v, 0)
 	for k, m := range v.Members() {
-		if d.member(k, instanceNames) == 4 && m.Kind() == strictjson.String { // what is not to be in the picture
+		if d.name(k, instanceNames) == "negativePrompt" && m.Kind() == strictjson.String { // what is not to be in the picture
 			d.aside(m, llm.PartText)
 		} else if len(m.Raw()) > maxParameter {
 			d.aside(m, llm.PartUnknown)

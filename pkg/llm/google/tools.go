@@ -69,7 +69,7 @@ func (d decoder) function(v strictjson.Value) {
 	}
 	t := llm.Tool{Type: "function", Digest: d.Digest(v, "")}
 	for k, m := range v.Members() {
-		if d.member(k, functionNames) == 0 {
+		if d.name(k, functionNames) == "name" {
 			t.Name = d.Str(m)
 		}
 	}
@@ -91,15 +91,15 @@ func (d decoder) server(v strictjson.Value) {
 	}
 	t := llm.Tool{Type: "mcp_server", ServerSide: true, Class: llm.ServerToolRemoteMCP, Digest: d.Digest(v, "")}
 	for k, m := range v.Members() {
-		switch d.member(k, serverNames) {
-		case 0:
+		switch d.name(k, serverNames) {
+		case "name":
 			t.Name = d.Str(m)
-		case 1:
+		case "streamableHttpTransport":
 			if !d.Want(m, wire.Object|wire.Null) {
 				continue
 			}
 			for k, m := range m.Members() {
-				if d.member(k, transportNames) == 0 {
+				if d.name(k, transportNames) == "url" {
 					t.URL = d.Str(m)
 					d.URL(m)
 				}
@@ -121,12 +121,12 @@ func (d decoder) retrieval(v strictjson.Value, t *llm.Tool) {
 		return
 	}
 	for k, m := range v.Members() {
-		if d.member(k, retrievalNames) != 0 || !d.Want(m, wire.Object|wire.Null) {
+		if d.name(k, retrievalNames) != "externalApi" || !d.Want(m, wire.Object|wire.Null) {
 			continue
 		}
 		t.Class = llm.ServerToolOther
 		for k, m := range m.Members() {
-			if d.member(k, externalNames) == 0 {
+			if d.name(k, externalNames) == "endpoint" {
 				t.URL = d.Str(m)
 				if strings.Contains(t.URL, "://") {
 					d.URL(m)

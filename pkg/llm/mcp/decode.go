@@ -178,13 +178,13 @@ func (d decoder) toolCall(v, params strictjson.Value, id string) {
 	}
 	p := llm.Part{Kind: llm.PartToolCall, ToolCallID: strings.Trim(id, `"`)}
 	for k, m := range params.Members() {
-		switch d.Member(k, callFields) {
-		case 0:
+		switch d.Name(k, callFields) {
+		case "name":
 			p.ToolName = d.Str(m)
-		case 1:
+		case "arguments":
 			d.Want(m, wire.Object|wire.Null)
 			p.Text = m.Raw()
-		case -1:
+		case "":
 			d.Unknown(m)
 		default:
 			d.Silent(m)
@@ -207,12 +207,12 @@ func (d decoder) resource(params strictjson.Value) {
 	d.Message(llm.RoleUser, params, "")
 	uri := false
 	for k, m := range params.Members() {
-		switch d.Member(k, resourceFields) {
-		case 0:
+		switch d.Name(k, resourceFields) {
+		case "uri":
 			uri = true
 			d.URL(m)
 			d.AddText(m, llm.Part{Kind: llm.PartText})
-		case -1:
+		case "":
 			d.Unknown(m)
 		default:
 			d.Silent(m)

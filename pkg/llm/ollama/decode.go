@@ -95,10 +95,10 @@ var optionFields = []string{"num_predict", "temperature"}
 
 func (d decoder) options(v strictjson.Value) {
 	for k, m := range v.Members() {
-		switch d.Member(k, optionFields) {
-		case 0:
+		switch d.Name(k, optionFields) {
+		case "num_predict":
 			d.call.MaxTokens = d.Int(m)
-		case 1:
+		case "temperature":
 			d.call.Temperature = d.Float(m)
 		}
 	}
@@ -116,13 +116,13 @@ func (d decoder) tool(v strictjson.Value) {
 	}
 	t := llm.Tool{Type: "function", Digest: d.Digest(v, "")}
 	for k, m := range v.Members() {
-		switch d.Member(k, toolFields) {
-		case 0:
+		switch d.Name(k, toolFields) {
+		case "type":
 			if kind := d.Str(m); kind != "function" {
 				// Of a kind that is not known yet: taken for one that the server carries out.
 				t.Type, t.ServerSide, t.Class = kind, true, llm.ServerToolOther
 			}
-		case 1:
+		case "function":
 			if !d.Want(m, wire.Object) {
 				continue
 			}
@@ -146,20 +146,20 @@ func (d decoder) message(v strictjson.Value) {
 	of := llm.Part{Kind: llm.PartText}
 	var content, images, calls strictjson.Value
 	for k, v := range v.Members() {
-		switch d.Member(k, messageFields) {
-		case 0:
+		switch d.Name(k, messageFields) {
+		case "role":
 			d.Role(m, v, roles)
-		case 1:
+		case "content":
 			content = v
-		case 2:
+		case "thinking":
 			d.AddText(v, llm.Part{Kind: llm.PartReasoning})
-		case 3:
+		case "images":
 			images = v
-		case 4:
+		case "tool_calls":
 			calls = v
-		case 5:
+		case "tool_name":
 			of.ToolName = d.Str(v)
-		case 6:
+		case "tool_call_id":
 			of.ToolCallID = d.Str(v)
 		default:
 			d.Unknown(v)
@@ -213,22 +213,22 @@ func (d decoder) toolCall(v strictjson.Value) {
 	}
 	p := llm.Part{Kind: llm.PartToolCall}
 	for k, m := range v.Members() {
-		switch d.Member(k, callFields) {
-		case 0:
+		switch d.Name(k, callFields) {
+		case "id":
 			p.ToolCallID = d.Str(m)
-		case 1:
+		case "type":
 			d.Silent(m)
-		case 2:
+		case "function":
 			if !d.Expect(m, wire.Object) {
 				continue
 			}
 			for k, m := range m.Members() {
-				switch d.Member(k, calledFields) {
-				case 0:
+				switch d.Name(k, calledFields) {
+				case "name":
 					p.ToolName = d.Str(m)
-				case 1:
+				case "arguments":
 					p.Text = m.Raw()
-				case 2:
+				case "index":
 					d.Silent(m)
 				default:
 					d.Unknown(m)

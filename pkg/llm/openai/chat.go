@@ -118,40 +118,40 @@ func (d decoder) message(v strictjson.Value) {
 	}
 	var role, content, calls, id, name, function strictjson.Value
 	for k, m := range v.Members() {
-		switch d.Member(k, messageFields) {
-		case 0:
+		switch d.Name(k, messageFields) {
+		case "role":
 			role = m
-		case 1:
+		case "content":
 			content = m
-		case 2:
+		case "tool_calls":
 			calls = m
-		case 3:
+		case "tool_call_id":
 			id = m
-		case 4:
+		case "name":
 			name = m
 			d.Silent(m)
-		case 5:
+		case "function_call":
 			function = m
-		case 6:
+		case "refusal":
 			d.text(llm.PartText, m)
-		case 7: // of an assistant message: the id of an earlier answer in sound
+		case "audio": // of an assistant message: the id of an earlier answer in sound
 			if d.Want(m, wire.Object|wire.Null) && m.Kind() == strictjson.Object {
 				d.Part(llm.Part{Kind: llm.PartAudio})
 				d.Silent(m)
 			}
-		case 8, 9:
+		case "reasoning_content", "reasoning":
 			if m.Kind() == strictjson.String {
 				d.text(llm.PartReasoning, m)
 			} else if m.Kind() != strictjson.Null {
 				d.Unknown(m)
 			}
-		case 10: // OpenRouter's: of an assistant message, what it returned before
+		case "reasoning_details": // OpenRouter's: of an assistant message, what it returned before
 			if d.Want(m, wire.Array|wire.Null) {
 				for r := range m.Elements() {
 					d.reasoning(r)
 				}
 			}
-		case 11: // Mistral's and DeepSeek's: the answer is to begin with the message
+		case "prefix": // Mistral's and DeepSeek's: the answer is to begin with the message
 			d.Want(m, wire.Bool|wire.Null)
 			d.Silent(m)
 		default:
@@ -266,14 +266,14 @@ func (d decoder) reasoning(v strictjson.Value) {
 		return
 	}
 	for k, m := range v.Members() {
-		switch d.Member(k, reasoningFields) {
-		case 1, 2:
+		switch d.Name(k, reasoningFields) {
+		case "text", "summary":
 			d.text(llm.PartReasoning, m)
-		case 3, 4: // of any length; the model's provider made and checks it
+		case "data", "signature": // of any length; the model's provider made and checks it
 			if text := d.Text(m); len(text) > 0 {
 				d.Part(llm.Part{Kind: llm.PartReasoning, Bytes: len(text)})
 			}
-		case -1:
+		case "":
 			d.Unknown(m)
 		default:
 			d.Silent(m)
@@ -294,10 +294,10 @@ func (d decoder) place(kind llm.PartKind, v strictjson.Value) {
 		return
 	}
 	for k, m := range v.Members() {
-		switch d.Member(k, placeFields) {
-		case 0:
+		switch d.Name(k, placeFields) {
+		case "url":
 			d.fetch(&p, m)
-		case 1:
+		case "detail":
 			d.Silent(m)
 		default:
 			d.Unknown(m)
@@ -314,10 +314,10 @@ func (d decoder) audio(v strictjson.Value) {
 	}
 	p := llm.Part{Kind: llm.PartAudio}
 	for k, m := range v.Members() {
-		switch d.Member(k, audioFields) {
-		case 0:
+		switch d.Name(k, audioFields) {
+		case "data":
 			p.Bytes = len(d.Text(m))
-		case 1:
+		case "format":
 			p.MediaType = "audio/" + d.Str(m)
 		default:
 			d.Unknown(m)
@@ -334,10 +334,10 @@ func (d decoder) file(v strictjson.Value) {
 	}
 	p := llm.Part{Kind: llm.PartFile}
 	for k, m := range v.Members() {
-		switch d.Member(k, fileFields) {
-		case 0:
+		switch d.Name(k, fileFields) {
+		case "file_data":
 			d.data(&p, m)
-		case 1, 2:
+		case "file_id", "filename":
 			d.Silent(m)
 		default:
 			d.Unknown(m)
@@ -356,19 +356,19 @@ func (d decoder) toolCall(v strictjson.Value) {
 	p := llm.Part{Kind: llm.PartToolCall}
 	var called strictjson.Value
 	for k, m := range v.Members() {
-		switch d.Member(k, callFields) {
-		case 0:
+		switch d.Name(k, callFields) {
+		case "id":
 			p.ToolCallID = d.Str(m)
-		case 1:
+		case "type":
 			if kind := d.Text(m); len(kind) > 0 && string(kind) != "function" && string(kind) != "custom" {
 				d.Find(llm.FindingUnknownPart, m, "the kind of the tool call is unknown")
 			}
-		case 2, 3:
+		case "function", "custom":
 			if called.Kind() != strictjson.Absent {
 				d.Unknown(called)
 			}
 			called = m
-		case -1:
+		case "":
 			d.Unknown(m)
 		}
 	}
@@ -383,10 +383,10 @@ var calledFields = []string{"name", "arguments", "input"}
 // called reads what is called and with what: {"name": …, "arguments": "{…}"}, or "input" for a custom tool.
 func (d decoder) called(v strictjson.Value, p llm.Part) llm.Part {
 	for k, m := range v.Members() {
-		switch d.Member(k, calledFields) {
-		case 0:
+		switch d.Name(k, calledFields) {
+		case "name":
 			p.ToolName = d.Str(m)
-		case 1, 2:
+		case "arguments", "input":
 			p.Text = d.Text(m)
 		default:
 			d.Unknown(m)

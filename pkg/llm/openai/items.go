@@ -100,12 +100,12 @@ func (d decoder) setRole(role llm.Role) { d.call.Messages[len(d.call.Messages)-1
 func (d decoder) itemMessage(v strictjson.Value) {
 	var role, content strictjson.Value
 	for k, m := range v.Members() {
-		switch d.Member(k, itemTypeFields) {
-		case 1:
+		switch d.Name(k, itemTypeFields) {
+		case "role":
 			role = m
-		case 2:
+		case "content":
 			content = m
-		case -1:
+		case "":
 			d.Unknown(m)
 		default:
 			d.Silent(m)
@@ -121,14 +121,14 @@ var itemToolsFields = []string{"type", "tools", "id", "call_id", "status", "exec
 func (d decoder) itemTools(v strictjson.Value) {
 	d.setRole(llm.RoleSystem)
 	for k, m := range v.Members() {
-		switch d.Member(k, itemToolsFields) {
-		case 1:
+		switch d.Name(k, itemToolsFields) {
+		case "tools":
 			if d.Want(m, wire.Array) {
 				for t := range m.Elements() {
 					d.flatTool(t)
 				}
 			}
-		case -1:
+		case "":
 			d.Unknown(m)
 		default:
 			d.Silent(m)
@@ -247,18 +247,18 @@ func (d decoder) inputPart(v strictjson.Value, of llm.Part) {
 		return
 	}
 	for k, m := range v.Members() {
-		switch d.Member(k, inputPartFields) {
-		case 1, 2, 3:
+		switch d.Name(k, inputPartFields) {
+		case "text", "refusal", "transcript":
 			d.AddText(m, of)
-		case 4, 5:
+		case "image_url", "file_url":
 			d.fetch(&p, m)
-		case 6:
+		case "file_data":
 			d.data(&p, m)
-		case 7, 8:
+		case "audio", "data":
 			if d.Expect(m, wire.String|wire.Null) {
 				p.Bytes = len(m.Text())
 			}
-		case -1:
+		case "":
 			d.Unknown(m)
 		default:
 			d.Silent(m)

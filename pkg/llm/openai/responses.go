@@ -158,7 +158,7 @@ func (d decoder) prompt(v strictjson.Value) {
 	}
 	d.begin(llm.RoleUser, v)
 	for k, m := range v.Members() {
-		if d.Member(k, promptFields) != 0 {
+		if d.Name(k, promptFields) != "variables" {
 			d.Silent(m)
 			continue
 		}

@@ -60,10 +60,10 @@ func (d decoder) chatTool(v strictjson.Value) {
 	t := llm.Tool{Digest: d.Digest(v, cacheMarker)}
 	var definition strictjson.Value
 	for k, m := range v.Members() {
-		switch d.Member(k, toolFields) {
-		case 0:
+		switch d.Name(k, toolFields) {
+		case "type":
 			t.Type = d.Str(m)
-		case 1, 2:
+		case "function", "custom":
 			definition = m
 		}
 	}

@@ -90,6 +90,14 @@ func (r *Reader) Member(name strictjson.Value, known []string) int {
 	return -1
 }
 
+// Name is Member for those who go by the name: it returns the one of the known names that a member's name is, or "".
+func (r *Reader) Name(name strictjson.Value, known []string) string {
+	if i := r.Member(name, known); i >= 0 {
+		return known[i]
+	}
+	return ""
+}
+
 // StrMember sets dst to the string that is the first of an object's known members, if it is there; of the others nothing is read.
 func (r *Reader) StrMember(dst *string, object strictjson.Value, known []string) {
 	for k, m := range object.Members() {
