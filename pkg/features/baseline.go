@@ -56,6 +56,8 @@ type Baseline struct {
 	transitions tally  // how often a tool followed another: the first's hash in the high half
 	departures  tally  // how often any tool followed it
 	hours       [hoursOfWeek]uint32
+	timed       uint64 // calls in all hours
+	days        uint8  // on which days there were calls, a bit each
 	calling     paces
 	costing     paces
 }
@@ -103,10 +105,12 @@ func (b *Baseline) Learn(e *Evidence) {
 		previous = tool
 	}
 	b.events += min(uint32(max(1, len(m.calls))), ^b.events)
-	b.calling[m.calling] += min(1, ^b.calling[m.calling])
-	b.costing[m.costing] += min(1, ^b.costing[m.costing])
+	b.calling.add(m.calling)
+	b.costing.add(m.costing)
 	if m.hour != noHour {
-		b.hours[m.hour] += min(1, ^b.hours[m.hour])
+		n := min(1, ^b.hours[m.hour])
+		b.hours[m.hour] += n
+		b.calls(int(m.hour), n)
 	}
 }
 
@@ -193,17 +197,10 @@ func (b *Baseline) hourSurprise(hour uint8) float64 {
 	if hour == noHour {
 		return 0
 	}
-	var days uint8
-	total := 0.0
-	for h, n := range b.hours {
-		if n > 0 {
-			days |= 1 << (h / 24)
-			total += float64(n)
-		}
-	}
-	if bits.OnesCount8(days) < weekKnownDays {
+	if bits.OnesCount8(b.days) < weekKnownDays {
 		return 0
 	}
+	total := float64(b.timed)
 	h := int(hour)
 	seen := float64(b.hours[h]) + float64(b.hours[(h+1)%hoursOfWeek])/2 + float64(b.hours[(h+hoursOfWeek-1)%hoursOfWeek])/2
 	for d := 1; d < 7; d++ {
@@ -211,6 +208,14 @@ func (b *Baseline) hourSurprise(hour uint8) float64 {
 	}
 	const weights = 1 + 2*.5 + 6*.25
 	return -math.Log2((seen + .5) / (weights*total + .5*hoursOfWeek))
+}
+
+// calls counts calls of an hour of the week among those of all.
+func (b *Baseline) calls(hour int, n uint32) {
+	if n > 0 {
+		b.timed += uint64(n)
+		b.days |= 1 << (hour / 24)
+	}
 }
 
 const baselineVersion = 1
@@ -241,7 +246,9 @@ func (b *Baseline) tallies() [kinds + 3]*tally {
 	return all
 }
 
-func (b *Baseline) counts() [3][]uint32 { return [3][]uint32{b.hours[:], b.calling[:], b.costing[:]} }
+func (b *Baseline) counts() [3][]uint32 {
+	return [3][]uint32{b.hours[:], b.calling.steps[:], b.costing.steps[:]}
+}
 
 // UnmarshalBinary reads what AppendBinary wrote, and leaves the baseline alone where it is something else. A baseline that was read is for comparing, not for
 // learning on: how much is known of each tool's words begins at nothing.
@@ -280,6 +287,11 @@ func (b *Baseline) UnmarshalBinary(from []byte) error {
 		return fmt.Errorf("%w: %d bytes of words, not %d", errBaseline, len(rest), sketchBytes)
 	}
 	read.words.decode(rest)
+	read.calling.settle()
+	read.costing.settle()
+	for h, n := range read.hours {
+		read.calls(h, n)
+	}
 	*b = *read
 	return nil
 }

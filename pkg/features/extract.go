@@ -33,7 +33,7 @@ func extract(dst *Vector, s *scan, ev *Evidence, call *llm.Call, t *Turn, cx *Co
 	}
 	baseline := cx.Baseline
 	if s.salt = cx.Salt; s.salt != 0 {
-		salt := mark(kindSalt, "", s.salt)
+		salt := s.known.mark(kindSalt, "", s.salt)
 		if baseline != nil && baseline.salt != salt && baseline.rows > 0 {
 			baseline = nil // it was learned under another salt: all would be new
 		}
@@ -48,11 +48,11 @@ func extract(dst *Vector, s *scan, ev *Evidence, call *llm.Call, t *Turn, cx *Co
 			s.keep, s.marks = &ev.words, &ev.marks
 		}
 		s.marks.reset()
-		s.marks.note(call, t, from, cx, &s.tools)
+		s.marks.note(call, t, from, cx, &s.known, &s.tools)
 	}
 
-	s.needSaid = hasToolCall(fresh)
-	if s.needSaid {
+	s.comparing = toolCallsIn(fresh)
+	if s.comparing > 0 {
 		s.recall(call.Messages[:from])
 	}
 	var d struct{ bytes, lateSystem, attachments int }
@@ -94,13 +94,14 @@ func extract(dst *Vector, s *scan, ev *Evidence, call *llm.Call, t *Turn, cx *Co
 
 	text := s.text.merge()
 	dst[textEntropy] = float32(text.entropy(s.bytes))
-	share(textUpper, text.sum('A', 'Z'), s.bytes)
-	share(textDigit, text.sum('0', '9'), s.bytes)
-	spaces := int(text[' ']) + int(text['\t'])
-	share(textSpace, spaces, s.bytes)
-	printable := text.sum('!', '~')
-	share(textPunct, printable-text.sum('A', 'Z')-text.sum('a', 'z')-text.sum('0', '9'), s.bytes)
-	share(textNonASCII, text.sum(0x80, 0xff), s.bytes)
+	upper, digit := text.sum('A', 'Z'), text.sum('0', '9')
+	share(textUpper, upper, s.bytes)
+	share(textDigit, digit, s.bytes)
+	share(textSpace, int(text[' '])+int(text['\t']), s.bytes)
+	punct := text.sum('!', '/') + text.sum(':', '@') + text.sum('[', '`') + text.sum('{', '~')
+	share(textPunct, punct, s.bytes)
+	ascii := upper + digit + punct + text.sum('a', 'z') + text.sum(0, ' ') + int(text[0x7f])
+	share(textNonASCII, s.bytes-ascii, s.bytes)
 	count(longestToken, s.longestToken)
 	if s.words > 0 {
 		dst[meanWord] = float32(math.Log1p(float64(s.wordBytes) / float64(s.words)))
@@ -149,17 +150,31 @@ func extract(dst *Vector, s *scan, ev *Evidence, call *llm.Call, t *Turn, cx *Co
 	return facts
 }
 
-func log1pOf(n int) float32 { return float32(math.Log1p(float64(max(0, n)))) }
+func log1pOf(n int) float32 {
+	if n >= 0 && n < len(log1pOfFew) {
+		return log1pOfFew[n]
+	}
+	return float32(math.Log1p(float64(max(0, n))))
+}
 
-func hasToolCall(messages []llm.Message) bool {
+// log1pOfFew has the logarithms of numbers as small as most are.
+var log1pOfFew = func() (t [256]float32) {
+	for n := range t {
+		t[n] = float32(math.Log1p(float64(n)))
+	}
+	return
+}()
+
+func toolCallsIn(messages []llm.Message) int {
+	n := 0
 	for i := range messages {
 		for j := range messages[i].Parts {
 			if messages[i].Parts[j].Kind == llm.PartToolCall {
-				return true
+				n++
 			}
 		}
 	}
-	return false
+	return n
 }
 
 // recall gathers what users and tools said earlier, the latest first.
@@ -201,8 +216,8 @@ func (s *scan) message(m *llm.Message) (attachments int) {
 		case llm.PartText, llm.PartReasoning, llm.PartToolResult:
 			said := s.saidBy(m.Role, p.Kind)
 			tool, prompt := said == &s.byTool, said == &s.byUser
-			if !s.needSaid {
-				said = nil
+			if s.comparing == 0 {
+				said = nil // no tool call comes after it
 			}
 			s.read(p.Text, tool, prompt, p.ToolName, said)
 		case llm.PartToolCall:
@@ -214,6 +229,7 @@ func (s *scan) message(m *llm.Message) (attachments int) {
 			if s.salt != 0 {
 				s.marks.called(p, &s.byUser, s.salt)
 			}
+			s.comparing--
 		case llm.PartImage, llm.PartAudio, llm.PartFile:
 			attachments++
 		default:

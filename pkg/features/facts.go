@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"hash/maphash"
 	"time"
 
 	"sallyport.dev/sallyport/pkg/llm"
@@ -49,24 +50,24 @@ func hashOf(s string) uint64 {
 }
 
 // note writes the marks of a call but for those that are found while its messages are read. from is where the new messages begin.
-func (m *marks) note(call *llm.Call, t *Turn, from int, cx *Context, known *toolMarks) {
+func (m *marks) note(call *llm.Call, t *Turn, from int, cx *Context, seen *markCache, known *toolMarks) {
 	if !cx.Now.IsZero() {
 		now := cx.Now.UTC()
 		m.hour = uint8((int(now.Weekday())+6)%7*24 + now.Hour())
 	}
-	m.model = mark(kindModel, call.Model, cx.Salt)
+	m.model = seen.mark(kindModel, call.Model, cx.Salt)
 	var system point
 	if t != nil {
 		system = t.system
 	} else {
 		system = systemOf(call.Messages)
 	}
-	m.system = mark(kindSystem, system[:], cx.Salt)
+	m.system = seen.markBytes(kindSystem, system[:], cx.Salt)
 	if cx.Destination != "" {
-		m.destination = mark(kindDestination, cx.Destination, cx.Salt)
+		m.destination = seen.mark(kindDestination, cx.Destination, cx.Salt)
 	}
 	if len(cx.Credential) > 0 {
-		m.credential = mark(kindCredential, cx.Credential, cx.Salt)
+		m.credential = seen.markBytes(kindCredential, cx.Credential, cx.Salt)
 	}
 	if t != nil && len(call.Tools) > 0 && known.salt == cx.Salt && known.of == t.tools {
 		m.tools = append(m.tools, known.marks...)
@@ -84,6 +85,33 @@ func (m *marks) note(call *llm.Call, t *Turn, from int, cx *Context, known *tool
 	}
 	m.calling, m.costing = step(p.calls), step(p.cost)
 	m.previous = lastTool(call.Messages[:from])
+}
+
+// markCache has marks made lately, as calls mostly have the same model, system prompt, destination and credential as calls before them. They are kept by a hash of what they are
+// of, 64 bits by a secret of the process, so that nothing of it stays; one in 2⁶⁴ is taken for another, where the mark itself is one of 2³².
+type markCache [64]struct {
+	key  uint64
+	mark uint32
+}
+
+var markSeed = maphash.MakeSeed()
+
+func (c *markCache) mark(kind byte, s string, salt uint64) uint32 {
+	key := scramble(maphash.String(markSeed, s) ^ scramble(salt+uint64(kind)))
+	e := &c[key%uint64(len(c))]
+	if e.key != key || e.mark == 0 {
+		e.key, e.mark = key, mark(kind, s, salt)
+	}
+	return e.mark
+}
+
+func (c *markCache) markBytes(kind byte, b []byte, salt uint64) uint32 {
+	key := scramble(maphash.Bytes(markSeed, b) ^ scramble(salt+uint64(kind)))
+	e := &c[key%uint64(len(c))]
+	if e.key != key || e.mark == 0 {
+		e.key, e.mark = key, mark(kind, b, salt)
+	}
+	return e.mark
 }
 
 // toolMarks are the marks of the tools that a call offered, kept for the next, which mostly offers the same.

@@ -382,7 +382,7 @@ func scanOnce(t *testing.T, sketch *sketch, tool, prompt, earlier, args []byte) 
 	var kept, keptPlainly words
 	kept.reset()
 	keptPlainly.reset()
-	s.needSaid, s.salt, s.keep, s.novel.sketch = true, salt, &kept, sketch
+	s.salt, s.keep, s.novel.sketch = salt, &kept, sketch
 	p := plainScan{salt: salt, sketch: sketch, keep: &keptPlainly}
 	for _, name := range []string{"known", "strange"} {
 		s.read(tool, true, false, name, &s.byTool)

@@ -37,24 +37,55 @@ const octave = 8
 func step(x float64) uint8 { return uint8(min(255, math.Round(octave*math.Log2(1+max(0, x))))) }
 
 // paces counts calls by the step of the pace that they came at.
-type paces [256]uint32
+type paces struct {
+	steps [256]uint32
+	total uint64
+	usual int    // the highest step that a twentieth of the calls are at or above; 0 where there are no calls
+	above uint64 // calls at that step or above
+}
+
+// add counts a call at a step.
+func (p *paces) add(at uint8) {
+	if p.steps[at] == ^uint32(0) {
+		return
+	}
+	p.steps[at]++
+	p.total++
+	if int(at) >= p.usual {
+		p.above++
+	}
+	for p.usual > 0 && 20*p.above < p.total {
+		p.usual--
+		p.above += uint64(p.steps[p.usual])
+	}
+	for p.usual < len(p.steps)-1 && 20*(p.above-uint64(p.steps[p.usual])) >= p.total {
+		p.above -= uint64(p.steps[p.usual])
+		p.usual++
+	}
+}
+
+// settle makes of the steps what add keeps beside them.
+func (p *paces) settle() {
+	p.total, p.usual, p.above = 0, len(p.steps)-1, 0
+	for _, n := range p.steps {
+		p.total += uint64(n)
+	}
+	if p.total == 0 {
+		p.usual = 0
+		return
+	}
+	for p.above = uint64(p.steps[p.usual]); p.usual > 0 && 20*p.above < p.total; {
+		p.usual--
+		p.above += uint64(p.steps[p.usual])
+	}
+}
 
 // over is by how many doublings a pace is above that of the busiest twentieth of the calls; 0 where it is not, and where there are no calls.
 func (p *paces) over(at uint8) float64 {
-	total := uint64(0)
-	for _, n := range p {
-		total += uint64(n)
-	}
-	if total == 0 {
+	if p.total == 0 {
 		return 0
 	}
-	usual := len(p) - 1
-	for above := uint64(0); usual > 0; usual-- {
-		if above += uint64(p[usual]); 20*above >= total {
-			break
-		}
-	}
-	return max(0, float64(int(at)-usual)/octave)
+	return max(0, float64(int(at)-p.usual)/octave)
 }
 
 // bytesPerToken is how many bytes a token of output counts for.

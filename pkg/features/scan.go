@@ -154,9 +154,9 @@ type scan struct {
 	tainted   int
 
 	// What earlier text said, gathered where the new messages have tool calls.
-	needSaid bool
-	byUser   wordSet
-	byTool   wordSet
+	comparing      int // tool calls that are still to come
+	byUser, byTool wordSet
+	users, tooled  bool // whether there is anything in them
 
 	// Who takes the classes of words.
 	salt  uint64
@@ -166,6 +166,7 @@ type scan struct {
 	// What is compared with the baseline besides words.
 	marks *marks
 	spare marks // where nobody asked for evidence
+	known markCache
 	tools toolMarks
 
 	// The chunk at hand.
@@ -183,25 +184,36 @@ type scan struct {
 
 var pool = sync.Pool{New: func() any { return new(scan) }}
 
-// begin makes a used scan new. The word sets, most of it, are cleared only where they were used.
+// begin makes a used scan new. Sets and histograms, most of it, are cleared only where they were used.
 func (s *scan) begin() {
-	seen, said := s.words > 0, s.needSaid
+	if s.words > 0 {
+		clear(s.seen[:])
+	}
+	if s.users {
+		clear(s.byUser[:])
+	}
+	if s.tooled {
+		clear(s.byTool[:])
+	}
+	if s.bytes > 0 {
+		s.text = quads{}
+	}
+	if s.argsBytes > 0 {
+		clear(s.args[:])
+	}
 	s.budget, s.bytes, s.toolBytes, s.unread, s.words, s.wordBytes, s.distinct = maxScan, 0, 0, 0, 0, 0, 0
 	s.longestToken, s.longestRun, s.secrets = 0, 0, 0
 	s.instructions, s.addresses, s.machines, s.markers, s.imperatives = 0, 0, 0, 0, 0
 	s.capitals, s.exclaimed, s.invisible, s.tags, s.overrides, s.peak, s.prose = 0, 0, 0, 0, 0, 0, 0
 	s.calls, s.effects, s.argsBytes, s.argsWords, s.tainted = 0, 0, 0, 0, 0
-	s.needSaid = false
+	s.comparing, s.users, s.tooled = 0, false, false
 	s.keep, s.novel, s.marks, s.waiting = nil, novelty{}, &s.spare, 0
-	s.text = quads{}
-	clear(s.args[:])
-	if seen {
-		clear(s.seen[:])
-	}
-	if said {
-		clear(s.byUser[:])
-		clear(s.byTool[:])
-	}
+}
+
+// hears notes that words are about to be added to one of the sets of words that were said.
+func (s *scan) hears(said *wordSet) {
+	s.users = s.users || said == &s.byUser
+	s.tooled = s.tooled || said == &s.byTool
 }
 
 // take returns the part of b that may be read.
@@ -259,6 +271,7 @@ func (s *scan) read(b []byte, tool, prompt bool, name string, said *wordSet) {
 	if keep {
 		s.keep.begin(tool, short)
 	}
+	s.hears(said)
 	r := reading{text: b, said: said, classes: compare || keep, line: -1}
 	for from := 0; from < len(b); from += chunkBytes {
 		part := b[from:min(from+chunkBytes, len(b))]
@@ -764,6 +777,7 @@ func hasPrefix(b []byte, prefix string) bool {
 
 // remember adds the words of earlier text to said, counting nothing else. It knows no escapes, and what does not show is a part of a word.
 func (s *scan) remember(b []byte, said *wordSet) {
+	s.hears(said)
 	begin, last := 0, uint64(0)
 	for at := 0; at < len(b); at += blockBytes {
 		words := wordBits(b[at:min(at+blockBytes, len(b))])
