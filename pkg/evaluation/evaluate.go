@@ -115,8 +115,10 @@ type Counts struct {
 	AttackerTask int `json:"attacker_task"`
 	Featureless  int `json:"featureless"`
 	Refused      int `json:"refused"`
-	// Elsewhere are calls of other workloads than Options.Workload, and LogLines lines of a log that are no decisions; neither is among Calls.
+	// Elsewhere are calls of other workloads than Options.Workload, Repeated calls that were read before, and LogLines lines of a log that are no decisions; none is among
+	// Calls.
 	Elsewhere int `json:"elsewhere"`
+	Repeated  int `json:"repeated"`
 	LogLines  int `json:"log_lines"`
 }
 
@@ -318,8 +320,8 @@ func (e *evaluation) gather(ctx context.Context, files *Files) error {
 		a.tasks = append(a.tasks, s.Group())
 		return nil
 	})
-	e.counts.Sessions, e.counts.LogLines = len(seen), files.LogLines()
 	c := &e.counts
+	c.Sessions, c.Repeated, c.LogLines = len(seen), files.Repeated(), files.LogLines()
 	switch {
 	case err != nil:
 		return err

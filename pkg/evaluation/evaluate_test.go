@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -194,8 +195,8 @@ func TestMask(t *testing.T) {
 func TestEvaluateBenignOnly(t *testing.T) {
 	var rows strings.Builder
 	w := NewRecordWriter(&rows)
-	for _, row := range detectortest.Rows(1, 400) {
-		if err := w.Write(&Sample{ID: "x", Workload: "agents/Deployment/support", Session: row.Session, Outcome: "released", Schema: features.SchemaID, Vector: row.Vector, Evidence: row.Evidence}); err != nil {
+	for i, row := range detectortest.Rows(1, 400) {
+		if err := w.Write(&Sample{ID: strconv.Itoa(i), Workload: "agents/Deployment/support", Session: row.Session, Outcome: "released", Schema: features.SchemaID, Vector: row.Vector, Evidence: row.Evidence}); err != nil {
 			t.Fatal(err)
 		}
 	}

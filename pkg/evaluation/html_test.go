@@ -59,7 +59,7 @@ func sample() *Report {
 	resampling := Resampling{Samples: 40, Confidence: 0.95, Seed: 1}
 	r := &Report{
 		Schema: "sallyport.features/v2", Without: []string{"data.tags", "data.overrides"}, Folds: 5, Seeds: 3, Budget: 0.01, Confidence: 0.95, Samples: 40, Rates: Rates,
-		Counts: Counts{Calls: 999, Sessions: 88, Benign: 240, Unlabelled: 3, Attack: 700, Exposed: 300, AttackerTask: 5, Featureless: 2, Refused: 1},
+		Counts: Counts{Calls: 999, Sessions: 88, Benign: 240, Unlabelled: 3, Attack: 700, Exposed: 300, AttackerTask: 5, Featureless: 2, Refused: 1, Elsewhere: 6, Repeated: 7, LogLines: 4},
 		Notes:  []string{"a note with <i>markup</i>"},
 	}
 	for _, q := range []int{askFirst, askHijackedCarried} {

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"os"
 	"strings"
@@ -38,7 +39,8 @@ const (
 type Files struct {
 	files []source
 	spool string // what standard input was copied to
-	lines int
+
+	logLines, repeated int
 }
 
 type source struct {
@@ -93,7 +95,10 @@ func (f *Files) String() string {
 }
 
 // LogLines returns how many lines the last Each passed over: lines of a log that are no decisions.
-func (f *Files) LogLines() int { return f.lines }
+func (f *Files) LogLines() int { return f.logLines }
+
+// Repeated returns how many calls the last Each passed over as it had met them before: of the same ID, workload, task, model and attack.
+func (f *Files) Repeated() int { return f.repeated }
 
 // Kinds returns what the files hold, in their order.
 func (f *Files) Kinds() []Kind {
@@ -121,25 +126,58 @@ func spool(stdin io.Reader) (path string, err error) {
 
 // Each calls want for every call, with what is known of it but its features, and each with those that are wanted, features and all. A nil want wants all.
 // A *Sample is the callee's to keep. It ends with the first error, each's being given its place. Features that cannot be used, such as those of another schema, are an
-// error only in a call that is wanted; a file that is of another schema as a whole is not read.
+// error only in a call that is wanted; a file that is of another schema as a whole is not read. A call that is met again, in the same file or another, is passed over.
 func (f *Files) Each(ctx context.Context, want func(*Sample) bool, each func(*Sample) error) error {
 	if want == nil {
 		want = func(*Sample) bool { return true }
 	}
-	f.lines = 0
+	f.logLines, f.repeated = 0, 0
+	met := newMet()
+	anew := func(s *Sample) bool {
+		if met.before(s) {
+			f.repeated++
+			return false
+		}
+		return want(s)
+	}
 	for _, s := range f.files {
 		var err error
 		switch s.kind {
 		case Parquet:
-			err = s.parquet(ctx, want, each)
+			err = s.parquet(ctx, anew, each)
 		default:
-			err = s.lines(ctx, want, each, &f.lines)
+			err = s.lines(ctx, anew, each, &f.logLines)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// met knows calls that were met, by 64 bits of a hash: of a million calls, two are taken for the same with a chance of one in 37 million.
+type met struct {
+	seed maphash.Seed
+	keys map[uint64]struct{}
+}
+
+func newMet() *met { return &met{maphash.MakeSeed(), map[uint64]struct{}{}} }
+
+// before says whether a call was met, and knows it from then on. Calls without an ID are all different.
+func (m *met) before(s *Sample) bool {
+	if s.ID == "" {
+		return false
+	}
+	var h maphash.Hash
+	h.SetSeed(m.seed)
+	for _, part := range []string{s.ID, s.Subject(), s.Task, s.Model, s.Attack, string(s.Label)} {
+		_, _ = h.WriteString(part)
+		_ = h.WriteByte(0)
+	}
+	key := h.Sum64()
+	_, ok := m.keys[key]
+	m.keys[key] = struct{}{}
+	return ok
 }
 
 // kindOf looks at the beginning of a file.
@@ -190,7 +228,7 @@ func (s source) scan(each func(number int, line []byte) error) error {
 	if magic, _ := in.(*bufio.Reader).Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) { //nolint:forcetypeassert // it was made a line ago
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return fmt.Errorf("read %s: %w", s.name, err)
+			return fmt.Errorf("%s: the file is cut off or damaged: %w", s.name, err)
 		}
 		in = z
 	}
@@ -198,7 +236,8 @@ func (s source) scan(each func(number int, line []byte) error) error {
 	if s.kind != Records {
 		limit = maxSession
 	}
-	lines := bufio.NewScanner(in)
+	failed := &failing{Reader: in}
+	lines := bufio.NewScanner(failed)
 	lines.Buffer(nil, limit)
 	number := 0
 	for lines.Scan() {
@@ -208,15 +247,32 @@ func (s source) scan(each func(number int, line []byte) error) error {
 			continue
 		}
 		if err := each(number, line); err != nil {
+			if failed.err != nil {
+				return fmt.Errorf("%s:%d: the file is cut off or damaged: %w", s.name, number, failed.err) // and that is why the line makes no sense
+			}
 			return err
 		}
 	}
 	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
 		return fmt.Errorf("%s:%d: line of more than %d bytes", s.name, number+1, limit)
 	} else if err != nil {
-		return fmt.Errorf("%s:%d: %w", s.name, number+1, err)
+		return fmt.Errorf("%s:%d: the file is cut off or damaged: %w", s.name, number+1, err)
 	}
 	return nil
+}
+
+// failing remembers how reading failed.
+type failing struct {
+	io.Reader
+	err error
+}
+
+func (f *failing) Read(b []byte) (int, error) {
+	n, err := f.Reader.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		f.err = err
+	}
+	return n, err
 }
 
 func (s source) lines(ctx context.Context, want func(*Sample) bool, each func(*Sample) error, passed *int) error {

@@ -183,10 +183,28 @@ func TestLogLinesAreCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := open(t, put(t, filepath.Join(t.TempDir(), "s"), fmt.Appendf(nil, "%s\n{\"msg\":\"started\"}\n\n%s\n{\"msg\":\"ended\"}\n", b, b)))
+	f := open(t, put(t, filepath.Join(t.TempDir(), "s"), fmt.Appendf(nil, "%s\n{\"msg\":\"started\"}\n\n%s\n{\"msg\":\"ended\"}\n", b, bytes.ReplaceAll(b, []byte(`"x"`), []byte(`"y"`)))))
 	for range 2 {
 		if n := len(all(t, f)); n != 2 || f.LogLines() != 2 {
 			t.Errorf("%d calls, %d lines of a log", n, f.LogLines())
+		}
+	}
+}
+
+// A call that is in two files is read once, and two calls of the same ID that differ in what they are of are two.
+func TestRepeatedCallsAreReadOnce(t *testing.T) {
+	dir := t.TempDir()
+	text := recording(t, "support", 3, 2)
+	a, b := put(t, filepath.Join(dir, "a"), text), put(t, filepath.Join(dir, "b"), bytes.ReplaceAll(text, []byte(`"agent":"support"`), []byte(`"agent":"billing"`)))
+	f := open(t, a)
+	n := len(all(t, f))
+	if f.Repeated() != 0 {
+		t.Errorf("%d calls of one file repeated", f.Repeated())
+	}
+	f = open(t, a, b, a, a)
+	for range 2 {
+		if got := len(all(t, f)); got != 2*n || f.Repeated() != 2*n {
+			t.Errorf("%d calls, %d repeated, of %d in a file", got, f.Repeated(), n)
 		}
 	}
 }
@@ -326,7 +344,8 @@ func TestReadErrors(t *testing.T) {
 		"other dimension":     {record(func(r *telemetry.Record) { r.Features = r.Features[:3] }), "f:1: "},
 		"evidence":            {record(func(r *telemetry.Record) { r.Evidence = []byte("evidence") }), "f:1: "},
 		"label of a record":   {good[:len(good)-1] + `,"sample":{"label":"evil"}}`, `f:1: label "evil"`},
-		"half a gzip":         {string(packed(t, []byte(good+"\n"+good)))[:40], "f"},
+		"half a gzip":         {string(packed(t, []byte(good+"\n"+good)))[:40], "f:1: the file is cut off or damaged: unexpected EOF"},
+		"gzip's beginning":    {"\x1f\x8b\b", "f: the file is cut off or damaged: "},
 		"Parquet's beginning": {"PAR1 and no more", "f: not a Parquet file that can be read"},
 	} {
 		f, err := Open(strings.NewReader(""), put(t, filepath.Join(t.TempDir(), "f"), []byte(tc.in)))

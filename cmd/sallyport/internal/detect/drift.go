@@ -120,7 +120,7 @@ func (o *driftOptions) learned(ctx context.Context, s streams) (*detector.Model,
 
 // moved reads the calls that may have moved, with features against the model's baseline, and says what it left out.
 func (o *driftOptions) moved(ctx context.Context, s streams, m *detector.Model) (rows []detector.Row, left string, err error) {
-	elsewhere, featureless, attacks, logLines := 0, 0, 0, 0
+	elsewhere, featureless, attacks, logLines, repeated := 0, 0, 0, 0, 0
 	want := func(s *evaluation.Sample) bool {
 		switch {
 		case !s.Of(o.against.workload):
@@ -144,10 +144,10 @@ func (o *driftOptions) moved(ctx context.Context, s streams, m *detector.Model) 
 			rows = append(rows, detector.Row{Vector: v})
 			return nil
 		})
-		logLines = files.LogLines()
+		logLines, repeated = files.LogLines(), files.Repeated()
 		return err
 	})
-	return rows, amounts(amount{attacks, "of attacks left out"}, amount{featureless, "without features left out"}, amount{elsewhere, "of other workloads left out"}, amount{logLines, "lines of logs passed over"}), err
+	return rows, amounts(amount{attacks, "of attacks left out"}, amount{featureless, "without features left out"}, amount{elsewhere, "of other workloads left out"}, amount{repeated, "repeated"}, amount{logLines, "lines of logs passed over"}), err
 }
 
 // named is the shift of a feature.

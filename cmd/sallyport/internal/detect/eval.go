@@ -118,11 +118,11 @@ func printReport(out io.Writer, r *evaluation.Report) {
 	fmt.Fprintf(out, "calls      %d of %d sessions: %s\n", c.Calls, c.Sessions, amounts(
 		amount{c.Benign, "benign"}, amount{c.Unlabelled, "without a label, taken for benign"}, amount{c.Attack, fmt.Sprintf("of attacked sessions (%d exposed)", c.Exposed)},
 		amount{c.AttackerTask, "left out: their users ask for what attackers want"}, amount{c.Featureless, "left out: without features"}, amount{c.Refused, "left out: not released"},
-		amount{c.Elsewhere, "of other workloads"}, amount{c.LogLines, "lines of logs passed over"}))
+		amount{c.Elsewhere, "of other workloads"}, amount{c.Repeated, "repeated"}, amount{c.LogLines, "lines of logs passed over"}))
 	if r.Model != "" {
 		fmt.Fprintf(out, "judged by  model %s\n", r.Model)
 	} else {
-		fmt.Fprintf(out, "judged by  models of each agent, trained on its other tasks: %d folds, %d seeds\n", r.Folds, r.Seeds)
+		fmt.Fprintf(out, "judged by  models of each agent, trained on its other tasks: %d folds, %s\n", r.Folds, counted(r.Seeds, "seed", "seeds"))
 	}
 	fmt.Fprintf(out, "features   %s", r.Schema)
 	if len(r.Without) > 0 {

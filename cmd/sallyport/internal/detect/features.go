@@ -72,7 +72,7 @@ func convert(ctx context.Context, s streams, o featuresOptions) error {
 	if err != nil {
 		return err
 	}
-	written, featureless, elsewhere, logLines := 0, 0, 0, 0
+	written, featureless, elsewhere, logLines, repeated := 0, 0, 0, 0, 0
 	sessions := map[string]bool{}
 	err = o.use(s, func(files *evaluation.Files, p *progress) error {
 		return writeFile(o.out, "features", func(w io.Writer) error {
@@ -97,14 +97,14 @@ func convert(ctx context.Context, s streams, o featuresOptions) error {
 			if err != nil {
 				return err
 			}
-			logLines = files.LogLines()
+			logLines, repeated = files.LogLines(), files.Repeated()
 			return to.Close()
 		})
 	})
 	if err != nil {
 		return err
 	}
-	left := amounts(amount{featureless, "without features left out"}, amount{elsewhere, "of other workloads left out"}, amount{logLines, "lines of logs passed over"})
+	left := amounts(amount{featureless, "without features left out"}, amount{elsewhere, "of other workloads left out"}, amount{repeated, "repeated"}, amount{logLines, "lines of logs passed over"})
 	fmt.Fprintf(s.out, "%s of %s written to %s%s\n", counted(written, "call", "calls"), counted(len(sessions), "session", "sessions"), o.out, when(left != "", "; "+left))
 	return nil
 }

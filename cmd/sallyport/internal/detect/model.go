@@ -51,7 +51,6 @@ func (n tally) causes() string {
 
 // collect reads the lesson of the one workload whose calls there are, or of the one that is named.
 func collect(ctx context.Context, s streams, in input) (l lesson, err error) {
-	seen := map[string]bool{}
 	workloads := map[string]int{}
 	n := &l.tally
 	err = in.use(s, func(files *evaluation.Files, p *progress) error {
@@ -59,14 +58,6 @@ func collect(ctx context.Context, s streams, in input) (l lesson, err error) {
 			n.records++
 			p.tell("read", n.records, 0)
 			name := subject(s)
-			if s.ID != "" {
-				key := name + "\x00" + s.ID
-				if seen[key] {
-					n.repeated++
-					return false
-				}
-				seen[key] = true
-			}
 			workloads[name]++
 			if !s.Of(in.workload) {
 				n.elsewhere++
@@ -95,7 +86,8 @@ func collect(ctx context.Context, s streams, in input) (l lesson, err error) {
 			l.groups = append(l.groups, s.Group())
 			return nil
 		})
-		n.logLines = files.LogLines()
+		n.logLines, n.repeated = files.LogLines(), files.Repeated()
+		n.records += n.repeated
 		return err
 	})
 	switch {

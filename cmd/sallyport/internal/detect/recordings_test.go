@@ -44,7 +44,7 @@ func TestEval(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"of 120 sessions: ", "3 folds, 1 seeds", "without time.gap, time.rate", "\nFirst exposed call\n", "\nHijacked calls, with what the session carries\n", "\nSessions\n", "\n  billing ", "\n  important_instructions ",
+		"of 120 sessions: ", "3 folds, 1 seed\n", "without time.gap, time.rate", "\nFirst exposed call\n", "\nHijacked calls, with what the session carries\n", "\nSessions\n", "\n  billing ", "\n  important_instructions ",
 		"budget of 1 %", "\nsupport ",
 	} {
 		if !strings.Contains(out, want) {
