@@ -252,6 +252,16 @@ func (d decoder) content(v strictjson.Value, of llm.Part) {
 	}
 }
 
+// The members of a block. All but the type hold what a block of one type is of.
+const (
+	blockType = iota
+	blockText
+	blockThinking
+	blockImage
+	blockDocument
+	blockMembers
+)
+
 var blockFields = []string{"type", "text", "thinking", "image_url", "document"}
 
 // block reads one block of content. Whatever of it is not read becomes a part of unknown kind.
@@ -264,41 +274,37 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 	if !d.Expect(v, wire.Object) {
 		return
 	}
-	var kind strictjson.Value
-	var members [5]strictjson.Value
+	var members [blockMembers]strictjson.Value
 	for k, m := range v.Members() {
-		switch i := d.Member(k, blockFields); i {
-		case 0:
-			kind = m
-		case -1:
-			d.Unknown(m)
-		default:
+		if i := d.Member(k, blockFields); i >= 0 {
 			members[i] = m
+		} else {
+			d.Unknown(m)
 		}
 	}
 	var used int
-	switch {
+	switch kind := members[blockType]; {
 	case kind.Is("text"):
-		used = 1
-		of.Text = d.Text(members[1])
+		used = blockText
+		of.Text = d.Text(members[used])
 		d.Part(of)
 	case kind.Is("thinking"):
-		used = 2
-		d.Part(llm.Part{Kind: llm.PartReasoning, Text: d.Text(members[2])})
+		used = blockThinking
+		d.Part(llm.Part{Kind: llm.PartReasoning, Text: d.Text(members[used])})
 	case kind.Is("image_url"):
-		used = 3
-		d.image(members[3])
+		used = blockImage
+		d.image(members[used])
 	case kind.Is("document"):
-		used = 4
+		used = blockDocument
 		d.Part(llm.Part{Kind: llm.PartFile, ToolCallID: of.ToolCallID})
-		d.strings(members[4], of)
+		d.strings(members[used], of)
 	default:
 		d.Find(llm.FindingUnknownPart, v, "the kind of the block is unknown")
 		d.Unknown(v)
 		return
 	}
 	for i, m := range members {
-		if i != used && m.Kind() != strictjson.Absent && m.Kind() != strictjson.Null {
+		if i != blockType && i != used && m.Kind() != strictjson.Absent && m.Kind() != strictjson.Null {
 			d.Unknown(m)
 		}
 	}

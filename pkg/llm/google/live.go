@@ -8,18 +8,9 @@ import (
 	"sallyport.dev/sallyport/pkg/llm/strictjson"
 )
 
-// The messages of a client, of which each has one.
-const (
-	liveSetup = iota
-	liveContent
-	liveInput
-	liveResponse
-	liveContext
-)
-
 var (
-	liveEvents = []string{"setup", "clientContent", "realtimeInput", "toolResponse", "contextUpdate"}
-	liveNames  = known(liveEvents...)
+	// liveNames are the messages of a client, of which each has one.
+	liveNames  = known("setup", "clientContent", "realtimeInput", "toolResponse", "contextUpdate")
 	liveFields = both(wire.Fields{"setup": object, "clientContent": object, "realtimeInput": object, "toolResponse": object, "contextUpdate": object})
 
 	setupFields = both(wire.Fields{
@@ -58,9 +49,9 @@ func live(call *llm.Call, r *llm.Request, lim llm.Limits) {
 	call.Stream = true
 	read(call, &message, lim, liveFields, func(d decoder, root strictjson.Value) {
 		for k, v := range root.Members() {
-			i := d.member(k, liveNames)
-			if i < 0 {
-				d.aside(v, llm.PartUnknown)
+			event := d.name(k, liveNames)
+			if event == "" {
+				d.Whole(v)
 				continue
 			}
 			if v.Kind() != strictjson.Object {
@@ -69,8 +60,8 @@ func live(call *llm.Call, r *llm.Request, lim llm.Limits) {
 			if call.RPCMethod != "" {
 				d.Find(llm.FindingDuplicateKey, k, "a message is two messages, of which it is one")
 			}
-			call.RPCMethod = liveEvents[i]
-			d.live(i, v)
+			call.RPCMethod = event
+			d.live(event, v)
 		}
 		if call.RPCMethod == "" {
 			d.Find(llm.FindingMissingField, root, "the message is none that is known")
@@ -79,40 +70,40 @@ func live(call *llm.Call, r *llm.Request, lim llm.Limits) {
 }
 
 // live reads what a message says.
-func (d decoder) live(event int, v strictjson.Value) {
+func (d decoder) live(event string, v strictjson.Value) {
 	switch event {
-	case liveSetup:
+	case "setup":
 		d.TopLevel(v, setupFields)
 		d.generate(v)
-	case liveContent:
-		d.walk(v, clientContentNames, func(i int, v strictjson.Value) {
-			if i == 0 {
+	case "clientContent":
+		d.walk(v, clientContentNames, func(name string, v strictjson.Value) {
+			if name == "turns" {
 				for c := range each(v) {
 					d.content(c, "")
 				}
 			}
 		})
-	case liveInput:
+	case "realtimeInput":
 		d.Message(llm.RoleUser, v, "")
 		for k, m := range v.Members() {
-			switch i := d.member(k, inputNames); i {
-			case 0:
+			switch d.name(k, inputNames) {
+			case "text":
 				d.Part(llm.Part{Kind: llm.PartText, Text: d.Text(m)})
-			case 1, 2, 3:
+			case "audio", "video", "mediaChunks":
 				for data := range each(m) {
 					d.data(data, "")
 				}
-			case -1:
+			case "":
 				d.Find(llm.FindingUnknownPart, m, "the kind of the input is unknown")
 				d.Unknown(m)
 			default:
 				d.Silent(m)
 			}
 		}
-	case liveResponse:
+	case "toolResponse":
 		d.Message(llm.RoleTool, v, "")
 		for k, m := range v.Members() {
-			if d.member(k, toolResponseNames) < 0 {
+			if d.name(k, toolResponseNames) == "" {
 				d.Find(llm.FindingUnknownPart, m, "the member of a tool response is unknown")
 				d.Unknown(m)
 				continue
@@ -122,6 +113,6 @@ func (d decoder) live(event int, v strictjson.Value) {
 			}
 		}
 	default:
-		d.aside(v, llm.PartUnknown)
+		d.Whole(v)
 	}
 }

@@ -35,19 +35,15 @@ func (d decoder) embed(v strictjson.Value) {
 	}
 	for _, title := range []strictjson.Value{get(v, "title"), get(get(v, "embedContentConfig"), "title")} {
 		if title.Kind() == strictjson.String {
-			d.aside(title, llm.PartText)
+			d.said(title)
 		}
 	}
 }
 
-// aside adds a message of a value that has no place in the turns, so that it is not out of sight.
-func (d decoder) aside(v strictjson.Value, kind llm.PartKind) {
+// said adds a message of the user's for a text that is in no turn.
+func (d decoder) said(v strictjson.Value) {
 	d.Message(llm.RoleUser, v, "")
-	if kind == llm.PartText {
-		d.Part(llm.Part{Kind: kind, Text: v.Text()})
-		return
-	}
-	d.Unknown(v)
+	d.Part(llm.Part{Kind: llm.PartText, Text: v.Text()})
 }
 
 var embedBatchFields = both(wire.Fields{"requests": list, "model": text})
@@ -110,14 +106,6 @@ var (
 	mediaNames = known("bytesBase64Encoded", "imageBytes", "videoBytes", "audioBytes", "gcsUri", "uri", "mimeType")
 )
 
-// The first of mediaNames are data, the next ones URLs; the first of instanceNames are text, the next ones media.
-const (
-	instanceMedia  = 5
-	instanceSilent = 10
-	mediaURL       = 4
-	mediaType      = 6
-)
-
 // instance reads one of instances.
 func (d decoder) instance(v strictjson.Value) {
 	d.Message(llm.RoleUser, v, "")
@@ -126,22 +114,27 @@ func (d decoder) instance(v strictjson.Value) {
 		return
 	}
 	for k, m := range v.Members() {
-		switch i := d.member(k, instanceNames); {
-		case i < 0:
-			if !trivial(m) {
-				d.locations(m, 0)
-				d.Unknown(m)
+		switch d.name(k, instanceNames) {
+		case "prompt", "content", "text", "title", "negativePrompt":
+			if m.Kind() == strictjson.String {
+				d.Part(llm.Part{Kind: llm.PartText, Text: m.Text()})
+				continue
 			}
-		case i < instanceMedia && m.Kind() == strictjson.String:
-			d.Part(llm.Part{Kind: llm.PartText, Text: m.Text()})
-		case i >= instanceMedia && i < instanceSilent && m.Kind() == strictjson.Object:
-			d.media(m)
-		case i >= instanceSilent:
+		case "image", "video", "audio", "lastFrame", "mask":
+			if m.Kind() == strictjson.Object {
+				d.media(m)
+				continue
+			}
+		case "mimeType", "taskType":
 			d.Silent(m)
+			continue
 		default:
-			d.locations(m, 0)
-			d.Unknown(m)
+			if trivial(m) {
+				continue
+			}
 		}
+		d.locations(m, 0)
+		d.Unknown(m)
 	}
 }
 
@@ -149,15 +142,15 @@ func (d decoder) instance(v strictjson.Value) {
 func (d decoder) media(v strictjson.Value) {
 	var p llm.Part
 	for k, m := range v.Members() {
-		switch i := d.member(k, mediaNames); {
-		case i < 0:
-			d.Unknown(m)
-		case i < mediaURL:
+		switch d.name(k, mediaNames) {
+		case "bytesBase64Encoded", "imageBytes", "videoBytes", "audioBytes":
 			p.Bytes += len(d.Text(m))
-		case i < mediaType:
+		case "gcsUri", "uri":
 			d.URL(m)
-		default:
+		case "mimeType":
 			p.MediaType = d.Str(m)
+		default:
+			d.Unknown(m)
 		}
 	}
 	p.Kind = attachment(p.MediaType)
@@ -191,15 +184,12 @@ func (d decoder) parameters(v strictjson.Value) {
 	d.locations(v, 0)
 	for k, m := range v.Members() {
 		if d.name(k, instanceNames) == "negativePrompt" && m.Kind() == strictjson.String { // what is not to be in the picture
-			d.aside(m, llm.PartText)
-		} else if len(m.Raw()) > maxParameter {
-			d.aside(m, llm.PartUnknown)
+			d.said(m)
+		} else if len(m.Raw()) > wire.MaxSilent {
+			d.Whole(m)
 		}
 	}
 }
-
-// maxParameter is the length of the longest parameter that is passed over because it says next to nothing.
-const maxParameter = 128
 
 // trivial reports whether a value says next to nothing, as a number does that stands by itself.
 func trivial(v strictjson.Value) bool { return v.Kind() == strictjson.Number || wire.Trivial(v) }

@@ -1,7 +1,6 @@
 package google
 
 import (
-	"crypto/sha256"
 	"mime"
 	"strings"
 	"unicode/utf8"
@@ -42,59 +41,59 @@ var (
 // batch reads a batch, of requests for content or of requests to embed: their turns follow one another in the call.
 func batch(call *llm.Call, r *llm.Request, lim llm.Limits) {
 	read(call, r, lim, batchFields, func(d decoder, root strictjson.Value) {
-		d.walk(get(root, "batch"), batchOf, func(i int, v strictjson.Value) {
-			switch i {
-			case 1:
-				d.walk(v, inputOf, func(i int, v strictjson.Value) {
-					if i == 0 {
-						d.walk(v, inlinedOf, func(_ int, v strictjson.Value) {
+		d.walk(get(root, "batch"), batchOf, func(name string, v strictjson.Value) {
+			switch name {
+			case "inputConfig":
+				d.walk(v, inputOf, func(name string, v strictjson.Value) {
+					if name == "requests" {
+						d.walk(v, inlinedOf, func(_ string, v strictjson.Value) {
 							for one := range each(v) {
 								d.batched(one)
 							}
 						})
 					}
 				})
-			case 2:
+			case "model":
 				d.modelOf(v)
-			case 5:
+			case "webhookConfig":
 				for k, m := range v.Members() {
-					if d.member(k, webhookURL) >= 0 {
+					if d.name(k, webhookURL) != "" {
 						for u := range each(m) {
 							d.URL(u)
 						}
 					}
 				}
-				d.aside(v, llm.PartUnknown)
+				d.Whole(v)
 			}
 		})
 	})
 }
 
 // walk goes over the members of an object that are known, and puts the others where they are seen.
-func (d decoder) walk(v strictjson.Value, n names, known func(i int, v strictjson.Value)) {
+func (d decoder) walk(v strictjson.Value, n names, known func(name string, v strictjson.Value)) {
 	if !d.Want(v, wire.Object|wire.Null) {
 		return
 	}
 	for k, m := range v.Members() {
-		if i := d.member(k, n); i >= 0 {
-			known(i, m)
+		if name := d.name(k, n); name != "" {
+			known(name, m)
 			continue
 		}
 		d.Find(llm.FindingUnknownPart, m, "the member is unknown")
-		d.aside(m, llm.PartUnknown)
+		d.Whole(m)
 	}
 }
 
 func (d decoder) batched(one strictjson.Value) {
-	d.walk(one, requestOf, func(i int, v strictjson.Value) {
+	d.walk(one, requestOf, func(name string, v strictjson.Value) {
 		switch {
-		case i != 0:
-			if len(v.Raw()) > maxParameter {
-				d.aside(v, llm.PartUnknown)
+		case name != "request":
+			if len(v.Raw()) > wire.MaxSilent {
+				d.Whole(v)
 			}
 		case !d.Want(v, wire.Object):
 		case get(v, "content").Kind() != strictjson.Absent:
-			d.walk(v, embedRequest, func(int, strictjson.Value) {})
+			d.walk(v, embedRequest, func(string, strictjson.Value) {})
 			d.embed(v)
 		default:
 			d.TopLevel(v, generateFields)
@@ -119,7 +118,7 @@ func stored(fields ...string) func(call *llm.Call, r *llm.Request, lim llm.Limit
 			d.locations(root, 0)
 			for _, m := range root.Members() {
 				if !trivial(m) {
-					d.aside(m, llm.PartUnknown)
+					d.Whole(m)
 				}
 			}
 		})
@@ -148,6 +147,9 @@ func upload(call *llm.Call, r *llm.Request, lim llm.Limits) {
 	}
 }
 
+// maxMediaType is how much of a media type is kept, in bytes.
+const maxMediaType = 128
+
 // content reads a body that is a file, or a piece of one.
 func content(call *llm.Call, r *llm.Request, lim llm.Limits) {
 	call.BodyBytes = len(r.Body)
@@ -158,13 +160,14 @@ func content(call *llm.Call, r *llm.Request, lim llm.Limits) {
 	if len(r.Body) == 0 {
 		return
 	}
-	sum := sha256.Sum256(r.Body)
 	media, _, _ := mime.ParseMediaType(r.Header.Get("X-Goog-Upload-Header-Content-Type"))
 	if media == "" {
 		media, _, _ = mime.ParseMediaType(r.ContentType)
 	}
-	m := llm.Message{Role: llm.RoleUser, Bytes: len(r.Body), Parts: []llm.Part{{Kind: llm.PartFile, Bytes: len(r.Body), MediaType: media[:min(len(media), maxParameter)]}}}
-	copy(m.Digest[:], sum[:])
+	m := llm.Message{
+		Role: llm.RoleUser, Bytes: len(r.Body), Digest: wire.DigestOf(r.Body),
+		Parts: []llm.Part{{Kind: llm.PartFile, Bytes: len(r.Body), MediaType: media[:min(len(media), maxMediaType)]}},
+	}
 	if utf8.Valid(r.Body) {
 		m.Parts = append(m.Parts, llm.Part{Kind: llm.PartText, Text: r.Body[:len(r.Body):len(r.Body)]})
 	}

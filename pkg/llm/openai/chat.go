@@ -192,7 +192,24 @@ func (d decoder) content(v strictjson.Value, of llm.Part) {
 	}
 }
 
-// partFields are the members of a content part. Those from the second to the one before cacheMarker hold what parts are of.
+// The members of a content part. Those from partText to partVideo hold what a part of one type is of, the others nothing.
+const (
+	partType = iota
+	partText
+	partImage
+	partAudio
+	partFile
+	partRefusal
+	partDocument // this and the next are Mistral's
+	partThinking
+	partReferences
+	partVideo // OpenRouter's
+	partMarker
+	partCacheControl
+	partDocumentName
+	partMembers
+)
+
 var partFields = []string{"type", "text", "image_url", "input_audio", "file", "refusal",
 	"document_url", "thinking", "reference_ids", "video_url", // Mistral, and OpenRouter
 	cacheMarker, "cache_control", "document_name"}
@@ -202,58 +219,56 @@ func (d decoder) part(v strictjson.Value, of llm.Part) {
 	if !d.Expect(v, wire.Object) {
 		return
 	}
-	const lastOf = 9
-	var members [13]strictjson.Value
+	var members [partMembers]strictjson.Value
 	for k, m := range v.Members() {
-		i := d.Member(k, partFields)
-		if i < 0 {
+		if i := d.Member(k, partFields); i >= 0 {
+			members[i] = m
+		} else {
 			d.Unknown(m)
-			continue
 		}
-		members[i] = m
 	}
-	kind := members[0]
-	used := 1
-	switch {
+	var used int
+	switch kind := members[partType]; {
 	case kind.Is("text"):
-		of.Text = d.Text(members[1])
+		used = partText
+		of.Text = d.Text(members[used])
 		d.Part(of)
 	case kind.Is("refusal"):
-		used = 5
-		d.text(llm.PartText, members[5])
+		used = partRefusal
+		d.text(llm.PartText, members[used])
 	case kind.Is("image_url"):
-		used = 2
-		d.place(llm.PartImage, members[2])
+		used = partImage
+		d.place(llm.PartImage, members[used])
 	case kind.Is("input_audio"):
-		used = 3
-		d.audio(members[3])
+		used = partAudio
+		d.audio(members[used])
 	case kind.Is("file"):
-		used = 4
-		d.file(members[4])
+		used = partFile
+		d.file(members[used])
 	case kind.Is("document_url"):
-		used = 6
-		d.place(llm.PartFile, members[6])
+		used = partDocument
+		d.place(llm.PartFile, members[used])
 	case kind.Is("thinking"):
-		used = 7
-		d.content(members[7], llm.Part{Kind: llm.PartReasoning})
+		used = partThinking
+		d.content(members[used], llm.Part{Kind: llm.PartReasoning})
 	case kind.Is("reference"):
-		used = 8
-		d.Silent(members[8])
+		used = partReferences
+		d.Silent(members[used])
 	case kind.Is("video_url"):
-		used = 9
-		d.place(llm.PartFile, members[9])
+		used = partVideo
+		d.place(llm.PartFile, members[used])
 	default:
 		d.Find(llm.FindingUnknownPart, v, "the kind of the part is unknown")
 		d.Unknown(v)
 		return
 	}
 	// What belongs to another kind of part is not out of sight either.
-	for i, m := range members[1 : lastOf+1] {
-		if i+1 != used && m.Kind() != strictjson.Absent && m.Kind() != strictjson.Null {
+	for i := partText; i <= partVideo; i++ {
+		if m := members[i]; i != used && m.Kind() != strictjson.Absent && m.Kind() != strictjson.Null {
 			d.Unknown(m)
 		}
 	}
-	for _, m := range members[lastOf+1:] {
+	for _, m := range members[partMarker:] {
 		d.Silent(m)
 	}
 }

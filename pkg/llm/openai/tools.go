@@ -95,6 +95,23 @@ func (d decoder) named(v strictjson.Value) (name string) {
 	return name
 }
 
+// The members of a tool that says what it is beside its type.
+const (
+	toolType = iota
+	toolName
+	toolServerLabel
+	toolServerURL
+	toolEnvironment
+	toolExecution
+	toolTools
+	toolModel
+	toolSVG
+	toolMask
+	toolContainer // where the provider keeps what the tool leaves: nothing to read
+	toolFunction
+	toolMembers
+)
+
 var flatToolFields = []string{"type", "name", "server_label", "server_url", "environment", "execution", "tools", "model", "svg", "input_image_mask", "container", "function"}
 
 // flatTool reads one of the tools of a response, of a realtime session or of an assistant, which say what they are beside their type:
@@ -103,25 +120,25 @@ func (d decoder) flatTool(v strictjson.Value) {
 	if !d.Want(v, wire.Object) {
 		return
 	}
-	var m [12]strictjson.Value
+	var m [toolMembers]strictjson.Value
 	for k, value := range v.Members() {
 		if i := d.Member(k, flatToolFields); i >= 0 {
 			m[i] = value
 		}
 	}
-	t := llm.Tool{Type: d.Str(m[0]), Name: d.Str(m[1]), Digest: d.Digest(v, cacheMarker)}
+	t := llm.Tool{Type: d.Str(m[toolType]), Name: d.Str(m[toolName]), Digest: d.Digest(v, cacheMarker)}
 	switch t.Type {
 	case "":
 		d.Missing(v, "type")
 	case "function", "custom":
 		t.Type = "function"
-		if t.Name == "" && m[11].Kind() == strictjson.Object { // as an assistant has it
-			t.Name = d.named(m[11])
+		if t.Name == "" && m[toolFunction].Kind() == strictjson.Object { // as an assistant has it
+			t.Name = d.named(m[toolFunction])
 		} else if t.Name == "" {
 			d.Missing(v, "name")
 		}
 	case "namespace":
-		for inner := range m[6].Elements() {
+		for inner := range m[toolTools].Elements() {
 			d.flatTool(inner)
 		}
 		return
@@ -129,17 +146,17 @@ func (d decoder) flatTool(v strictjson.Value) {
 		t.Class = classOf(t.Type)
 		switch {
 		case t.Type == "mcp":
-			t.Name, t.URL = d.Str(m[2]), d.Str(m[3])
-		case t.Type == "shell" && m[4].Get("type").Is("local"), t.Type == "tool_search" && m[5].Is("client"):
+			t.Name, t.URL = d.Str(m[toolServerLabel]), d.Str(m[toolServerURL])
+		case t.Type == "shell" && m[toolEnvironment].Get("type").Is("local"), t.Type == "tool_search" && m[toolExecution].Is("client"):
 			t.Class = ""
 		}
 		t.ServerSide = t.Class != ""
 		if t.Name == "" {
 			t.Name = t.Type
 		}
-		d.otherModel(m[7])
-		d.otherModel(m[8].Get("model"))
-		if mask := m[9].Get("image_url"); mask.Kind() != strictjson.Absent {
+		d.otherModel(m[toolModel])
+		d.otherModel(m[toolSVG].Get("model"))
+		if mask := m[toolMask].Get("image_url"); mask.Kind() != strictjson.Absent {
 			d.fetch(&llm.Part{}, mask)
 		}
 	}
