@@ -1,5 +1,5 @@
 // Package iforest is an isolation forest: it learns from rows of numbers what
-// is ordinary, and gives any further row a score in (0, 1) that says how few
+// is ordinary, and gives any further row a score from 0 to 1 that says how few
 // random cuts set it apart from them (Liu, Ting and Zhou, "Isolation Forest",
 // ICDM 2008).
 //

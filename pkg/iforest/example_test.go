@@ -2,6 +2,7 @@ package iforest_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 
 	"sallyport.dev/sallyport/pkg/iforest"
@@ -129,4 +130,40 @@ func ExampleForest_Replace() {
 	// drifted features: [0]
 	// less of a surprise: true
 	// heard: true 1
+}
+
+// Options for rows that hold the anomalies to be found, some of their values
+// missing; and an explanation, whose credits add up to the score.
+func ExampleForest_Explain() {
+	r := rand.New(rand.NewPCG(5, 6))
+	nan := float32(math.NaN())
+	var rows [][]float32
+	for i := range 1000 {
+		row := []float32{float32(r.NormFloat64()), float32(r.NormFloat64()), float32(r.NormFloat64())}
+		if i%50 == 0 {
+			row[0], row[1] = row[0]+5, row[1]-5 // an anomaly of two features
+		}
+		if i%7 == 0 {
+			row[2] = nan
+		}
+		rows = append(rows, row)
+	}
+	forest, err := iforest.Fit(rows, iforest.Options{Gain: iforest.GainPooled, Columns: 2, Missing: iforest.MissingMedian, Seed: 1})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	row := []float32{5, -5, nan}
+	credits := 0.0
+	for _, c := range forest.Explain(row) {
+		credits += c.Credit
+	}
+	fmt.Println("credits make the score:", math.Abs(forest.ScoreOf(credits)-forest.Score(row)) < 1e-9)
+	for _, c := range forest.ExplainTop(row, 2) {
+		fmt.Println("feature", c.Feature, "is", c.Value)
+	}
+	// Output:
+	// credits make the score: true
+	// feature 0 is 5
+	// feature 1 is -5
 }

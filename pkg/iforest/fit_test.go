@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -102,6 +103,21 @@ func TestOptionsOutsideWhatIsAcceptedAreRefused(t *testing.T) {
 				t.Errorf("%q does not say what is accepted", err)
 			}
 		})
+	}
+}
+
+func TestNamesOfOptions(t *testing.T) {
+	for _, c := range []struct {
+		is   fmt.Stringer
+		want string
+	}{
+		{GainNone, "GainNone"}, {GainPooled, "GainPooled"}, {GainAveraged, "GainAveraged"}, {Gain(7), "Gain(7)"},
+		{MissingRefused, "MissingRefused"}, {MissingMedian, "MissingMedian"}, {Missing(2), "Missing(2)"},
+		{PathLength, "PathLength"}, {LeafDistance, "LeafDistance"}, {Scoring(255), "Scoring(255)"},
+	} {
+		if got := c.is.String(); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
 	}
 }
 

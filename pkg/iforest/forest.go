@@ -56,7 +56,8 @@ func (f *Forest) complete() {
 }
 
 // Options returns the options the forest was fitted with, defaults filled in
-// and SampleSize lowered to the number of rows there were. Workers is 0.
+// (but for a MaxDepth of 0, which follows the sample size) and SampleSize
+// lowered to what the number of rows allowed. Workers is 0.
 func (f *Forest) Options() Options { return f.opts }
 
 // Features returns the length of the rows the forest scores.

@@ -62,6 +62,20 @@ const (
 	GainAveraged
 )
 
+// String returns the name of the constant.
+func (g Gain) String() string {
+	return named(uint8(g), "Gain", "GainNone", "GainPooled", "GainAveraged")
+}
+
+// named is the name with a number, or the type and the number where there is
+// none.
+func named(n uint8, of string, names ...string) string {
+	if int(n) < len(names) {
+		return names[n]
+	}
+	return fmt.Sprintf("%s(%d)", of, n)
+}
+
 // Missing says what a NaN means.
 type Missing uint8
 
@@ -75,6 +89,11 @@ const (
 	// feature that tells so.
 	MissingMedian
 )
+
+// String returns the name of the constant.
+func (m Missing) String() string {
+	return named(uint8(m), "Missing", "MissingRefused", "MissingMedian")
+}
 
 // Scoring says what a tree tells of a row.
 type Scoring uint8
@@ -95,6 +114,9 @@ const (
 	// neighbours are from Dasgupta and Freund, STOC 2008.)
 	LeafDistance
 )
+
+// String returns the name of the constant.
+func (s Scoring) String() string { return named(uint8(s), "Scoring", "PathLength", "LeafDistance") }
 
 // Options says how to fit a forest. The zero value is the paper's forest: 100
 // trees of 256 rows each, classic splits, seed 0, all processors.
