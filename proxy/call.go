@@ -276,7 +276,7 @@ func telemetryTrace(traceparent string) string {
 func dropHopByHop(h http.Header) {
 	dropNamed(h, h.Values("Connection"))
 	for _, name := range hopByHop {
-		h.Del(name)
+		delete(h, name) // it is in canonical form
 	}
 }
 

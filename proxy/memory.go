@@ -231,17 +231,14 @@ func (c *call) readBody() (*payload, error) {
 		return p, errOversize
 	}
 	deadline := c.p.now().Add(c.view.timeouts.RequestBody)
-	ctx, cancel := context.WithTimeout(c.r.Context(), c.view.timeouts.RequestBody)
-	defer cancel()
 	room := c.r.ContentLength
 	if room < 0 {
 		room = min(firstPart, most)
 	}
-	if err := p.share.wait(ctx, room); err != nil {
-		if gone := c.r.Context().Err(); gone != nil {
-			return p, gone
+	if !p.share.grow(room) { // which does not overtake calls that wait
+		if err := c.awaitMemory(p, room); err != nil {
+			return p, err
 		}
-		return p, err
 	}
 	rc := http.NewResponseController(c.w)
 	_ = rc.SetReadDeadline(deadline)
@@ -273,4 +270,17 @@ func (c *call) readBody() (*payload, error) {
 	_ = rc.SetReadDeadline(time.Time{})
 	p.bytes = buf
 	return p, nil
+}
+
+// awaitMemory waits for the first part of a body's memory, as long as the body may take to arrive.
+func (c *call) awaitMemory(p *payload, room int64) error {
+	ctx, cancel := context.WithTimeout(c.r.Context(), c.view.timeouts.RequestBody)
+	defer cancel()
+	if err := p.share.wait(ctx, room); err != nil {
+		if gone := c.r.Context().Err(); gone != nil {
+			return gone
+		}
+		return err
+	}
+	return nil
 }

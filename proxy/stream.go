@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -187,9 +188,7 @@ func (c *call) begin(res *http.Response) map[string]bool {
 func (c *call) head(h http.Header, res *http.Response) {
 	dropHopByHop(res.Header)
 	res.Header.Del("Alt-Svc") // it invites to QUIC, which the capture refuses
-	for name, values := range res.Header {
-		h[name] = slices.Clone(values)
-	}
+	maps.Copy(h, res.Header)  // nobody else has it
 	h.Set(decisionHeader, c.verdict.Record.ID)
 	if _, ok := h["Date"]; !ok {
 		h["Date"] = nil // not ours to add

@@ -38,7 +38,7 @@ const (
 	loadCore       = 0
 	agentUID       = 1000
 	proxyUID       = 2113
-	patience       = 20 * time.Second
+	patience       = time.Minute
 	recordLineFile = "records.jsonl"
 )
 
