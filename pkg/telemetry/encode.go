@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -23,59 +24,49 @@ var errNotFinite = errors.New("a number is not finite")
 // Encode returns the record as JSON: the one form that the access-log entry and recorded files share, and the log line but for its evidence. It is the form that
 // encoding/json has for Record, written without reflection, since there is one for every call.
 func (r *Record) Encode() ([]byte, error) {
-	e, err := r.encode()
+	e, err := encode(r)
 	if err != nil {
 		return nil, err
 	}
-	defer e.end()
-	return e.whole(), nil
+	return e.whole, nil
 }
 
-// encoded is a record as JSON but for its evidence, which is for the controller alone, and the closing bracket.
+// encoded is a record as JSON, which does not change any more.
 type encoded struct {
-	b        []byte
-	evidence []byte
+	whole  []byte
+	logged int // how much of it is logged, but for a closing bracket: all that comes before the evidence
 }
 
-// encodings holds *encoded, each of which belongs to one record between Get and end.
-var encodings = sync.Pool{New: func() any { return &encoded{b: make([]byte, 0, 4<<10)} }}
+// buffers holds *[]byte, each of which one record is put together in.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
-// mostKept is the largest buffer that is used again: a record with long reasons shall not be held for all that follow.
+// mostKept is the largest buffer that is used again: one that long reasons were in shall not be held for all that follow.
 const mostKept = 16 << 10
 
-// encode encodes a record. The caller ends what it gets.
-func (r *Record) encode() (*encoded, error) {
+func encode(r *Record) (*encoded, error) {
 	if !r.finite() {
 		return nil, fmt.Errorf("encode decision record %s: %w", r.ID, errNotFinite)
 	}
-	e := encodings.Get().(*encoded) //nolint:forcetypeassert // the pool holds nothing else
-	e.b, e.evidence = appendRecord(e.b[:0], r), r.Evidence
+	buffer := buffers.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	b := appendRecord((*buffer)[:0], r)
+	logged := len(b)
+	if len(r.Evidence) > 0 {
+		b = append(b, `,"evidence":"`...)
+		b = base64.StdEncoding.AppendEncode(b, r.Evidence)
+		b = append(b, '"')
+	}
+	b = append(b, '}')
+	e := &encoded{bytes.Clone(b), logged}
+	if cap(b) <= mostKept {
+		*buffer = b
+		buffers.Put(buffer)
+	}
 	return e, nil
 }
 
-func (e *encoded) end() {
-	if e.evidence = nil; cap(e.b) <= mostKept {
-		encodings.Put(e)
-	}
-}
-
-// logged is the record as it is logged.
-func (e *encoded) logged() []byte {
-	out := make([]byte, len(e.b)+1)
-	copy(out, e.b)
-	out[len(e.b)] = '}'
-	return out
-}
-
-// whole is the record with its evidence.
-func (e *encoded) whole() []byte {
-	if len(e.evidence) == 0 {
-		return e.logged()
-	}
-	const before, after = `,"evidence":"`, `"}`
-	out := make([]byte, 0, len(e.b)+len(before)+base64.StdEncoding.EncodedLen(len(e.evidence))+len(after))
-	out = append(append(out, e.b...), before...)
-	return append(base64.StdEncoding.AppendEncode(out, e.evidence), after...)
+// MarshalJSON is the record as it is logged: without evidence, which is for the controller alone.
+func (e *encoded) MarshalJSON() ([]byte, error) {
+	return append(slices.Clip(e.whole[:e.logged]), '}'), nil
 }
 
 // finite says whether all numbers are such that JSON has.
@@ -92,15 +83,20 @@ func (r *Record) finite() bool {
 	return ok
 }
 
-// NewReflectedEncoder is for the encoder's configuration of a logger that decision lines go to: it writes the record, which is JSON
+// NewReflectedEncoder is for the encoder's configuration of a logger that decision lines go to: it writes a Recorder's record, which is JSON
 // already, as it is, and everything else as encoding/json does.
 func NewReflectedEncoder(w io.Writer) zapcore.ReflectedEncoder { return verbatim{w} }
 
 type verbatim struct{ w io.Writer }
 
+var closing = []byte{'}'}
+
 func (v verbatim) Encode(value any) error {
-	if raw, ok := value.(json.RawMessage); ok {
-		_, err := v.w.Write(raw)
+	if e, ok := value.(*encoded); ok {
+		if _, err := v.w.Write(e.whole[:e.logged]); err != nil {
+			return err
+		}
+		_, err := v.w.Write(closing)
 		return err
 	}
 	e := json.NewEncoder(v.w)

@@ -151,12 +151,12 @@ func TestEncodeKeepsNumbers(t *testing.T) {
 
 func TestReflectedEncoder(t *testing.T) {
 	var out bytes.Buffer
-	for _, v := range []any{json.RawMessage(`{"a":1}`), map[string]string{"b": "<"}} {
+	for _, v := range []any{json.RawMessage(`{"a": 1}`), map[string]string{"b": "<"}} {
 		if err := telemetry.NewReflectedEncoder(&out).Encode(v); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if out.String() != "{\"a\":1}{\"b\":\"<\"}\n" {
+	if out.String() != "{\"a\":1}\n{\"b\":\"<\"}\n" {
 		t.Errorf("%q", out.String())
 	}
 }

@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -92,15 +91,14 @@ func (x *Recorder) Emit(r *Record) {
 		}
 	}
 
-	e, err := r.encode()
+	e, err := encode(r)
 	if err != nil {
 		x.unencoded.Inc()
 		x.log.Error("decision record lost", zap.String("id", r.ID), zap.Error(err))
 		return
 	}
-	defer e.end()
-	x.log.Info(DecisionMessage, zap.Any("record", json.RawMessage(e.logged())))
+	x.log.Info(DecisionMessage, zap.Reflect("record", e))
 	if x.sink != nil {
-		x.sink(e.whole())
+		x.sink(e.whole)
 	}
 }

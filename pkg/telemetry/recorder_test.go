@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,36 +99,40 @@ sallyport_calls_total{destination="model",outcome="refused",rule="MODEL-001",sur
 	}
 }
 
-// Evidence goes to the sink and not to the log, which more people read and keep for longer.
+// Evidence goes to the sink and not to the log, which more people read and keep for longer: whatever encoder the logger has.
 func TestEvidenceIsNotLogged(t *testing.T) {
-	var out bytes.Buffer
-	encoder := zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg", NewReflectedEncoder: telemetry.NewReflectedEncoder})
-	var sunk []telemetry.Record
-	rec, err := telemetry.NewRecorder(zap.New(zapcore.NewCore(encoder, zapcore.AddSync(&out), zapcore.InfoLevel)), prometheus.NewRegistry(), func(b []byte) {
-		var r telemetry.Record
-		if err := json.Unmarshal(b, &r); err != nil {
-			t.Errorf("%v: %s", err, b)
-		}
-		sunk = append(sunk, r)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	rec.Emit(full())
-	without := full()
-	without.Evidence = nil
-	rec.Emit(without)
+	for name, reflected := range map[string]func(io.Writer) zapcore.ReflectedEncoder{"as it is": telemetry.NewReflectedEncoder, "by encoding/json": nil} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			encoder := zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg", NewReflectedEncoder: reflected})
+			var sunk []telemetry.Record
+			rec, err := telemetry.NewRecorder(zap.New(zapcore.NewCore(encoder, zapcore.AddSync(&out), zapcore.InfoLevel)), prometheus.NewRegistry(), func(b []byte) {
+				var r telemetry.Record
+				if err := json.Unmarshal(b, &r); err != nil {
+					t.Errorf("%v: %s", err, b)
+				}
+				sunk = append(sunk, r)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec.Emit(full())
+			without := full()
+			without.Evidence = nil
+			rec.Emit(without)
 
-	lines := bytes.Split(bytes.TrimSpace(out.Bytes()), []byte("\n"))
-	if len(sunk) != 2 || string(sunk[0].Evidence) != "evidence" || sunk[1].Evidence != nil {
-		t.Errorf("the sink got %+v", sunk)
-	}
-	if len(lines) != 2 || !bytes.Equal(lines[0], lines[1]) {
-		t.Errorf("the log got\n%s", out.Bytes())
-	}
-	var line struct{ Record telemetry.Record }
-	if err := json.Unmarshal(lines[0], &line); err != nil || line.Record.ID != "d-1" || line.Record.Evidence != nil || line.Record.Features == nil {
-		t.Errorf("%v: %s", err, lines[0])
+			lines := bytes.Split(bytes.TrimSpace(out.Bytes()), []byte("\n"))
+			if len(sunk) != 2 || string(sunk[0].Evidence) != "evidence" || sunk[1].Evidence != nil {
+				t.Errorf("the sink got %+v", sunk)
+			}
+			if len(lines) != 2 || !bytes.Equal(lines[0], lines[1]) {
+				t.Errorf("the log got\n%s", out.Bytes())
+			}
+			var line struct{ Record telemetry.Record }
+			if err := json.Unmarshal(lines[0], &line); err != nil || line.Record.ID != "d-1" || line.Record.Evidence != nil || line.Record.Features == nil {
+				t.Errorf("%v: %s", err, lines[0])
+			}
+		})
 	}
 }
 
