@@ -114,6 +114,12 @@ func (b *Baseline) Learn(e *Evidence) {
 	}
 }
 
+// Compares reports whether a call can be compared with the baseline by what it left behind: where that was salted otherwise, or is nothing, nothing in the call is told as
+// new.
+func (b *Baseline) Compares(e *Evidence) bool {
+	return b != nil && b.rows > 0 && e != nil && e.present && e.salt == b.salt
+}
+
 // Features writes those features of a call that come of a comparison with the baseline to its vector, as Extract does for a call at hand, and leaves the
 // others. Of a long text, it sees what the evidence has of it. Where the evidence was salted otherwise, nothing is new.
 func (b *Baseline) Features(dst *Vector, e *Evidence) {

@@ -9,7 +9,7 @@ import (
 // for each byte asks nothing of it, and what is done for each word asks little: a processor that guesses wrong loses the time of ten bytes.
 const (
 	blockBytes  = 64
-	chunkBlocks = 16
+	chunkBlocks = 32
 	chunkBytes  = chunkBlocks * blockBytes
 )
 
@@ -66,26 +66,27 @@ var setsOf = func() (of [256]uint64) {
 // chunk is a stretch of text by its sets of bytes: of each set and each block a bit for each byte, the first byte's the lowest.
 type chunk [sets][chunkBlocks]uint64
 
-// fill sets the chunk to the bytes of b, at most chunkBytes. What is missing of the last block is in no set.
-func (c *chunk) fill(b []byte) {
+// fill sets the chunk to the bytes of b, at most chunkBytes, and counts them. What is missing of the last block is in no set.
+func (c *chunk) fill(b []byte, t *quads) {
 	whole := len(b) / blockBytes
 	if whole > 0 {
-		c.sort(0, b[:whole*blockBytes])
+		c.sort(0, b[:whole*blockBytes], t)
 	}
 	if rest := b[whole*blockBytes:]; len(rest) > 0 {
 		last := noSets
-		copy(last[:], rest)
-		c.sort(whole, last[:])
+		n := copy(last[:], rest)
+		c.sort(whole, last[:], t)
+		t[0][noSets[0]] -= uint32(blockBytes - n) // which are among those of all four; what is below zero here is as much too high there
 	}
 }
 
 // noSets is a block of bytes that are in no set.
 var noSets = [blockBytes]byte([]byte(strings.Repeat(",", blockBytes)))
 
-// sort sets the blocks from one on to the bytes of b, which has whole blocks.
-func (c *chunk) sort(block int, b []byte) {
+// sort sets the blocks from one on to the bytes of b, which has whole blocks, and counts them.
+func (c *chunk) sort(block int, b []byte, t *quads) {
 	if kernels {
-		setsAVX2(c, block, &b[0], len(b)/blockBytes)
+		setsAVX2(c, block, &b[0], len(b)/blockBytes, t)
 		return
 	}
 	for ; len(b) >= blockBytes; block++ {
@@ -93,63 +94,62 @@ func (c *chunk) sort(block int, b []byte) {
 		for i := range eights {
 			eight := (*[8]byte)(b[8*i:])
 			// From the last to the first, so that each shift is an addition.
-			of := setsOf[eight[7]]
-			of += of + setsOf[eight[6]]
-			of += of + setsOf[eight[5]]
-			of += of + setsOf[eight[4]]
-			of += of + setsOf[eight[3]]
-			of += of + setsOf[eight[2]]
-			of += of + setsOf[eight[1]]
-			of += of + setsOf[eight[0]]
+			k := eight[7]
+			of := setsOf[k]
+			t[3][k]++
+			k = eight[6]
+			of += of + setsOf[k]
+			t[2][k]++
+			k = eight[5]
+			of += of + setsOf[k]
+			t[1][k]++
+			k = eight[4]
+			of += of + setsOf[k]
+			t[0][k]++
+			k = eight[3]
+			of += of + setsOf[k]
+			t[3][k]++
+			k = eight[2]
+			of += of + setsOf[k]
+			t[2][k]++
+			k = eight[1]
+			of += of + setsOf[k]
+			t[1][k]++
+			k = eight[0]
+			of += of + setsOf[k]
+			t[0][k]++
 			eights[i] = of
 		}
 		b = b[blockBytes:]
-		transpose(&eights)
-		for set, x := range eights {
-			c[set][block] = x
-		}
+		c.transpose(block&(chunkBlocks-1), &eights)
 	}
 }
 
-// transpose makes the i-th byte of the k-th number the k-th of the i-th.
-func transpose(m *[8]uint64) {
-	swap := func(i, k int, mask uint64) {
-		by := 8 * (k - i) & 63
-		x := (m[i]>>by ^ m[k]) & mask
-		m[k] ^= x
-		m[i] ^= x << by
-	}
-	for i := range 4 {
-		swap(i, i+4, 0x00000000ffffffff)
-	}
-	for i := 0; i < 8; i += i&1*2 + 1 {
-		swap(i, i+2, 0x0000ffff0000ffff)
-	}
-	for i := 0; i < 8; i += 2 {
-		swap(i, i+1, 0x00ff00ff00ff00ff)
-	}
+// transpose sets a block to the sets of its eights of bytes: the i-th byte of a set is that of the i-th eight.
+func (c *chunk) transpose(block int, m *[8]uint64) {
+	const fours, twos, ones = 0x00000000ffffffff, 0x0000ffff0000ffff, 0x00ff00ff00ff00ff
+	a0, a4 := exchange(m[0], m[4], 32, fours)
+	a1, a5 := exchange(m[1], m[5], 32, fours)
+	a2, a6 := exchange(m[2], m[6], 32, fours)
+	a3, a7 := exchange(m[3], m[7], 32, fours)
+	a0, a2 = exchange(a0, a2, 16, twos)
+	a1, a3 = exchange(a1, a3, 16, twos)
+	a4, a6 = exchange(a4, a6, 16, twos)
+	a5, a7 = exchange(a5, a7, 16, twos)
+	c[0][block], c[1][block] = exchange(a0, a1, 8, ones)
+	c[2][block], c[3][block] = exchange(a2, a3, 8, ones)
+	c[4][block], c[5][block] = exchange(a4, a5, 8, ones)
+	c[6][block], c[7][block] = exchange(a6, a7, 8, ones)
+}
+
+// exchange swaps the bits of a mask in b with those of a that are so much higher.
+func exchange(a, b uint64, by uint, mask uint64) (uint64, uint64) {
+	x := (a>>by ^ b) & mask
+	return a ^ x<<by, b ^ x
 }
 
 // quads counts bytes in four histograms by turns, so that a byte that comes twice in a row does not wait for itself.
 type quads [4]histogram
-
-// count counts the bytes of b.
-func (t *quads) count(b []byte) {
-	for ; len(b) >= 8; b = b[8:] {
-		eight := (*[8]byte)(b)
-		t[0][eight[0]]++
-		t[1][eight[1]]++
-		t[2][eight[2]]++
-		t[3][eight[3]]++
-		t[0][eight[4]]++
-		t[1][eight[5]]++
-		t[2][eight[6]]++
-		t[3][eight[7]]++
-	}
-	for _, c := range b {
-		t[0][c]++
-	}
-}
 
 // placesOf writes where the bits of some blocks are, of which the first begins at a place in the text, and returns how many there are. It may write eight more.
 func placesOf(places []uint32, blocks []uint64, at int) int {
@@ -268,6 +268,15 @@ func (w *window) add(flags uint64, n, width int) {
 	if bits.OnesCount64(past>>((65-width)&63))+bits.OnesCount64(flags) <= w.most {
 		return // no window that ends among these has more
 	}
+	// Nor has one where the bytes of flags that it lies in have no more.
+	last, now := bytewise(past), bytewise(flags)
+	sums := now
+	for by := 8; by <= width; by += 8 {
+		sums += now<<(by&63) | last>>((64-by)&63)
+	}
+	if (sums+uint64(0x7f-w.most)*0x0101010101010101)&bit7 == 0 {
+		return
+	}
 	// A window that ends one later has one flag more and one less.
 	gone := past>>((64-width)&63) | flags<<(width&63)
 	count, most := bits.OnesCount64(past>>((64-width)&63)), w.most
@@ -279,6 +288,13 @@ func (w *window) add(flags uint64, n, width int) {
 		gone >>= 4
 	}
 	w.most = most
+}
+
+// bytewise returns how many bits each byte of x has, in that byte.
+func bytewise(x uint64) uint64 {
+	x -= x >> 1 & 0x5555555555555555
+	x = x&0x3333333333333333 + x>>2&0x3333333333333333
+	return (x + x>>4) & 0x0f0f0f0f0f0f0f0f
 }
 
 // slopes has, for four flags that come, the lower half of its index, and four that go, what that adds to a count: at most on the way, and in the end.

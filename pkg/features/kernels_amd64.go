@@ -10,7 +10,7 @@ var kernels = cpu.X86.HasAVX2 && cpu.X86.HasPOPCNT
 // setsAVX2 is chunk.sort.
 //
 //go:noescape
-func setsAVX2(sets *chunk, block int, text *byte, blocks int)
+func setsAVX2(sets *chunk, block int, text *byte, blocks int, counts *quads)
 
 // placesAVX2 is placesOf. of has for each byte the places of its bits.
 //

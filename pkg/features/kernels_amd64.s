@@ -1,5 +1,6 @@
 //go:build !purego
 
+#include "go_asm.h"
 #include "textflag.h"
 
 // Each function here does what one of Go's does, which kernels.go names; tests and a fuzz test hold them against each other. They ask for AVX2 and POPCNT.
@@ -51,14 +52,29 @@ FOUR(backslash, $0x5c5c5c5c5c5c5c5c)
 	VPSHUFB Y2, Y4, Y4   \
 	VPAND   Y3, Y4, Y3
 
-// func setsAVX2(sets *chunk, block int, text *byte, blocks int)
-TEXT ·setsAVX2(SB), NOSPLIT, $0-32
+// SET is where a set of the block at hand is.
+#define SET(set) (set*const_chunkBytes/8)(DI)
+
+// COUNT counts the four bytes at an offset, each in its own histogram. It is done amid what vectors do, as either leaves the other's parts of the processor idle.
+#define COUNT(at) \
+	MOVBLZX at(SI), R9          \
+	MOVBLZX (at+1)(SI), R10     \
+	MOVBLZX (at+2)(SI), R11     \
+	MOVBLZX (at+3)(SI), R12     \
+	INCL    0x000(R13)(R9*4)    \
+	INCL    0x400(R13)(R10*4)   \
+	INCL    0x800(R13)(R11*4)   \
+	INCL    0xc00(R13)(R12*4)
+
+// func setsAVX2(sets *chunk, block int, text *byte, blocks int, counts *quads)
+TEXT ·setsAVX2(SB), NOSPLIT, $0-40
 	MOVQ    sets+0(FP), DI
 	MOVQ    block+8(FP), AX
 	LEAQ    (DI)(AX*8), DI
 	MOVQ    text+16(FP), SI
 	MOVQ    blocks+24(FP), CX
 	SHLQ    $1, CX
+	MOVQ    counts+32(FP), R13
 	VMOVDQU nibble<>(SB), Y15
 	VPXOR   Y14, Y14, Y14
 	VMOVDQU seven<>(SB), Y13
@@ -73,43 +89,51 @@ half:
 
 	// Letters and digits, or beyond ASCII, which the highest bit tells; with the rest of the base64 alphabet.
 	LOOKUP(lettersLo, lettersHi)
+	COUNT(0)
+	COUNT(4)
 	VPCMPGTB  Y13, Y3, Y4
 	VPOR      Y0, Y4, Y4
 	VPMOVMSKB Y4, AX
-	MOVL      AX, 0(DI)
+	MOVL      AX, SET(const_inWord)
 	VPCMPGTB  Y14, Y3, Y4
-	VPMOVMSKB Y4, BX
-	MOVL      BX, 128(DI)
+	VPMOVMSKB Y4, AX
+	MOVL      AX, SET(const_inEncoded)
 
 	// What has any of the lower three bits, and what has any but the lower two.
 	LOOKUP(gapsLo, gapsHi)
+	COUNT(8)
+	COUNT(12)
 	VPCMPGTB  Y13, Y3, Y4
 	VPCMPGTB  Y14, Y3, Y5
 	VPANDN    Y5, Y4, Y4
-	VPMOVMSKB Y4, DX
-	MOVL      DX, 256(DI)
+	VPMOVMSKB Y4, AX
+	MOVL      AX, SET(const_inBlank)
 	VPCMPGTB  Y12, Y3, Y4
-	VPMOVMSKB Y4, R8
-	MOVL      R8, 384(DI)
+	VPMOVMSKB Y4, AX
+	MOVL      AX, SET(const_inSentence)
 
 	LOOKUP(rareLo, rareHi)
+	COUNT(16)
+	COUNT(20)
 	VPCMPGTB  Y14, Y3, Y4
-	VPMOVMSKB Y4, R9
-	MOVL      R9, 512(DI)
+	VPMOVMSKB Y4, AX
+	MOVL      AX, SET(const_inRare)
 
 	VPCMPEQB  Y11, Y0, Y4
-	VPMOVMSKB Y4, R10
-	MOVL      R10, 640(DI)
+	VPMOVMSKB Y4, AX
+	MOVL      AX, SET(const_inBackslash)
 
 	// n and r have a bit above the lower four, and t the highest, by which it is below zero and none of the first letters.
 	LOOKUP(firstLo, firstHi)
+	COUNT(24)
+	COUNT(28)
 	VPCMPGTB  Y15, Y3, Y4
 	VPOR      Y3, Y4, Y4
-	VPMOVMSKB Y4, R11
-	MOVL      R11, 768(DI)
+	VPMOVMSKB Y4, AX
+	MOVL      AX, SET(const_inBreaks)
 	VPCMPGTB  Y14, Y3, Y4
-	VPMOVMSKB Y4, R12
-	MOVL      R12, 896(DI)
+	VPMOVMSKB Y4, AX
+	MOVL      AX, SET(const_inSecret)
 
 	ADDQ $32, SI
 	ADDQ $4, DI
@@ -342,7 +366,7 @@ word:
 	SHRQ    $8, CX
 	IMULL   (DI)(BX*4), CX
 	SHRL    $23, CX
-	MOVQ    1024(DI)(CX*8), BX
+	MOVQ    table_slots(DI)(CX*8), BX
 	XORQ    BX, AX
 	SHRQ    $16, AX
 	CMOVQNE R13, BX
@@ -350,7 +374,7 @@ word:
 	BTL  $3, BX
 	RCRQ $1, R8
 	MOVB R9, (R10)(R11*1)
-	ANDL $0xf7, BX
+	ANDL $const_telling, BX
 	NEGL BX
 	ADCQ $0, R11
 	INCQ R9
@@ -378,7 +402,7 @@ word:
 	SHRQ  $45, AX              \
 	MOVL  AX, CX               \
 	SHRL  $6, CX               \
-	MOVQ  0x40000(SI)(CX*8), CX \
+	MOVQ  sketch_byTool(SI)(CX*8), CX \
 	BTQ   AX, CX               \
 	ADCQ  R10, R10
 

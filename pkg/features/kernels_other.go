@@ -5,7 +5,7 @@ package features
 // kernels says that there is something faster than Go for the machine, which there is not.
 const kernels = false
 
-func setsAVX2(*chunk, int, *byte, int) {}
+func setsAVX2(*chunk, int, *byte, int, *quads) {}
 
 func placesAVX2(*uint32, *uint64, int, uint32, *[256]uint64) int { return 0 }
 

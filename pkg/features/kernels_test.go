@@ -16,7 +16,11 @@ func TestSetsOfBytes(t *testing.T) {
 					text := slices.Repeat([]byte{','}, size)
 					text[at] = byte(c)
 					var got, want chunk
-					got.fill(text)
+					var counts quads
+					got.fill(text, &counts)
+					if h := counts.merge(); int(h[c]) != 1+(size-1)*b2i(c == ',') || int(h[',']) != size-b2i(c != ',') {
+						t.Fatalf("%#x at %d of %d: counted %d, and %d commas", c, at, size, h[c], h[','])
+					}
 					for set := range want {
 						want[set][at/blockBytes] = setsOf[c] >> (8 * set) & 1 << (at % blockBytes)
 					}
@@ -95,4 +99,11 @@ func TestGaps(t *testing.T) {
 			t.Fatalf("places before bits of %x: %x, want %x", x, got, near)
 		}
 	}
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

@@ -275,8 +275,7 @@ func (s *scan) read(b []byte, tool, prompt bool, name string, said *wordSet) {
 	r := reading{text: b, said: said, classes: compare || keep, line: -1}
 	for from := 0; from < len(b); from += chunkBytes {
 		part := b[from:min(from+chunkBytes, len(b))]
-		s.chunk.fill(part)
-		s.text.count(part)
+		s.chunk.fill(part, &s.text)
 		bounds := s.blocks(&r, from, len(part))
 		n := s.spell(&r, bounds/2)
 		s.words += n
