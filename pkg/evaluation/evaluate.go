@@ -422,7 +422,7 @@ func (a *agent) part(seed int, task string) *part {
 // judge reads all calls once more and scores them.
 func (e *evaluation) judge(ctx context.Context, files *Files) error {
 	total := e.counts.Benign + e.counts.Unlabelled + e.counts.Attack
-	done, orphans := 0, 0
+	done, orphans, foreign := 0, 0, 0
 	want := func(s *Sample) bool {
 		if !s.Of(e.o.Workload) || !judged(s) {
 			return false
@@ -438,6 +438,13 @@ func (e *evaluation) judge(ctx context.Context, files *Files) error {
 			e.o.Progress("judging", done, total)
 		}
 		done++
+		if b := e.o.Model.Baseline(); b != nil {
+			if ok, err := s.Compares(b); err != nil {
+				return err
+			} else if !ok {
+				foreign++
+			}
+		}
 		return e.one(s)
 	})
 	if err != nil {
@@ -453,6 +460,9 @@ func (e *evaluation) judge(ctx context.Context, files *Files) error {
 				p.sessionsHurt = append(p.sessionsHurt, x)
 			}
 		}
+	}
+	if foreign > 0 {
+		e.notes = append(e.notes, fmt.Sprintf("%d of %d calls cannot be compared with the model's baseline: they have no evidence, or it was recorded under another salt than the model's, as that of another cluster; nothing in them counts as new", foreign, done))
 	}
 	if orphans > 0 {
 		e.notes = append(e.notes, fmt.Sprintf("%d calls are of agents of which there are no benign calls: they were not judged", orphans))

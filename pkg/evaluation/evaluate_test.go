@@ -150,6 +150,32 @@ func TestEvaluateModel(t *testing.T) {
 	if r.Model != m.Digest() || r.Budget != 0.05 || r.Folds != 1 || stage(r, "first").All.Positives != 20 {
 		t.Errorf("%+v", r)
 	}
+	if strings.Contains(strings.Join(r.Notes, "\n"), "cannot be compared") {
+		t.Errorf("notes %q", r.Notes)
+	}
+
+	// Calls whose evidence is under another salt, or that have none.
+	var foreign bytes.Buffer
+	w := NewRecordWriter(&foreign)
+	for i, s := range learned[:40] {
+		c := *s
+		if c.Evidence = nil; i%2 == 0 {
+			var e features.Evidence
+			var v features.Vector
+			features.Extract(&v, &e, s.call, s.turn, &features.Context{Salt: features.Salt(nil, "another", "cluster", "")})
+			c.Evidence = e.Encoded()
+		}
+		if err := w.Write(&c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r = evaluate(t, Options{Model: m, Resampling: quick.Resampling}, put(t, filepath.Join(dir, "foreign"), foreign.Bytes()))
+	if !strings.Contains(strings.Join(r.Notes, "\n"), "40 of 40 calls cannot be compared with the model's baseline") {
+		t.Errorf("notes %q", r.Notes)
+	}
 }
 
 func TestEvaluateWithout(t *testing.T) {

@@ -1,6 +1,7 @@
 package evaluation
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -74,13 +75,8 @@ type Sample struct {
 	evidence *features.Evidence // decoded; nil until needed
 }
 
-// Subject is whose call it is, to train for: the agent, or else the workload.
-func (s *Sample) Subject() string {
-	if s.Agent != "" {
-		return s.Agent
-	}
-	return s.Workload
-}
+// Subject is whose call it is, to train for: the agent, or else the workload, or else nobody's in particular.
+func (s *Sample) Subject() string { return cmp.Or(s.Agent, s.Workload, "unnamed") }
 
 // Of says whether the call is of a workload, namespace/kind/name, or of an agent of a recording. A kind's case does not matter, as with kubectl; "" is any.
 func (s *Sample) Of(workload string) bool {
@@ -122,16 +118,36 @@ func (s *Sample) Against(b *features.Baseline) (features.Vector, error) {
 	case s.call != nil:
 		features.Extract(&v, nil, s.call, s.turn, recordedContext(b, s.Time))
 	case len(s.Evidence) > 0:
-		if s.evidence == nil {
-			e, err := features.DecodeEvidence(s.Evidence)
-			if err != nil {
-				return v, fmt.Errorf("%s: %w", s.At, err)
-			}
-			s.evidence = e
+		if err := s.decodeEvidence(); err != nil {
+			return v, err
 		}
 		b.Features(&v, s.evidence)
 	}
 	return v, nil
+}
+
+// Compares says whether the call can be compared with a baseline: not without evidence, nor where that was salted otherwise, as in another cluster. Nothing in the call is
+// told as new then.
+func (s *Sample) Compares(b *features.Baseline) (bool, error) {
+	if len(s.Evidence) == 0 {
+		return false, nil
+	}
+	if err := s.decodeEvidence(); err != nil {
+		return false, err
+	}
+	return b.Compares(s.evidence), nil
+}
+
+func (s *Sample) decodeEvidence() error {
+	if s.evidence != nil {
+		return nil
+	}
+	e, err := features.DecodeEvidence(s.Evidence)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.At, err)
+	}
+	s.evidence = e
+	return nil
 }
 
 // Family of an attack, by its name in AgentDojo's manner: variants of important_instructions are one family, and so are those that make the agent refuse

@@ -120,7 +120,7 @@ func (o *driftOptions) learned(ctx context.Context, s streams) (*detector.Model,
 
 // moved reads the calls that may have moved, with features against the model's baseline, and says what it left out.
 func (o *driftOptions) moved(ctx context.Context, s streams, m *detector.Model) (rows []detector.Row, left string, err error) {
-	elsewhere, featureless, attacks, logLines, repeated := 0, 0, 0, 0, 0
+	elsewhere, featureless, attacks, foreign, logLines, repeated := 0, 0, 0, 0, 0, 0
 	want := func(s *evaluation.Sample) bool {
 		switch {
 		case !s.Of(o.against.workload):
@@ -140,6 +140,11 @@ func (o *driftOptions) moved(ctx context.Context, s streams, m *detector.Model) 
 			if err != nil {
 				return err
 			}
+			if ok, err := comparable(s, m); err != nil {
+				return err
+			} else if !ok {
+				foreign++
+			}
 			p.tell("read", len(rows), 0)
 			rows = append(rows, detector.Row{Vector: v})
 			return nil
@@ -147,7 +152,7 @@ func (o *driftOptions) moved(ctx context.Context, s streams, m *detector.Model) 
 		logLines, repeated = files.LogLines(), files.Repeated()
 		return err
 	})
-	return rows, amounts(amount{attacks, "of attacks left out"}, amount{featureless, "without features left out"}, amount{elsewhere, "of other workloads left out"}, amount{repeated, "repeated"}, amount{logLines, "lines of logs passed over"}), err
+	return rows, amounts(amount{foreign, "not to be compared with its baseline, so that nothing in them counts as new"}, amount{attacks, "of attacks left out"}, amount{featureless, "without features left out"}, amount{elsewhere, "of other workloads left out"}, amount{repeated, "repeated"}, amount{logLines, "lines of logs passed over"}), err
 }
 
 // named is the shift of a feature.

@@ -46,7 +46,7 @@ Accepted are ` + evaluation.Accepted + `.
 Records that sidecars made have no labels: those released count as benign, and there is nothing to find.
 
 A model that was learned in a cluster knows words under a salt of that cluster: judge with it calls that were
-recorded there, for to it all words of others are new.`,
+recorded there, for of others it cannot tell what is new.`,
 		Example: `  sallyport eval --in sessions.jsonl.gz --html report.html
   sallyport eval --in calls.parquet --without lexicon --seeds 10
   sallyport eval --in later.jsonl --model support.model`,

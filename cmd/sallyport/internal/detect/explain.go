@@ -317,6 +317,11 @@ func (p painter) explanation(out io.Writer, c *evaluation.Sample, m *detector.Mo
 	if left > 0 {
 		fmt.Fprintf(out, "            its model is without %s of the call's own task or session\n", counted(left, "call", "calls"))
 	}
+	if ok, err := comparable(c, m); err != nil {
+		return err
+	} else if m != nil && !ok && (c.Record == nil || c.Record.Anomaly.ModelDigest != m.Digest()) {
+		fmt.Fprintln(out, "            nothing in the call counts as new: it has no evidence, or that was recorded under another salt than the model's")
+	}
 	switch {
 	case m != nil:
 		p.chart(out, m.Contributions(v), m.Ranges(), m.Unit(), o.all)
@@ -346,7 +351,7 @@ func (p painter) call(out io.Writer, c *evaluation.Sample) {
 	r := c.Record
 	judged := r != nil && (r.Destination.Host != "" || r.Anomaly.Ready) // else it is of a recording, and nobody decided
 	fmt.Fprintf(out, "%s%s%s\n", p.In(record.Bold, record.Clean(c.ID)), when(judged, "  "+p.In(code, record.Clean(string(c.Outcome)))), when(!c.Time.IsZero(), "  "+c.Time.UTC().Format(time.RFC3339)))
-	if name := c.Subject(); name != "" && strings.Trim(name, "/") != "" {
+	if name := c.Subject(); c.Agent+c.Workload != "" {
 		fmt.Fprintf(out, "workload    %s%s\n", record.Clean(name), when(c.Task != "", ", task "+record.Clean(c.Task)))
 	}
 	switch {

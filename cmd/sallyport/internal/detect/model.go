@@ -27,6 +27,14 @@ func loadModel(file string) (*detector.Model, error) {
 	return m, nil
 }
 
+// comparable says whether a call can be compared with the model's baseline, if it has one.
+func comparable(c *evaluation.Sample, m *detector.Model) (bool, error) {
+	if m.Baseline() == nil {
+		return true, nil
+	}
+	return c.Compares(m.Baseline())
+}
+
 // lesson is what is to be learned: the calls of one workload.
 type lesson struct {
 	who    string
