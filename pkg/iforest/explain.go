@@ -47,26 +47,39 @@ func (f *Forest) Explain(x []float32) []Contribution {
 }
 
 // ExplainTop returns the first n of what Explain returns, those that made the
-// row no more anomalous left out, without putting the others in order.
+// row no more anomalous left out. It allocates what it returns, and for rows of
+// more than 128 features or such as Score does not take as they are a little
+// more.
 func (f *Forest) ExplainTop(x []float32, n int) []Contribution {
-	all := f.contributions(x)
-	n = min(n, len(all))
-	top := all[:0] // what is written was read before
-	for _, c := range all {
-		if !(c.Credit > 0) {
-			continue
+	top := make([]Contribution, 0, max(n, 0))
+	var small [128]float64
+	if f.opts.Scoring != LeafDistance || f.dims > len(small) || !f.scorable(x) || !finite(x) {
+		for _, c := range f.contributions(x) {
+			top = rank(top, c)
 		}
-		at := len(top)
-		for at > 0 && top[at-1].Credit < c.Credit {
-			at--
-		}
-		if at == n {
-			continue
-		}
-		top = append(top[:min(len(top), n-1)], c)
-		copy(top[at+1:], top[at:])
-		top[at] = c
+		return top
 	}
+	credits := small[:f.dims]
+	f.creditDistances(credits, x)
+	for k, credit := range credits {
+		top = rank(top, Contribution{Feature: k, Value: x[k], Credit: credit})
+	}
+	return top
+}
+
+// rank puts c among those of greater or equal credit, of which no more are kept
+// than there is room for.
+func rank(top []Contribution, c Contribution) []Contribution {
+	at := len(top)
+	for at > 0 && top[at-1].Credit < c.Credit {
+		at--
+	}
+	if !(c.Credit > 0) || at == cap(top) {
+		return top
+	}
+	top = top[:min(len(top)+1, cap(top))]
+	copy(top[at+1:], top[at:])
+	top[at] = c
 	return top
 }
 
@@ -145,6 +158,17 @@ func (f *Forest) divide(credits []float64, asked []bool, terms []term, x []float
 
 func (f *Forest) explainDistance(x []float32) []Contribution {
 	credits := make([]float64, f.dims)
+	f.creditDistances(credits, x)
+	out := make([]Contribution, f.dims)
+	for k, credit := range credits {
+		out[k] = Contribution{Feature: k, Credit: credit}
+	}
+	return out
+}
+
+// creditDistances makes credits, zeros of the row's length, what each feature
+// adds to the distance, less what it adds to that of an ordinary row.
+func (f *Forest) creditDistances(credits []float64, x []float32) {
 	l := &f.linked
 	for g := range l.groups() {
 		leaves := l.walk(g, x)
@@ -161,20 +185,14 @@ func (f *Forest) explainDistance(x []float32) []Contribution {
 			addSquares(credits, x, p, f.inverse, factor/d)
 		}
 	}
-	out := make([]Contribution, f.dims)
-	expected := f.expected()
-	for k, credit := range credits {
-		out[k] = Contribution{Feature: k, Credit: credit/float64(len(f.trees)) - expected(k)}
+	differ := slices.ContainsFunc(f.base, func(b float32) bool { return b > 0 })
+	for k := range credits {
+		expected := f.unit / float64(f.dims)
+		if differ {
+			expected = float64(f.base[k])
+		}
+		credits[k] = credits[k]/float64(len(f.trees)) - expected
 	}
-	return out
-}
-
-// expected returns what a feature adds to the distance of an ordinary row.
-func (f *Forest) expected() func(feature int) float64 {
-	if slices.ContainsFunc(f.base, func(b float32) bool { return b > 0 }) {
-		return func(k int) float64 { return float64(f.base[k]) }
-	}
-	return func(int) float64 { return f.unit / float64(f.dims) }
 }
 
 // share gives the features that are to blame for a score of 1 equal parts of
