@@ -39,36 +39,12 @@ var (
 
 // Rows are the surfaces of Anthropic's API.
 var Rows = []llm.Row{
-	{
-		Surface: Messages, Class: llm.ClassModel, Operation: llm.OperationChat,
-		Method: http.MethodPost, Path: "/v1/messages", Query: betaQuery, Streams: sseOnly,
-		Decode: Decode, Watch: Watch, Refuse: Refuse,
-	},
-	{
-		Surface: CountTokens, Class: llm.ClassAuxiliary, Operation: llm.OperationCountTokens,
-		Method: http.MethodPost, Path: "/v1/messages/count_tokens", Query: betaQuery,
-		Decode: DecodeCountTokens, Watch: Watch, Refuse: Refuse,
-	},
-	{
-		Surface: Batches, Class: llm.ClassDeadDrop, Operation: llm.OperationStore,
-		Method: http.MethodPost, Path: batchesPath, Query: betaQuery,
-		Decode: DecodeBatch, Watch: Watch, Refuse: Refuse,
-	},
-	{
-		Surface: Files, Class: llm.ClassDeadDrop, Operation: llm.OperationStore,
-		Method: http.MethodPost, Path: filesPath, Query: betaQuery,
-		Decode: DecodeFile, Watch: Watch, Refuse: Refuse,
-	},
-	{
-		Surface: Skills, Class: llm.ClassDeadDrop, Operation: llm.OperationStore,
-		Method: http.MethodPost, Path: skillsPath, Query: betaQuery,
-		Decode: DecodeSkill, Watch: Watch, Refuse: Refuse,
-	},
-	{
-		Surface: Skills, Class: llm.ClassDeadDrop, Operation: llm.OperationStore,
-		Method: http.MethodPost, Path: versionsPath, Query: betaQuery,
-		Decode: DecodeSkill, Watch: Watch, Refuse: Refuse,
-	},
+	post(Messages, llm.ClassModel, llm.OperationChat, "/v1/messages", Decode, sseOnly),
+	post(CountTokens, llm.ClassAuxiliary, llm.OperationCountTokens, "/v1/messages/count_tokens", DecodeCountTokens, nil),
+	post(Batches, llm.ClassDeadDrop, llm.OperationStore, batchesPath, DecodeBatch, nil),
+	post(Files, llm.ClassDeadDrop, llm.OperationStore, filesPath, DecodeFile, nil),
+	post(Skills, llm.ClassDeadDrop, llm.OperationStore, skillsPath, DecodeSkill, nil),
+	post(Skills, llm.ClassDeadDrop, llm.OperationStore, versionsPath, DecodeSkill, nil),
 
 	bare(Batches, llm.ClassDeadDrop, llm.OperationList, http.MethodGet, batchesPath, pageQuery, nil),
 	bare(Batches, llm.ClassDeadDrop, llm.OperationRetrieve, http.MethodGet, batchPath, betaQuery, nil),
@@ -92,3 +68,8 @@ var Rows = []llm.Row{
 
 // Dialect answers where no row matches.
 var Dialect = llm.Row{Watch: Watch, Refuse: Refuse}
+
+// post is the row of a surface whose requests have a body.
+func post(s llm.Surface, c llm.Class, op llm.Operation, path string, decode func(*llm.Request, llm.Limits) *llm.Call, streams []llm.Framing) llm.Row {
+	return llm.Row{Surface: s, Class: c, Operation: op, Method: http.MethodPost, Path: path, Query: betaQuery, Streams: streams, Decode: decode, Watch: Watch, Refuse: Refuse}
+}

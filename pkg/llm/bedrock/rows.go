@@ -23,36 +23,12 @@ const (
 
 // Rows are the surfaces of Bedrock's runtime. InvokeModelWithBidirectionalStream, whose request is a stream of frames, is not among them.
 var Rows = []llm.Row{
-	{
-		Surface: ConverseSurface, Class: llm.ClassModel, Operation: llm.OperationChat,
-		Method: http.MethodPost, Path: "/model/{model}/converse",
-		Decode: Converse, Watch: WatchConverse, Refuse: Refuse,
-	},
-	{
-		Surface: ConverseStreamSurface, Class: llm.ClassModel, Operation: llm.OperationChat,
-		Method: http.MethodPost, Path: "/model/{model}/converse-stream", Streams: []llm.Framing{llm.FramingEventStream},
-		Decode: ConverseStream, Watch: WatchConverse, Refuse: Refuse,
-	},
-	{
-		Surface: InvokeSurface, Class: llm.ClassModel, Operation: llm.OperationChat,
-		Method: http.MethodPost, Path: "/model/{model}/invoke",
-		Decode: Invoke, Watch: WatchInvoke, Refuse: Refuse,
-	},
-	{
-		Surface: InvokeStreamSurface, Class: llm.ClassModel, Operation: llm.OperationChat,
-		Method: http.MethodPost, Path: "/model/{model}/invoke-with-response-stream", Streams: []llm.Framing{llm.FramingEventStream},
-		Decode: InvokeStream, Watch: WatchInvoke, Refuse: Refuse,
-	},
-	{
-		Surface: CountTokensSurface, Class: llm.ClassAuxiliary, Operation: llm.OperationCountTokens,
-		Method: http.MethodPost, Path: "/model/{model}/count-tokens",
-		Decode: CountTokens, Watch: WatchConverse, Refuse: Refuse,
-	},
-	{
-		Surface: AsyncInvokeSurface, Class: llm.ClassDeadDrop, Operation: llm.OperationStore,
-		Method: http.MethodPost, Path: "/async-invoke",
-		Decode: StartAsync, Watch: WatchConverse, Refuse: Refuse,
-	},
+	post(ConverseSurface, llm.ClassModel, llm.OperationChat, "/model/{model}/converse", Converse, WatchConverse),
+	post(ConverseStreamSurface, llm.ClassModel, llm.OperationChat, "/model/{model}/converse-stream", ConverseStream, WatchConverse, llm.FramingEventStream),
+	post(InvokeSurface, llm.ClassModel, llm.OperationChat, "/model/{model}/invoke", Invoke, WatchInvoke),
+	post(InvokeStreamSurface, llm.ClassModel, llm.OperationChat, "/model/{model}/invoke-with-response-stream", InvokeStream, WatchInvoke, llm.FramingEventStream),
+	post(CountTokensSurface, llm.ClassAuxiliary, llm.OperationCountTokens, "/model/{model}/count-tokens", CountTokens, WatchConverse),
+	post(AsyncInvokeSurface, llm.ClassDeadDrop, llm.OperationStore, "/async-invoke", StartAsync, WatchConverse),
 	{
 		Surface: AsyncListSurface, Class: llm.ClassDeadDrop, Operation: llm.OperationList,
 		Method: http.MethodGet, Path: "/async-invoke", Query: asyncQuery,
@@ -63,21 +39,18 @@ var Rows = []llm.Row{
 		Method: http.MethodGet, Path: "/async-invoke/{invocation}",
 		Decode: GetAsync, Watch: WatchConverse, Refuse: Refuse,
 	},
-	{
-		Surface: GuardrailSurface, Class: llm.ClassAuxiliary, Operation: llm.OperationModeration,
-		Method: http.MethodPost, Path: "/guardrail/{guardrail}/version/{version}/apply",
-		Decode: ApplyGuardrail, Watch: WatchConverse, Refuse: Refuse,
-	},
-	{
-		Surface: GuardrailChecksSurface, Class: llm.ClassAuxiliary, Operation: llm.OperationModeration,
-		Method: http.MethodPost, Path: "/guardrail-checks/invoke",
-		Decode: GuardrailChecks, Watch: WatchConverse, Refuse: Refuse,
-	},
+	post(GuardrailSurface, llm.ClassAuxiliary, llm.OperationModeration, "/guardrail/{guardrail}/version/{version}/apply", ApplyGuardrail, WatchConverse),
+	post(GuardrailChecksSurface, llm.ClassAuxiliary, llm.OperationModeration, "/guardrail-checks/invoke", GuardrailChecks, WatchConverse),
 	{
 		Surface: ChatCompletionsSurface, Class: llm.ClassModel, Operation: llm.OperationChat,
 		Method: http.MethodPost, Path: "/openai/v1/chat/completions", Query: completion.Query, Streams: completion.Streams,
 		Decode: chatCompletions, Watch: completion.Watch, Refuse: completion.Refuse,
 	},
+}
+
+// post is the row of an operation of the runtime that is called by POST.
+func post(surface llm.Surface, class llm.Class, operation llm.Operation, path string, decode func(*llm.Request, llm.Limits) *llm.Call, watch func(llm.WatchOptions) llm.Watcher, streams ...llm.Framing) llm.Row {
+	return llm.Row{Surface: surface, Class: class, Operation: operation, Method: http.MethodPost, Path: path, Streams: streams, Decode: decode, Watch: watch, Refuse: Refuse}
 }
 
 // Dialect answers where no row matches.

@@ -1,0 +1,98 @@
+package cohere
+
+import (
+	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/internal/wire"
+	"sallyport.dev/sallyport/pkg/llm/strictjson"
+)
+
+var (
+	toolFields     = []string{"name", "type", "function", "description", "parameter_definitions"}
+	functionFields = []string{"name", "description", "parameters"}
+)
+
+// tool reads one of tools: {"type": "function", "function": {"name": …}}, in the first version {"name": …}. All are for the caller to carry out.
+func (d decoder) tool(v strictjson.Value) {
+	if !d.Want(v, wire.Object) {
+		return
+	}
+	t := llm.Tool{Type: "function", Digest: d.Digest(v, "")}
+	for k, m := range v.Members() {
+		switch d.Name(k, toolFields) {
+		case "name":
+			t.Name = d.Str(m)
+		case "type":
+			if kind := d.Str(m); kind != "function" {
+				// Of a kind that is not known yet: taken for one that Cohere carries out.
+				t.Type, t.ServerSide, t.Class = kind, true, llm.ServerToolOther
+			}
+		case "function":
+			if !d.Want(m, wire.Object) {
+				continue
+			}
+			d.StrMember(&t.Name, m, functionFields)
+		}
+	}
+	if t.Name == "" {
+		d.Missing(v, "name")
+	}
+	d.call.Tools = append(d.call.Tools, t)
+}
+
+var connectorFields = []string{"id", "options", "user_access_token", "continue_on_failure"}
+
+// connector reads one of connectors, which Cohere searches with.
+func (d decoder) connector(v strictjson.Value) {
+	if !d.Want(v, wire.Object) {
+		return
+	}
+	t := llm.Tool{Type: "connector", ServerSide: true, Class: llm.ServerToolOther, Digest: d.Digest(v, "")}
+	d.StrMember(&t.Name, v, connectorFields)
+	if t.Name == "web-search" {
+		t.Class = llm.ServerToolWebSearch
+	}
+	if t.Name == "" {
+		d.Missing(v, "id")
+	}
+	d.call.Tools = append(d.call.Tools, t)
+}
+
+var (
+	callFields   = []string{"id", "type", "function"}
+	calledFields = []string{"name", "arguments"}
+)
+
+// toolCall reads one of an assistant message's tool_calls.
+func (d decoder) toolCall(v strictjson.Value) {
+	if !d.Expect(v, wire.Object) {
+		return
+	}
+	p := llm.Part{Kind: llm.PartToolCall}
+	for k, m := range v.Members() {
+		switch d.Name(k, callFields) {
+		case "id":
+			p.ToolCallID = d.Str(m)
+		case "type":
+			if kind := d.Text(m); len(kind) > 0 && string(kind) != "function" {
+				d.Find(llm.FindingUnknownPart, m, "the kind of the tool call is unknown")
+			}
+		case "function":
+			if !d.Expect(m, wire.Object) {
+				continue
+			}
+			for k, m := range m.Members() {
+				switch d.Name(k, calledFields) {
+				case "name":
+					p.ToolName = d.Str(m)
+				case "arguments":
+					p.Text = d.Text(m)
+				default:
+					d.Unknown(m)
+				}
+			}
+		default:
+			d.Unknown(m)
+		}
+	}
+	d.Part(p)
+}
