@@ -63,6 +63,8 @@ func TestFeedback(t *testing.T) {
 		}
 	}
 	say("100 is fine", "FeedbackRefused", `"100 is fine" is no label`, "accepted is ID=false-positive or ID=attack")
+	say("100=benign", "FeedbackRefused", `"100=benign" is no label`)
+	say(many(maxFeedback+1), "FeedbackRefused", "65 labels are too many: at most 64 at a time")
 	say("100=false-positive, 101=attack,nobody=attack", "FeedbackUnknownCall", "100 is labelled false-positive", "Not known: nobody", "the last 128 calls")
 	if f := baseline.Status.Feedback; f == nil || f.FalsePositives != 1 || f.Attacks != 1 || !strings.Contains(f.Last, "Not known: nobody") {
 		t.Errorf("feedback %+v", f)
@@ -97,6 +99,15 @@ func TestFeedback(t *testing.T) {
 	}
 }
 
+// many are so many labels.
+func many(n int) string {
+	var out []string
+	for i := range n {
+		out = append(out, fmt.Sprint(i, "=attack"))
+	}
+	return strings.Join(out, ",")
+}
+
 func TestParseFeedback(t *testing.T) {
 	for annotation, want := range map[string]string{
 		"a=attack":                          "[{a attack}]",
@@ -112,6 +123,7 @@ func TestParseFeedback(t *testing.T) {
 		"a b=attack":                        "is no label; accepted is",
 		"a=attack,a=false-positive":         "a is said to be both; accepted is",
 		strings.Repeat("a", 65) + "=attack": "is no label; accepted is",
+		many(maxFeedback + 1):               "65 labels are too many: at most 64 at a time",
 		strings.Repeat("x=attack,", 1000):   "bytes are too many; accepted is",
 	} {
 		got, err := parseFeedback(annotation)

@@ -47,7 +47,7 @@ const patience = 60 * time.Second
 
 // lab is an API server with a namespace for the controller, and what is needed to run one there more than once.
 type lab struct {
-	t         *testing.T
+	t         testing.TB
 	ctx       context.Context
 	client    client.Client
 	namespace string
@@ -58,7 +58,7 @@ type lab struct {
 
 var serial atomic.Int64
 
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	t.Helper()
 	c, err := client.New(apiservertest.Config(t), client.Options{Scheme: Scheme()})
 	must(t, err)

@@ -16,6 +16,7 @@ import (
 
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
 	"sallyport.dev/sallyport/pkg/detector"
+	"sallyport.dev/sallyport/pkg/detector/detectortest"
 	"sallyport.dev/sallyport/pkg/telemetry"
 	"sallyport.dev/sallyport/pkg/xds"
 )
@@ -82,6 +83,29 @@ func TestAFullBaselineIsKept(t *testing.T) {
 	}
 	encoded, _ := model.MarshalBinary()
 	t.Logf("model %d bytes, baseline %d bytes", len(encoded), len(content))
+}
+
+// What another version kept is refused with a word on which, and a model that was kept before models were zipped is not.
+func TestKeptByOtherVersions(t *testing.T) {
+	w := xds.Workload{Namespace: "a", Kind: "Pod", Name: "b"}
+	good, err := encodeLearned(w, 7, newLearned(w, time.Now()))
+	must(t, err)
+	if _, _, err := decodeLearned(bytes.Replace(good, []byte(`"version":2`), []byte(`"version":1`), 1), salted(7), time.Now()); err == nil || !strings.Contains(err.Error(), "version 1, not 2") {
+		t.Error(err)
+	}
+	have := newLearned(w, time.Now())
+	model, err := detector.Train(detectortest.Rows(1, 300), detector.Options{})
+	must(t, err)
+	have.model, err = encodeModel(model)
+	must(t, err)
+	have.source, have.model.encoded = v1alpha1.ModelOwn, detectortest.Unzipped(have.model.encoded)
+	old, err := encodeLearned(w, 7, have)
+	must(t, err)
+	_, again, err := decodeLearned(old, salted(7), time.Now())
+	must(t, err)
+	if !bytes.Equal(again.model.encoded, have.model.encoded) || again.model.info != have.model.info {
+		t.Errorf("%+v, %d bytes", again.model.info, len(again.model.encoded))
+	}
 }
 
 func TestWhatIsKeptInPieces(t *testing.T) {

@@ -32,6 +32,7 @@ type Learner struct {
 	counted func() // a call was counted
 	metrics *metrics
 	report  func(error, string)
+	fit     func([]detector.Row, detector.Options) (*detector.Model, error)
 
 	wake chan struct{}
 	// keeping is held while something is kept or dropped, so that what was forgotten is not kept after all.
@@ -47,13 +48,13 @@ type Learner struct {
 
 func newLearner(publish func(xds.Workload, *xdsv1.DetectorModel) error, k *keeper, now func() time.Time, changed, counted func(), m *metrics, report func(error, string)) *Learner {
 	return &Learner{
-		publish: publish, keeper: k, now: now, changed: changed, counted: counted, metrics: m, report: report,
+		publish: publish, keeper: k, now: now, changed: changed, counted: counted, metrics: m, report: report, fit: detector.Train,
 		wake:      make(chan struct{}, 1),
 		salt:      saltOf(nil),
 		workloads: map[xds.Workload]*learned{},
 		settings:  map[string]learning{},
 		frozen:    map[xds.Workload]bool{},
-		room:      room{most: maxLearnedBytes, turnedAway: map[xds.Workload]bool{}},
+		room:      room{most: maxLearnedBytes, least: leastShare, turnedAway: map[xds.Workload]bool{}},
 	}
 }
 

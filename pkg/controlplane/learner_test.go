@@ -240,6 +240,10 @@ func TestSalts(t *testing.T) {
 	if none := l.sidecar(r, &corev1.Pod{ObjectMeta: l.podMeta(namespace, "one")}, "").next(t, "anything", anything).Config.GetFeatureSalt(); none != 0 {
 		t.Errorf("salt %d of a broken secret", none)
 	}
+	baseline := &v1alpha1.Baseline{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "pod-one"}}
+	l.until("the Baseline says so", func() bool {
+		return l.client.Get(l.ctx, client.ObjectKeyFromObject(baseline), baseline) == nil && condition(baseline.Status.Conditions, v1alpha1.ConditionLearning, baseline.Generation).Reason == reasonWordless
+	})
 	if salted := saltOf(make([]byte, 32)); salted(xds.Workload{Namespace: "a", Kind: "b", Name: "c"}) == salted(xds.Workload{Namespace: "a", Kind: "b", Name: "d"}) {
 		t.Error("two workloads have one salt")
 	}

@@ -15,9 +15,7 @@ const (
 	// controller, it is about twice that.
 	maxLearnedBytes = 224 << 20
 	// leastShare is what there must be room for to learn of a further workload: a model, the calls that it takes, without evidence, and what is remembered of calls.
-	leastShare = 224 << 10
-	// maxLearnedWorkloads is how many there may be therefore.
-	maxLearnedWorkloads = maxLearnedBytes / leastShare
+	leastShare = 320 << 10
 	// maxTurnedAway is how many workloads for which there is no room are remembered by name.
 	maxTurnedAway = 4096
 )
@@ -25,6 +23,7 @@ const (
 // room is how much is learned, and how much may be.
 type room struct {
 	most       int // bytes of memory
+	least      int // what there must be of them for a further workload
 	taken      int
 	turnedAway map[xds.Workload]bool // workloads for which there was none
 	sharedAt   time.Time             // when everybody gave up what they can, and it was too little
@@ -44,10 +43,10 @@ func (l *Learner) weigh(have *learned) {
 
 // begin makes room for a workload; nil where there is none. The lock is held by the caller.
 func (l *Learner) begin(w xds.Workload) *learned {
-	if l.room.taken+leastShare > l.room.most {
-		l.share(leastShare)
+	if l.room.taken+l.room.least > l.room.most {
+		l.share(l.room.least)
 	}
-	if len(l.workloads) >= l.room.most/leastShare || l.room.taken+leastShare > l.room.most {
+	if len(l.workloads) >= l.room.most/l.room.least || l.room.taken+l.room.least > l.room.most {
 		if len(l.room.turnedAway) < maxTurnedAway {
 			l.room.turnedAway[w] = true
 		}
@@ -105,6 +104,9 @@ func level(sizes []int, most int) int {
 			return max(0, most/left)
 		}
 		most -= size
+	}
+	if len(sizes) == 0 {
+		return 0
 	}
 	return sizes[len(sizes)-1]
 }

@@ -82,8 +82,8 @@ func (state *LearnedState) ready() (phase v1alpha1.BaselinePhase, reason, messag
 	case state.Source == v1alpha1.ModelOwn && state.Drift.beyond():
 		return v1alpha1.BaselineDrifting, reasonDrifting, "the calls of late are not distributed as those that the model learned from, and more exceed than the budget allows"
 	case state.Source == v1alpha1.ModelOwn && state.Few:
-		return v1alpha1.BaselineReady, reasonFewCalls, fmt.Sprintf("judged by a model of %d calls of the workload's own, too few for a budget of %d in a million: the threshold is the highest score among them, "+
-			"which one call in %d is expected to exceed", state.TrainedOn, state.Budget, state.TrainedOn+1)
+		return v1alpha1.BaselineReady, reasonFewCalls, fmt.Sprintf("judged by a model of %d calls of the workload's own, too few to tell a threshold for a budget of %d in a million: "+
+			"more calls may exceed it than that, or fewer", state.TrainedOn, state.Budget)
 	case state.Source == v1alpha1.ModelOwn:
 		return v1alpha1.BaselineReady, reasonReady, "judged by a model of the workload's own calls"
 	case state.Source == v1alpha1.ModelPrior:

@@ -161,7 +161,7 @@ func (l *Learner) doOne(ctx context.Context) bool {
 	l.tell() // there may be work for the others
 
 	began := l.now()
-	model, err := j.train()
+	model, err := j.train(l.fit)
 	l.metrics.trainingSeconds.Observe(l.now().Sub(began).Seconds())
 
 	l.mu.Lock()
@@ -220,13 +220,13 @@ func (have *learned) fail(err error, now time.Time) {
 var errPanicked = errors.New("training panicked")
 
 // train makes the model. That of one workload must not take the controller with it, and every other workload's policy, whatever its calls are.
-func (j *job) train() (model *encodedModel, err error) {
+func (j *job) train(fit func([]detector.Row, detector.Options) (*detector.Model, error)) (model *encodedModel, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			model, err = nil, fmt.Errorf("%w: %v", errPanicked, p)
 		}
 	}()
-	trained, err := detector.Train(j.rows, j.options)
+	trained, err := fit(j.rows, j.options)
 	if err != nil {
 		return nil, err
 	}

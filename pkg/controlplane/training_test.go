@@ -1,12 +1,16 @@
 package controlplane
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
 	"sallyport.dev/sallyport/pkg/detector"
+	"sallyport.dev/sallyport/pkg/telemetry"
 	"sallyport.dev/sallyport/pkg/xds"
 )
 
@@ -72,5 +76,146 @@ func TestDue(t *testing.T) {
 				t.Errorf("task %d, want %d", got, tt.want)
 			}
 		})
+	}
+}
+
+// What waits is done in a fair order: labels before what has no model, that before what is only old, and nothing waits for ever.
+func TestNext(t *testing.T) {
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	l := newLearner(nil, nil, func() time.Time { return now }, func() {}, func() {}, newMetrics(), nil)
+	l.settings["a"] = learning{budget: 10_000, minCalls: 16, minSessions: 2, retrainCalls: 16, retrainInterval: time.Hour}
+	add := func(name string, change func(*learned)) {
+		w := xds.Workload{Namespace: "a", Kind: "Deployment", Name: name}
+		have := newLearned(w, now)
+		for i := range 40 {
+			have.reservoir.Add(detector.Row{Session: fmt.Sprint(i)}, detector.Admission{Released: true})
+		}
+		change(have)
+		l.workloads[w] = have
+	}
+	model := &encodedModel{info: detector.Info{FalsePositivesPerMillion: 10_000}}
+	owns := func(have *learned) {
+		have.model, have.source, have.trainedAt, have.admitted = model, v1alpha1.ModelOwn, now, 40
+	}
+	done := func() string {
+		w, have, what := l.next()
+		if have == nil {
+			return ""
+		}
+		if what != trainOwn && what != withdraw {
+			t.Fatalf("task %d of %v", what, w)
+		}
+		delete(l.workloads, w)
+		return w.Name
+	}
+	add("old", func(have *learned) { owns(have); have.admitted = 10 })
+	if w, _, _ := l.next(); w.Name != "old" {
+		t.Fatalf("%v is first", w)
+	}
+	now = now.Add(time.Minute)
+	add("cold", func(*learned) {})
+	add("labelled", func(have *learned) { owns(have); have.spoken = 1 })
+	add("content", owns)
+	add("withdrawn", func(have *learned) {
+		*have = *newLearned(xds.Workload{}, now)
+		have.model, have.source = model, v1alpha1.ModelPrior
+	})
+	for _, want := range []string{"withdrawn", "labelled", "cold"} {
+		if got := done(); got != want {
+			t.Errorf("%q is next, want %s", got, want)
+		}
+	}
+	// What is old has its turn, however many come that are cold.
+	_, _, _ = l.next()
+	now = now.Add(coldFirst)
+	add("cold again", func(*learned) {})
+	for _, want := range []string{"old", "cold again", ""} {
+		if got := done(); got != want {
+			t.Errorf("%q is next, want %s", got, want)
+		}
+	}
+}
+
+// A training that fails is said to have, and is tried again, later each time, until it does not.
+func TestTrainingFails(t *testing.T) {
+	l := newLab(t)
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	learner := l.learner(nil, &now)
+	var reported []string
+	learner.report = func(err error, what string) { reported = append(reported, what+": "+err.Error()) }
+	id := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "web"}
+	w := id.Workload()
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 64 {
+		learner.Record(id, record(random, i, func(r *telemetry.Record) { r.Session.ID = fmt.Sprint("session-", i%4) }))
+	}
+	for i := range 4 { // all that there was to learn from was an attack
+		must(t, learner.label(w, said{fmt.Sprint(i), v1alpha1.LabelAttack}))
+	}
+	learner.configure(id.Namespace, learningOf(&quick))
+	var waited []time.Duration
+	for range 9 {
+		if !learner.doOne(l.ctx) || learner.doOne(l.ctx) {
+			t.Fatal("not tried, or twice")
+		}
+		s := learner.state(w)
+		waited = append(waited, s.RetryAt.Sub(now))
+		now = s.RetryAt
+	}
+	s := learner.state(w)
+	if want := "[5m0s 10m0s 20m0s 40m0s 1h20m0s 2h40m0s 5h20m0s 6h0m0s 6h0m0s]"; fmt.Sprint(waited) != want || s.Failed != 9 || !strings.Contains(s.FailedFor, "too few calls") || len(reported) != 9 {
+		t.Errorf("waited %v; %d failed, for %q; reported %q", waited, s.Failed, s.FailedFor, reported)
+	}
+	for i := 100; i < 200; i++ {
+		learner.Record(id, record(random, i, func(r *telemetry.Record) { r.Session.ID = fmt.Sprint("new-", i%8) }))
+	}
+	for learner.doOne(l.ctx) {
+	}
+	if s := learner.state(w); s.Failed != 0 || s.Source != v1alpha1.ModelOwn || s.Unheard {
+		t.Errorf("state %+v", s)
+	}
+
+	// Other settings are a reason to try at once.
+	have := learner.workloads[w]
+	have.fail(errPanicked, now)
+	other := quick
+	other.FalsePositivesPerMillion++
+	learner.configure(id.Namespace, learningOf(&other))
+	if learner.due(w, have) != trainOwn {
+		t.Error("waits still")
+	}
+}
+
+// A training that panics is one that fails.
+func TestATrainingPanics(t *testing.T) {
+	model, err := new(job).train(func([]detector.Row, detector.Options) (*detector.Model, error) { panic("no such bin") })
+	if !errors.Is(err, errPanicked) || !strings.Contains(err.Error(), "no such bin") || model != nil {
+		t.Errorf("model %v, %v", model, err)
+	}
+}
+
+// A controller that is restarted in the middle of a training trains again: there are as many calls as there were.
+func TestARestartWhileTraining(t *testing.T) {
+	l := newLab(t)
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	first := l.learner(nil, &now)
+	id := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "web"}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 80 {
+		first.Record(id, record(random, i, nil))
+	}
+	first.configure(id.Namespace, learningOf(&quick))
+	first.workloads[id.Workload()].training = true // and does not come to an end
+	if first.doOne(l.ctx) {
+		t.Fatal("trained twice at a time")
+	}
+	first.flush(l.ctx, true)
+	second := l.learner(nil, &now)
+	must(t, second.restore(l.ctx, salted(0)))
+	second.configure(id.Namespace, learningOf(&quick))
+	for second.doOne(l.ctx) {
+	}
+	if s := second.state(id.Workload()); s.Source != v1alpha1.ModelOwn || s.TrainedOn != 80 {
+		t.Errorf("state %+v", s)
 	}
 }

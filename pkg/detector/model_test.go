@@ -2,13 +2,10 @@ package detector_test
 
 import (
 	"bytes"
-	"compress/flate"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io"
 	"math"
 	"runtime"
 	"slices"
@@ -221,30 +218,13 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
-// unzipped is a model as version 3 has it.
-func unzipped(t testing.TB, model []byte) []byte {
-	t.Helper()
-	at := 6 + int(model[5])
-	for range 6 {
-		_, n := binary.Uvarint(model[at:])
-		at += n
-	}
-	body, err := io.ReadAll(flate.NewReader(bytes.NewReader(model[at : len(model)-4])))
-	if err != nil {
-		t.Fatal(err)
-	}
-	old := append(bytes.Clone(model[:at]), body...)
-	old[4] = 3
-	return reseal(append(old, 0, 0, 0, 0))
-}
-
 // A model that an earlier version kept says what it said, under the digest that it had.
 func TestLoadVersion3(t *testing.T) {
 	b, err := model().MarshalBinary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	old := unzipped(t, b)
+	old := detectortest.Unzipped(b)
 	m, err := detector.Load(old)
 	if err != nil {
 		t.Fatal(err)
@@ -271,7 +251,7 @@ func FuzzLoad(f *testing.F) {
 	b, _ := small.MarshalBinary()
 	f.Add(b)
 	f.Add([]byte("SPDM\x01"))
-	f.Add(unzipped(f, b))
+	f.Add(detectortest.Unzipped(b))
 	for i := 0; i < len(b); i += 37 + i/16 { // most of it, and the end, are bits of words
 		f.Add(flip(b, i))
 	}

@@ -72,6 +72,16 @@ func (p *Packed) Put(i int, row Row) {
 	}
 }
 
+// load appends a row where many are appended one after the other: what is written so is packed as Repack would.
+func (p *Packed) load(row Row) {
+	p.slots = append(p.slots, p.write(row))
+	p.held += len(row.Evidence)
+	p.written = 0
+	if b := p.blocks[len(p.blocks)-1]; len(b.ends) == blockRows {
+		b.zip()
+	}
+}
+
 // write puts a row in the open block.
 func (p *Packed) write(row Row) slot {
 	if n := len(p.blocks); n == 0 || p.blocks[n-1].zipped {

@@ -345,10 +345,10 @@ func (r *Reservoir) UnmarshalBinary(b []byte) error {
 			row.Vector[f] = d.float32()
 		}
 		if n := d.count(features.MaxEvidenceBytes); n > 0 {
-			row.Evidence = d.bytes(uint64(n)) // which Put copies
+			row.Evidence = d.bytes(uint64(n)) // which is copied
 		}
 		s.rows = append(s.rows, n.rows.Len())
-		n.rows.Put(n.rows.Len(), row)
+		n.rows.load(row)
 		if n.evidence += len(row.Evidence); n.evidence > maxEvidence {
 			d.fail("more evidence than is held")
 		}

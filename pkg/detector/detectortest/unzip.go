@@ -1,0 +1,28 @@
+package detectortest
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/binary"
+	"hash/crc32"
+	"io"
+)
+
+// Unzipped is an encoded model as version 3 of the encoding has it, which was not zipped; nil where it is no model.
+func Unzipped(model []byte) []byte {
+	if len(model) < 10 {
+		return nil
+	}
+	at := 6 + int(model[5]) // magic, version and schema
+	for range 6 {
+		_, n := binary.Uvarint(model[at:])
+		at += n
+	}
+	body, err := io.ReadAll(flate.NewReader(bytes.NewReader(model[at : len(model)-4])))
+	if err != nil {
+		return nil
+	}
+	old := append(bytes.Clone(model[:at]), body...)
+	old[4] = 3
+	return binary.LittleEndian.AppendUint32(old, crc32.Checksum(old, crc32.MakeTable(crc32.Castagnoli)))
+}
