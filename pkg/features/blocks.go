@@ -268,15 +268,6 @@ func (w *window) add(flags uint64, n, width int) {
 	if bits.OnesCount64(past>>((65-width)&63))+bits.OnesCount64(flags) <= w.most {
 		return // no window that ends among these has more
 	}
-	// Nor has one where the bytes of flags that it lies in have no more.
-	last, now := bytewise(past), bytewise(flags)
-	sums := now
-	for by := 8; by <= width; by += 8 {
-		sums += now<<(by&63) | last>>((64-by)&63)
-	}
-	if (sums+uint64(0x7f-w.most)*0x0101010101010101)&bit7 == 0 {
-		return
-	}
 	// A window that ends one later has one flag more and one less.
 	gone := past>>((64-width)&63) | flags<<(width&63)
 	count, most := bits.OnesCount64(past>>((64-width)&63)), w.most
@@ -288,13 +279,6 @@ func (w *window) add(flags uint64, n, width int) {
 		gone >>= 4
 	}
 	w.most = most
-}
-
-// bytewise returns how many bits each byte of x has, in that byte.
-func bytewise(x uint64) uint64 {
-	x -= x >> 1 & 0x5555555555555555
-	x = x&0x3333333333333333 + x>>2&0x3333333333333333
-	return (x + x>>4) & 0x0f0f0f0f0f0f0f0f
 }
 
 // slopes has, for four flags that come, the lower half of its index, and four that go, what that adds to a count: at most on the way, and in the end.
@@ -312,12 +296,12 @@ var slopes = func() (of [256]struct{ peak, sum int8 }) {
 // of returns how often a byte came.
 func (t *quads) of(c byte) int { return int(t[0][c] + t[1][c] + t[2][c] + t[3][c]) }
 
-// merge returns the four histograms as one.
-func (t *quads) merge() (h histogram) {
-	for i := range h {
-		h[i] = t[0][i] + t[1][i] + t[2][i] + t[3][i]
+// merge adds the first counts of the four histograms in h, of which the others stay as they are.
+func (t *quads) merge(h *histogram, counts int) {
+	a, b, c, d := t[0][:counts], t[1][:counts], t[2][:counts], t[3][:counts]
+	for i := range h[:counts] {
+		h[i] = a[i] + b[i] + c[i] + d[i]
 	}
-	return h
 }
 
 // before returns the last place before text[i] that has a bit, of the chunk's blocks at from; earlier where there is none in it.

@@ -92,8 +92,10 @@ func extract(dst *Vector, s *scan, ev *Evidence, call *llm.Call, t *Turn, cx *Co
 	share(toolShare, s.toolBytes, s.bytes)
 	count(unreadBytes, s.unread)
 
-	text := s.text.merge()
-	dst[textEntropy] = float32(text.entropy(s.bytes))
+	var text histogram
+	counts := countsOf(s.high != 0)
+	s.text.merge(&text, counts)
+	dst[textEntropy] = float32(text.entropy(s.bytes, counts))
 	upper, digit := text.sum('A', 'Z'), text.sum('0', '9')
 	share(textUpper, upper, s.bytes)
 	share(textDigit, digit, s.bytes)
@@ -124,7 +126,7 @@ func extract(dst *Vector, s *scan, ev *Evidence, call *llm.Call, t *Turn, cx *Co
 
 	count(toolCalls, s.calls)
 	count(argsBytes, s.argsBytes)
-	dst[argsEntropy] = float32(s.args.entropy(s.argsBytes))
+	dst[argsEntropy] = float32(s.args.entropy(s.argsBytes, countsOf(s.argsHigh >= 0x80)))
 	count(sideEffects, s.effects)
 	share(argsTainted, s.tainted, s.argsWords)
 
@@ -148,6 +150,14 @@ func extract(dst *Vector, s *scan, ev *Evidence, call *llm.Call, t *Turn, cx *Co
 		facts = baseline.compare(dst, s.marks)
 	}
 	return facts
+}
+
+// countsOf is how many counts of bytes there are to look at, which with nothing beyond ASCII is half of them.
+func countsOf(high bool) int {
+	if high {
+		return 256
+	}
+	return 128
 }
 
 func log1pOf(n int) float32 {

@@ -26,7 +26,7 @@ func spellAVX2(text *byte, bounds *uint32, hashes *uint64, ids *uint16, fours in
 // siftASM is table.sift for one word or more.
 //
 //go:noescape
-func siftASM(t *table, hashes *uint64, n int, hits *[64]uint8) (functions uint64, telling int)
+func siftASM(t *table, hashes *uint64, n int) (functions, tell uint64)
 
 // lookUpASM is sketch.lookUp for one word or more.
 //

@@ -347,41 +347,40 @@ four:
 	VZEROUPPER
 	RET
 
-// func siftASM(t *table, hashes *uint64, n int, hits *[64]uint8) (functions uint64, telling int)
-TEXT ·siftASM(SB), NOSPLIT, $0-48
+// func siftASM(t *table, hashes *uint64, n int) (functions, tell uint64)
+TEXT ·siftASM(SB), NOSPLIT, $0-40
 	MOVQ t+0(FP), DI
 	MOVQ hashes+8(FP), SI
-	MOVQ n+16(FP), R12
-	MOVQ hits+24(FP), R10
+	MOVQ n+16(FP), DX
+	LEAQ (SI)(DX*8), DX
 	XORL R8, R8
 	XORL R9, R9
-	XORL R11, R11
-	XORL R13, R13
+	XORL R10, R10
 
 word:
 	// BX: what is at the word's place; its lower 16 bits are the categories, if the others are those of the hash.
-	MOVQ    (SI)(R9*8), AX
+	MOVQ    (SI), AX
 	MOVBLZX AX, BX
 	MOVQ    AX, CX
 	SHRQ    $8, CX
-	IMULL   (DI)(BX*4), CX
-	SHRL    $23, CX
+	IMULL   table_factors(DI)(BX*4), CX
+	SHRL    $(32-const_slotBits), CX
 	MOVQ    table_slots(DI)(CX*8), BX
 	XORQ    BX, AX
-	SHRQ    $16, AX
-	CMOVQNE R13, BX
+	SHRQ    $const_catBits, AX
+	CMOVQNE R10, BX
 
+	// Shift in whether it has the category of function words, and whether any of those that tell.
 	BTL  $3, BX
 	RCRQ $1, R8
-	MOVB R9, (R10)(R11*1)
 	ANDL $const_telling, BX
 	NEGL BX
-	ADCQ $0, R11
-	INCQ R9
-	CMPQ R9, R12
+	RCRQ $1, R9
+	ADDQ $8, SI
+	CMPQ SI, DX
 	JNE  word
-	MOVQ R8, functions+32(FP)
-	MOVQ R11, telling+40(FP)
+	MOVQ R8, functions+24(FP)
+	MOVQ R9, tell+32(FP)
 	RET
 
 // PAIR looks up the pair of classes in AX and BX, and shifts what it finds into R8, R9 and R10.

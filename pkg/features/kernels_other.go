@@ -13,6 +13,6 @@ func spellAVX2(*byte, *uint32, *uint64, *uint16, int, uint64, *uint16) (longs, c
 	return 0, 0
 }
 
-func siftASM(*table, *uint64, int, *[64]uint8) (functions uint64, telling int) { return 0, 0 }
+func siftASM(*table, *uint64, int) (functions, tell uint64) { return 0, 0 }
 
 func lookUpASM(*sketch, uint16, *uint16, int, uint16) (results, said, own uint64) { return 0, 0, 0 }

@@ -18,7 +18,8 @@ func TestSetsOfBytes(t *testing.T) {
 					var got, want chunk
 					var counts quads
 					got.fill(text, &counts)
-					if h := counts.merge(); int(h[c]) != 1+(size-1)*b2i(c == ',') || int(h[',']) != size-b2i(c != ',') {
+					var h histogram
+					if counts.merge(&h, len(h)); int(h[c]) != 1+(size-1)*b2i(c == ',') || int(h[',']) != size-b2i(c != ',') {
 						t.Fatalf("%#x at %d of %d: counted %d, and %d commas", c, at, size, h[c], h[','])
 					}
 					for set := range want {

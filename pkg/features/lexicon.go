@@ -120,17 +120,18 @@ func (t *table) find(h uint64) category {
 // telling are the categories that a word of a tool's result is looked at for by itself.
 const telling = instruction | address | machine | speaker | imperative | setAside | order
 
-// sift looks up at most 64 words and returns which are function words, and how many are telling: which those are is in hits.
-func (t *table) sift(hashes []uint64, hits *[64]uint8) (functions uint64, n int) {
-	if kernels && len(hashes) > 0 {
-		functions, n = siftASM(t, &hashes[0], len(hashes), hits)
-		return functions >> ((64 - len(hashes)) & 63), n
+// sift looks up one to 64 words and returns which are function words, and which are telling.
+func (t *table) sift(hashes []uint64) (functions, tell uint64) {
+	unused := (64 - len(hashes)) & 63
+	if kernels {
+		functions, tell = siftASM(t, &hashes[0], len(hashes))
+		return functions >> unused, tell >> unused
 	}
-	for i, h := range hashes {
+	for _, h := range hashes {
 		cat := t.find(h)
 		functions = functions>>1 | uint64(cat/function)<<63
-		hits[n&63] = uint8(i)
-		n += int(-uint32(cat&telling) >> 31) // without a branch, as which words are telling is as good as random
+		// Without a branch, as which words are telling is as good as random.
+		tell = tell>>1 | uint64(-uint32(cat&telling)>>31)<<63
 	}
-	return functions >> ((64 - len(hashes)) & 63), n
+	return functions >> unused, tell >> unused
 }

@@ -36,8 +36,15 @@ type gathered struct {
 // gathered returns what a scan has gathered.
 func (s *scan) gathered() gathered {
 	n := &s.novel
+	var text histogram
+	s.text.merge(&text, len(text))
+	for c := range text {
+		if c >= countsOf(s.high != 0) && text[c] > 0 || c >= countsOf(s.argsHigh >= 0x80) && s.args[c] > 0 {
+			panic(fmt.Sprintf("%#x came and was not noted", c))
+		}
+	}
 	g := gathered{
-		Text: s.text.merge(), Args: s.args,
+		Text: text, Args: s.args,
 		Bytes: s.bytes, ToolBytes: s.toolBytes, Words: s.words, WordBytes: s.wordBytes, Distinct: s.distinct,
 		LongestToken: s.longestToken, LongestRun: s.longestRun, Secrets: s.secrets,
 		Instructions: s.instructions, Addresses: s.addresses, Machines: s.machines, Markers: s.markers, Imperatives: s.imperatives,

@@ -61,17 +61,18 @@ var nlogn = func() (t [1024]float64) {
 	return
 }()
 
-// entropy of the bytes counted, in bits per byte; 0 for none.
-func (h *histogram) entropy(total int) float64 {
+// entropy of the bytes counted, in bits per byte; 0 for none. Only the first counts are looked at, the others being 0.
+func (h *histogram) entropy(total, counts int) float64 {
 	if total == 0 {
 		return 0
 	}
 	sum := 0.0
-	for i := 0; i < len(h); i += 4 {
-		if h[i]|h[i+1]|h[i+2]|h[i+3] == 0 {
+	for b := h[:counts]; len(b) >= 4; b = b[4:] {
+		four := (*[4]uint32)(b)
+		if four[0]|four[1]|four[2]|four[3] == 0 {
 			continue
 		}
-		for _, n := range h[i : i+4] {
+		for _, n := range four {
 			if n < uint32(len(nlogn)) {
 				sum += nlogn[n]
 			} else {
@@ -120,6 +121,7 @@ type scan struct {
 
 	// Of all new text.
 	text         quads
+	high         uint64 // not 0 where some of it is beyond ASCII
 	bytes        int
 	toolBytes    int
 	unread       int
@@ -149,6 +151,7 @@ type scan struct {
 	calls     int
 	effects   int
 	args      histogram
+	argsHigh  byte // at least 0x80 where some of them is beyond ASCII
 	argsBytes int
 	argsWords int
 	tainted   int
@@ -175,7 +178,6 @@ type scan struct {
 	bounds [chunkBytes + 10]uint32  // these places, and room for what is written before it is known to be none
 	hashes [chunkBytes/2 + 1]uint64 // of its words
 	long   [chunkBytes/8 + 1]uint16 // which fours of them have one of more than sixteen bytes
-	hits   [64]uint8                // which of some words mean something
 
 	// Classes of words wait until there are many: looking up pairs of them fills the processor's nearest cache with what nothing else needs.
 	ids     [maxWaiting + chunkBytes/2 + 1]uint16
@@ -206,6 +208,7 @@ func (s *scan) begin() {
 	s.instructions, s.addresses, s.machines, s.markers, s.imperatives = 0, 0, 0, 0, 0
 	s.capitals, s.exclaimed, s.invisible, s.tags, s.overrides, s.peak, s.prose = 0, 0, 0, 0, 0, 0, 0
 	s.calls, s.effects, s.argsBytes, s.argsWords, s.tainted = 0, 0, 0, 0, 0
+	s.high, s.argsHigh = 0, 0
 	s.comparing, s.users, s.tooled = 0, false, false
 	s.keep, s.novel, s.marks, s.waiting = nil, novelty{}, &s.spare, 0
 }
@@ -332,6 +335,7 @@ func (s *scan) blocks(r *reading, from, size int) (bounds int) {
 	for k := range blocks {
 		at := from + k*blockBytes
 		// Text that is JSON still: \n is a line's end, and no letter of a word.
+		s.high |= c[inWord][k] &^ c[inEncoded][k]
 		escaped, last := escapes(c[inBackslash][k], r.escaped)
 		r.escaped = last
 		broken := escaped & c[inBreaks][k]
@@ -596,10 +600,11 @@ func (r *reading) spellShown(begin, end uint32) (spelling, int) {
 func (s *scan) weigh(r *reading, from, words int) {
 	for first := 0; first < words; first += 64 {
 		hashes := s.hashes[first:min(first+64, words)]
-		functions, hits := lexicon.sift(hashes, &s.hits)
-		var commands uint64 // of each word a bit
-		for _, i := range s.hits[:hits] {
-			if s.command(r, lexicon.find(hashes[i]), from, first+int(i)) {
+		functions, tell := lexicon.sift(hashes) // of each word a bit
+		commands := uint64(0)
+		for ; tell != 0; tell &= tell - 1 {
+			i := bits.TrailingZeros64(tell)
+			if s.command(r, lexicon.find(hashes[i]), from, first+i) {
 				commands |= 1 << i
 			}
 		}
@@ -816,6 +821,7 @@ func (s *scan) arguments(b []byte) {
 	for i := 0; i < len(b); i++ {
 		c := b[i]
 		s.args[c]++
+		s.argsHigh |= c
 		if !inBase64[c] {
 			s.endRun(b, run, i)
 			run = i + 1
@@ -829,10 +835,12 @@ func (s *scan) arguments(b []byte) {
 		case c == '\\' && i+1 < len(b):
 			i++
 			s.args[b[i]]++
+			s.argsHigh |= b[i]
 		case c == '"' && !quoted:
 			if n := memberName(b[i+1:]); n > 0 {
 				for _, c := range b[i+1 : i+1+n] {
 					s.args[c]++
+					s.argsHigh |= c
 				}
 				i += n
 				run = i + 1
