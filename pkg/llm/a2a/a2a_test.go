@@ -17,25 +17,8 @@ func TestDecode(t *testing.T) { golden.Requests(t, "testdata/requests", a2a.Deco
 
 func TestWatch(t *testing.T) { golden.Replies(t, "testdata/responses", a2a.Watch) }
 
-// Every row matches its path, reads what it reads as its own surface, objects to what does not belong there, watches and refuses.
 func TestRows(t *testing.T) {
-	for _, row := range a2a.Rows {
-		name := row.Method + " " + row.Path
-		if _, ok := row.Match(row.Method, row.Path); !ok {
-			t.Errorf("%s does not match its path", name)
-		}
-		call := row.Decode(&llm.Request{Method: row.Method, Path: row.Path}, llm.DefaultLimits())
-		if call.Surface != row.Surface || call.Class != row.Class || call.Operation != row.Operation || call.Provider != a2a.Provider || (len(call.Findings) == 0) != (row.Method == http.MethodGet) {
-			t.Errorf("%s: %+v", name, call)
-		}
-		call = row.Decode(&llm.Request{Method: row.Method, Path: row.Path, Query: "x=1", ContentType: "application/json", Body: []byte(`{"x":1}`)}, llm.DefaultLimits())
-		if len(call.Findings) == 0 || len(call.UnknownFields) == 0 || call.BodyBytes != 7 {
-			t.Errorf("%s with a body: %+v", name, call)
-		}
-		if row.Watch(llm.WatchOptions{}) == nil || row.Refuse(llm.Refusal{}).Status != http.StatusForbidden {
-			t.Errorf("%s does not watch or refuse", name)
-		}
-	}
+	golden.Rows(t, a2a.Rows, a2a.Provider, strings.NewReplacer(), func(row llm.Row) bool { return row.Method == http.MethodPost })
 }
 
 // A stream ends with an error for the request whose answers it brings.

@@ -43,31 +43,11 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// Every row reads a request of its own without findings and refuses; the rows without a body object to one.
 func TestRows(t *testing.T) {
-	for _, row := range anthropic.Rows {
-		name := row.Method + " " + row.Path
-		path := strings.NewReplacer("{id}", "id_1", "{version}", "2", "{model}", "claude").Replace(row.Path)
-		vars, ok := row.Match(row.Method, path)
-		if !ok {
-			t.Fatalf("%s does not match %s", name, path)
-		}
-		call := row.Decode(&llm.Request{Method: row.Method, Path: path, Query: "beta=true", Vars: vars}, llm.DefaultLimits())
-		if call.Provider != anthropic.Provider || call.Surface != row.Surface || call.Class != row.Class || call.Operation != row.Operation {
-			t.Errorf("%s: %+v", name, call)
-		}
-		bare := row.Method != http.MethodPost || strings.HasSuffix(path, "/cancel")
-		if clean := len(call.Findings)+len(call.UnknownFields) == 0; clean != bare {
-			t.Errorf("%s without a body: findings %+v, unknown fields %q", name, call.Findings, call.UnknownFields)
-		}
-		call = row.Decode(&llm.Request{Method: row.Method, Path: path, Query: "beta=true&x=1&BETA=true", Vars: vars, ContentType: "application/json", Body: []byte(`{"x":1}`)}, llm.DefaultLimits())
-		if len(call.Findings) == 0 || len(call.UnknownFields) == 0 || call.UnknownFields[0] != "?BETA" || call.BodyBytes != 7 {
-			t.Errorf("%s with a body and a bad query: findings %+v, unknown fields %q", name, call.Findings, call.UnknownFields)
-		}
-		if row.Watch == nil || row.Refuse(llm.Refusal{}).Status != http.StatusForbidden {
-			t.Errorf("%s does not watch or refuse", name)
-		}
-	}
+	vars := strings.NewReplacer("{id}", "id_1", "{version}", "2", "{model}", "claude")
+	golden.Rows(t, anthropic.Rows, anthropic.Provider, vars, func(row llm.Row) bool {
+		return row.Method == http.MethodPost && !strings.HasSuffix(row.Path, "/cancel")
+	})
 }
 
 // A stream that is cut ends with its open text closed, an open tool call left open, and an error.

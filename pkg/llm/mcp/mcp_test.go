@@ -17,27 +17,8 @@ func TestDecode(t *testing.T) { golden.Requests(t, "testdata/requests", mcp.Deco
 
 func TestWatch(t *testing.T) { golden.Replies(t, "testdata/responses", mcp.Watch) }
 
-// Every row matches its path alone, reads what it reads as its own surface, objects to what does not belong there, watches and refuses.
 func TestRows(t *testing.T) {
-	for _, row := range mcp.Rows {
-		name := row.Method + " " + row.Path
-		for _, path := range []string{"", "/", "/mcp", "/mcp/", "/token", "/mcp/x", "//"} {
-			if _, ok := row.Match(row.Method, path); ok != (path == row.Path) {
-				t.Errorf("%s matches %q: %v", name, path, ok)
-			}
-		}
-		call := row.Decode(&llm.Request{Method: row.Method, Path: row.Path}, llm.DefaultLimits())
-		if call.Surface != row.Surface || call.Class != row.Class || call.Operation != row.Operation || call.Provider != mcp.Provider || (len(call.Findings) == 0) != (row.Method != http.MethodPost) {
-			t.Errorf("%s: %+v", name, call)
-		}
-		call = row.Decode(&llm.Request{Method: row.Method, Path: row.Path, Query: "x=1", ContentType: "application/json", Body: []byte(`{"x":1}`)}, llm.DefaultLimits())
-		if len(call.Findings) == 0 || len(call.UnknownFields) == 0 || call.BodyBytes != 7 {
-			t.Errorf("%s with a body: %+v", name, call)
-		}
-		if row.Watch(llm.WatchOptions{}) == nil || row.Refuse(llm.Refusal{}).Status != http.StatusForbidden {
-			t.Errorf("%s does not watch or refuse", name)
-		}
-	}
+	golden.Rows(t, mcp.Rows, mcp.Provider, strings.NewReplacer(), func(row llm.Row) bool { return row.Method == http.MethodPost })
 }
 
 // A stream ends with an error for the request that was answered last, or for nobody's.
