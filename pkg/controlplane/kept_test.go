@@ -211,7 +211,9 @@ func TestABaselineIsBounded(t *testing.T) {
 		learner.flush(l.ctx, false)
 	}
 	t.Logf("evidence of %d bytes a call; %.1f MB written at most", len(texts[0]), float64(largest)/1e6)
-	if have := learner.workloads[id.Workload()]; have.bytes > 4<<20 {
+	have := learner.workloads[id.Workload()]
+	t.Logf("%d bytes of memory", have.bytes)
+	if have.bytes > 4<<20 {
 		t.Errorf("%d bytes", have.bytes)
 	}
 }
@@ -247,6 +249,7 @@ func TestWhatIsWrittenInAnHour(t *testing.T) {
 			}
 		}
 		t.Logf("hour %d, a call a second of %d bytes of evidence: %d writes, %.1f MB", hour+1, len(evidence), writes, float64(written)/1e6)
+		t.Logf("%d bytes of memory", learner.taken())
 		if writes > 6 || written > 8<<20 {
 			t.Errorf("hour %d: %d writes, %d bytes", hour+1, writes, written)
 		}
