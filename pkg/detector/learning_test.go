@@ -67,7 +67,7 @@ func TestFeedback(t *testing.T) {
 	odd.Session = "odd"
 	for i, f := range features.Schema {
 		if f.Name == "data.role_markers" {
-			odd.Vector[i] = 1
+			odd.Vector[i] = 3
 		}
 	}
 	labels = append(labels, detector.Labelled{Row: odd})
@@ -164,18 +164,30 @@ func TestPrior(t *testing.T) {
 func TestDrift(t *testing.T) {
 	m := model()
 	var same, other []detector.Row
-	for _, r := range detectortest.Rows(9, 600) {
-		r.Vector = *seen(t, m, r)
-		same = append(same, r)
-		for i, f := range features.Schema {
-			if f.Name == "envelope.max_tokens" {
-				r.Vector[i] += 9
+	drifted, moved := 0, 0
+	for seed := range uint64(10) {
+		same, other = nil, nil
+		for _, r := range detectortest.Rows(9+seed, 600) {
+			r.Vector = *seen(t, m, r)
+			same = append(same, r)
+			for i, f := range features.Schema {
+				if f.Name == "envelope.max_tokens" {
+					r.Vector[i] += 9
+				}
 			}
+			other = append(other, r)
 		}
-		other = append(other, r)
+		d := m.Drift(same)
+		if d.Calls != len(same) {
+			t.Errorf("%d of %d calls compared", d.Calls, len(same))
+		}
+		if d.Drifted() {
+			drifted++
+		}
+		moved += len(d.Features)
 	}
-	if d := m.Drift(same); d.Calls != len(same) || d.Drifted() || len(d.Features) > 0 {
-		t.Errorf("calls like those that were learned from drift: %+v", d)
+	if drifted > 2 || moved > 2 { // bounds of chance are those of calls that have nothing to do with each other, and these are of conversations
+		t.Errorf("of ten times 600 calls like those that were learned from, the scores drift %d times and features %d times", drifted, moved)
 	}
 	d := m.Drift(other)
 	if !d.Drifted() || len(d.Features) != 1 || d.Features[0].Name != "envelope.max_tokens" {

@@ -40,6 +40,7 @@ type Model struct {
 	cleared     []features.Vector  // calls that people said were all right, scaled
 	baseline    *features.Baseline // nil where the words of calls were not kept
 	info        Info
+	most        float64 // the largest distance among the calibration's scores
 	threshold   float64
 	encoded     []byte
 	digest      string
@@ -59,9 +60,9 @@ type Info struct {
 	FalsePositivesPerMillion int
 	// SpentPerMillion is the part of the budget that calls left out of training had spent; see Options.Trimmed.
 	SpentPerMillion int
-	// Supported says that there were enough calls to find a threshold for the budget. If there were not, the threshold is the largest
-	// score that any of the calls got out of fold: one in Calls+1 benign calls is expected to exceed it, which is more than the budget
-	// allows and the fewest that can be vouched for.
+	// Supported says that there were enough calls to find a threshold for the budget. If there were not, the threshold lies beyond the largest
+	// score that any of the calls got out of fold, which one in Calls+1 benign calls is expected to exceed: by as much as the distances of other agents' calls thin out, which
+	// may not hold for these.
 	Supported bool
 }
 
@@ -86,20 +87,32 @@ const (
 	maxModel      = 64 << 20 // with what is zipped as it was before
 )
 
-// lentCaution is by how much a model that learned from other workloads' calls as well keeps under its budget, which holds for workloads like those. Of recorded agents, each judged
-// by what the others had lent and 0, 40 or 150 calls of its own, 0 to 15 % of the benign calls exceeded without it, 0 to 6 % with it; first exposed calls found were 1.00 and 0.90 to 1.00.
-const lentCaution = 10
+// lentCaution is by how much a model that learned from other workloads' calls as well keeps under its budget, which holds for workloads like those, and lentMargin by how much farther away
+// a call may be besides. Of recorded agents, each judged by what the others had lent and 0, 40 or 150 calls of its own, 0 to 15 % of the benign calls exceeded without the former, 0 to 11 % without
+// the latter and 0 to 6 % with both; first exposed calls found were 1.00, and with both 0.90 to 1.00.
+const (
+	lentCaution = 10
+	lentMargin  = 1.2
+)
 
 // newModel completes a model from its parts.
 func newModel(forest *iforest.Forest, calibration *iforest.Calibration, reference *iforest.Reference, cleared []features.Vector, baseline *features.Baseline, info Info) *Model {
 	m := &Model{forest: forest, calibration: calibration, reference: reference, cleared: cleared, baseline: baseline, info: info}
+	m.most = distanceAt(calibration.Quantile(0), forest.CreditUnit())
 	budget, spent := float64(info.FalsePositivesPerMillion)/1e6, float64(info.SpentPerMillion)/1e6
 	if info.PriorRows > 0 {
 		budget, spent = budget/lentCaution, spent/lentCaution
 	}
 	_, m.info.Supported = calibration.Threshold(budget)
-	// Of a million calls, those that spent some of the budget are not among the scores; the rest of it is for those that are.
-	m.threshold = calibration.Quantile((budget - spent) / (1 - spent))
+	// Of a million calls, those that spent some of the budget are not among the scores; the rest of it is for those that are. Were the threshold raised beyond all of them for
+	// what was spent, whoever sends calls that are refused would raise it.
+	limit := distanceAt(calibration.Quantile((budget-spent)/(1-spent)), forest.CreditUnit())
+	if alone := budget * float64(calibration.Size()+1); info.PriorRows > 0 {
+		limit *= lentMargin
+	} else if alone < 1 {
+		limit = m.most * math.Pow(alone, -1./tailPower)
+	}
+	m.threshold = scoreAt(limit, ordinary)
 	m.info.Threshold = m.threshold
 	return m
 }
@@ -291,16 +304,21 @@ func (m *Model) judge(v *features.Vector) policy.Anomaly {
 	}
 	a := policy.Anomaly{Ready: true, Threshold: m.threshold, ModelDigest: m.digest, TopFeatures: []policy.Feature{}}
 	if !finite(v) {
-		a.Score, a.Percentile, a.Exceeds = 1, m.calibration.Percentile(math.NaN()), true
+		a.Score, a.Percentile, a.Exceeds = 1, 1-rarest, true
 		return a
 	}
 	var row features.Vector
 	scaledBy(&row, v, m.scale())
-	a.Score = m.forest.Score(row[:])
+	unit := m.forest.CreditUnit()
+	relative := m.forest.Score(row[:])
+	distance := distanceAt(relative, unit)
+	a.Score = scoreAt(distance, ordinary)
 	if a.Score > m.threshold {
-		a.Score = m.clear(&row, a.Score)
+		if near := m.clear(&row, distance); near < distance {
+			distance, relative, a.Score = near, scoreAt(near, unit), scoreAt(near, ordinary)
+		}
 	}
-	a.Percentile = m.calibration.Percentile(a.Score)
+	a.Percentile = m.percentile(relative, distance)
 	a.Exceeds = !(a.Score <= m.threshold)
 	return a
 }
@@ -308,19 +326,26 @@ func (m *Model) judge(v *features.Vector) policy.Anomaly {
 // maxCleared is how many calls a model keeps that people said were all right: the latest.
 const maxCleared = 256
 
-// clear returns the score of a row that exceeds, less where it is near a call that was cleared: no more than what its distance from that is worth. Only what is about as near as
+// percentile is conformal as far as the calibration's scores go. Beyond, where that would be the same for all, what is left of it is taken to thin out as distances do.
+func (m *Model) percentile(relative, distance float64) float64 {
+	if distance <= m.most {
+		return m.calibration.Percentile(relative)
+	}
+	return 1 - max(rarest, thinned(distance, m.most)/float64(m.calibration.Size()+1))
+}
+
+// clear returns the distance of a row that exceeds, less where a call that was cleared is nearer. Only what is about as near as
 // ordinary calls are to each other is let pass by that.
-func (m *Model) clear(row *features.Vector, score float64) float64 {
-	unit := m.forest.CreditUnit()
+func (m *Model) clear(row *features.Vector, distance float64) float64 {
 	for i := range m.cleared {
 		sum := 0.0
 		for f, x := range m.cleared[i] {
 			d := float64(row[f] - x)
 			sum += float64(d * d)
 		}
-		score = min(score, 1-unit/(math.Sqrt(sum)+unit))
+		distance = min(distance, math.Sqrt(sum))
 	}
-	return score
+	return distance
 }
 
 // scale is by what the forest's features are multiplied. A model of other workloads' calls has no baseline, and one of its own has, unless its rows had no evidence.

@@ -86,7 +86,7 @@ func TestJudge(t *testing.T) {
 		})
 	}
 	t.Logf("%d of %d benign calls exceed, %d of %d injections are missed", exceeding, benign, missed, hijacked)
-	if exceeding*50 > benign {
+	if exceeding*33 > benign { // conversations are made of few pieces, so that what exceeds does so in many
 		t.Errorf("%d of %d benign calls exceed a threshold for one in a hundred", exceeding, benign)
 	}
 	if missed*20 > hijacked {
@@ -360,6 +360,59 @@ func TestBudget(t *testing.T) {
 		if i.Calls != len(rows) || i.Sessions < 8 || i.Schema != features.SchemaID {
 			t.Errorf("info %+v", i)
 		}
+	}
+}
+
+// Beyond the largest score that training saw, percentiles go on, and so do thresholds for budgets that the calls do not support.
+func TestBeyondWhatWasSeen(t *testing.T) {
+	rows := detectortest.Rows(1, 300)
+	m, err := detector.Train(rows, detector.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v features.Vector
+	last, beyond := -1., 0
+	for x := range 200 {
+		for i := range v {
+			v[i] = float32(x) / 8
+		}
+		a := m.Judge(&v)
+		check(t, m, a)
+		if a.Percentile < last {
+			t.Errorf("percentile %v after %v", a.Percentile, last)
+		}
+		if end := 300. / 301; last >= end && a.Percentile < 0.999999 {
+			beyond++
+			if a.Percentile <= last {
+				t.Errorf("a call farther away, of score %v, has the same percentile, %v", a.Score, last)
+			}
+		}
+		last = a.Percentile
+	}
+	if last != 0.999999 || beyond < 3 {
+		t.Errorf("the farthest call has percentile %v, and %d were between it and the largest seen", last, beyond)
+	}
+	v[0] = float32(math.NaN())
+	if a := m.Judge(&v); a.Percentile != 0.999999 || !a.Exceeds || a.Score != 1 {
+		t.Errorf("verdict of no numbers: %+v", a)
+	}
+
+	// A sixteenth of the budget that one in all of the calls would be lies at twice the distance.
+	distance := func(o detector.Options) float64 {
+		m, err := detector.Train(rows, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := m.Info().Threshold
+		return s / (1 - s)
+	}
+	one := 1e6 / float64(len(rows)+1)
+	largest := distance(detector.Options{FalsePositivesPerMillion: int(one)})
+	if d := distance(detector.Options{FalsePositivesPerMillion: int(one / 16)}); math.Abs(d/largest-2) > 0.01 {
+		t.Errorf("a sixteenth of the budget is worth %.3f times the distance, want 2", d/largest)
+	}
+	if d := distance(detector.Options{Trimmed: 1}); math.Abs(d/largest-1) > 0.01 {
+		t.Errorf("calls that exceeded raised the threshold to %.3f times the largest distance", d/largest)
 	}
 }
 
