@@ -109,7 +109,7 @@ func BenchmarkRealistic(b *testing.B) {
 		Extract(&v, &ev, call, turn, &Context{Salt: salt, Now: epoch})
 		baseline.Learn(&ev)
 	}
-	for _, size := range []int{100, 2 << 10, 10 << 10, 100 << 10, 900 << 10} {
+	for _, size := range []int{100, 1 << 10, 2 << 10, 10 << 10, 100 << 10, 900 << 10} {
 		b.Run(fmt.Sprintf("delta=%d", size), func(b *testing.B) {
 			calls := make([]*llm.Call, max(2, min(64, 2<<20/size)))
 			turns := make([]*Turn, len(calls))

@@ -86,7 +86,7 @@ var noSets = [blockBytes]byte([]byte(strings.Repeat(",", blockBytes)))
 // sort sets the blocks from one on to the bytes of b, which has whole blocks, and counts them.
 func (c *chunk) sort(block int, b []byte, t *quads) {
 	if kernels {
-		setsAVX2(c, block, &b[0], len(b)/blockBytes, t)
+		setsKernel(c, block, &b[0], len(b)/blockBytes, t)
 		return
 	}
 	for ; len(b) >= blockBytes; block++ {
@@ -154,7 +154,7 @@ type quads [4]histogram
 // placesOf writes where the bits of some blocks are, of which the first begins at a place in the text, and returns how many there are. It may write eight more.
 func placesOf(places []uint32, blocks []uint64, at int) int {
 	if kernels && len(blocks) > 0 {
-		return placesAVX2(&places[0], &blocks[0], len(blocks), uint32(at), &bitsOf)
+		return placesKernel(&places[0], &blocks[0], len(blocks), uint32(at), &bitsOf)
 	}
 	total := 0
 	for _, x := range blocks {

@@ -4,31 +4,35 @@ package features
 
 import "golang.org/x/sys/cpu"
 
+// The functions that take most of the time are written twice: in Go, for every machine, and in assembly, in kernels_amd64.s, for those that have AVX2, as nearly all of that
+// kind have. Tests and a fuzz test run every text through both; the build tag purego leaves the assembly out. What the processor is asked for more of than a compiler would: 32 bytes
+// or four words at once, counting and looking up without a branch that it would have to guess, and bits shifted in by the carry.
+
 // kernels says that the processor can run what kernels_amd64.s has. Tests switch it off.
 var kernels = cpu.X86.HasAVX2 && cpu.X86.HasPOPCNT
 
-// setsAVX2 is chunk.sort.
+// setsKernel is chunk.sort for that many blocks of text, one or more.
 //
 //go:noescape
-func setsAVX2(sets *chunk, block int, text *byte, blocks int, counts *quads)
+func setsKernel(sets *chunk, block int, text *byte, blocks int, counts *quads)
 
-// placesAVX2 is placesOf. of has for each byte the places of its bits.
+// placesKernel is placesOf for one block or more; of is bitsOf. It writes eight places beyond the last, at most.
 //
 //go:noescape
-func placesAVX2(places *uint32, turns *uint64, blocks int, at uint32, of *[256]uint64) (n int)
+func placesKernel(places *uint32, turns *uint64, blocks int, at uint32, of *[256]uint64) (n int)
 
-// spellAVX2 spells words by fours, as spellShort does each, and returns how many are capitals. Of fours that have a word of more than sixteen bytes, what it says of that word is
-// nothing; long gets which they are, and longs how many. Sixteen bytes from the beginning of each word are read.
+// spellKernel makes hashes and classes of that many fours of words, one or more, and returns how many words are all capitals. It knows words of sixteen bytes at most: what it
+// makes of longer ones is nothing, and long and longs say in which fours there are some. It reads sixteen bytes from the beginning of each word, and writes in long one place more than it says.
 //
 //go:noescape
-func spellAVX2(text *byte, bounds *uint32, hashes *uint64, ids *uint16, fours int, salt uint64, long *uint16) (longs, capitals int)
+func spellKernel(text *byte, bounds *uint32, hashes *uint64, ids *uint16, fours int, salt uint64, long *uint16) (longs, capitals int)
 
-// siftASM is table.sift for one word or more.
+// siftKernel is table.sift for one word or more, with the bits of fewer than 64 words at the upper end.
 //
 //go:noescape
-func siftASM(t *table, hashes *uint64, n int) (functions, tell uint64)
+func siftKernel(t *table, hashes *uint64, n int) (functions, tell uint64)
 
-// lookUpASM is sketch.lookUp for one word or more.
+// lookUpKernel is sketch.lookUp for one class or more.
 //
 //go:noescape
-func lookUpASM(s *sketch, last uint16, ids *uint16, n int, name uint16) (results, said, own uint64)
+func lookUpKernel(s *sketch, last uint16, ids *uint16, n int, name uint16) (results, said, own uint64)

@@ -3,7 +3,7 @@
 #include "go_asm.h"
 #include "textflag.h"
 
-// Each function here does what one of Go's does, which kernels.go names; tests and a fuzz test hold them against each other. They ask for AVX2 and POPCNT.
+// kernels_amd64.go says what each function is for. They ask for AVX2 and POPCNT, use no memory but their arguments', and are done in some microseconds, as they cannot be interrupted.
 
 // A vector of four equal numbers of 64 bits.
 #define FOUR(name, x) \
@@ -66,8 +66,8 @@ FOUR(backslash, $0x5c5c5c5c5c5c5c5c)
 	INCL    0x800(R13)(R11*4)   \
 	INCL    0xc00(R13)(R12*4)
 
-// func setsAVX2(sets *chunk, block int, text *byte, blocks int, counts *quads)
-TEXT ·setsAVX2(SB), NOSPLIT, $0-40
+// func setsKernel(sets *chunk, block int, text *byte, blocks int, counts *quads)
+TEXT ·setsKernel(SB), NOSPLIT, $0-40
 	MOVQ    sets+0(FP), DI
 	MOVQ    block+8(FP), AX
 	LEAQ    (DI)(AX*8), DI
@@ -144,7 +144,7 @@ half:
 
 FOUR(eights, $0x0000000800000008)
 
-// EIGHT stores the places of the bits of the lowest byte of AX, goes past those that there are, and takes the next byte.
+// EIGHT stores the places of the bits of the lowest byte of AX, always eight, goes past those that there are, and takes the next byte.
 #define EIGHT \
 	MOVBLZX   AX, BX           \
 	VPMOVZXBD (R8)(BX*8), Y1   \
@@ -155,8 +155,8 @@ FOUR(eights, $0x0000000800000008)
 	LEAQ      (DI)(BX*4), DI   \
 	SHRQ      $8, AX
 
-// func placesAVX2(places *uint32, turns *uint64, blocks int, at uint32, of *[256]uint64) (n int)
-TEXT ·placesAVX2(SB), NOSPLIT, $0-48
+// func placesKernel(places *uint32, turns *uint64, blocks int, at uint32, of *[256]uint64) (n int)
+TEXT ·placesKernel(SB), NOSPLIT, $0-48
 	MOVQ         places+0(FP), DI
 	MOVQ         turns+8(FP), SI
 	MOVQ         blocks+16(FP), CX
@@ -216,8 +216,8 @@ GLOBL evens<>(SB), RODATA|NOPTR, $32
 	VPMULUDQ by<>(SB), Y8, Y8  \
 	VPADDQ   Y0, Y8, Y8
 
-// func spellAVX2(text *byte, bounds *uint32, hashes *uint64, ids *uint16, fours int, salt uint64, long *uint16) (longs, capitals int)
-TEXT ·spellAVX2(SB), NOSPLIT, $0-72
+// func spellKernel(text *byte, bounds *uint32, hashes *uint64, ids *uint16, fours int, salt uint64, long *uint16) (longs, capitals int)
+TEXT ·spellKernel(SB), NOSPLIT, $0-72
 	MOVQ         text+0(FP), SI
 	MOVQ         bounds+8(FP), BX
 	MOVQ         hashes+16(FP), DI
@@ -347,8 +347,8 @@ four:
 	VZEROUPPER
 	RET
 
-// func siftASM(t *table, hashes *uint64, n int) (functions, tell uint64)
-TEXT ·siftASM(SB), NOSPLIT, $0-40
+// func siftKernel(t *table, hashes *uint64, n int) (functions, tell uint64)
+TEXT ·siftKernel(SB), NOSPLIT, $0-40
 	MOVQ t+0(FP), DI
 	MOVQ hashes+8(FP), SI
 	MOVQ n+16(FP), DX
@@ -405,8 +405,8 @@ word:
 	BTQ   AX, CX               \
 	ADCQ  R10, R10
 
-// func lookUpASM(s *sketch, last uint16, ids *uint16, n int, name uint16) (results, said, own uint64)
-TEXT ·lookUpASM(SB), NOSPLIT, $0-64
+// func lookUpKernel(s *sketch, last uint16, ids *uint16, n int, name uint16) (results, said, own uint64)
+TEXT ·lookUpKernel(SB), NOSPLIT, $0-64
 	MOVQ    s+0(FP), SI
 	MOVQ    ids+16(FP), DI
 	MOVQ    n+24(FP), DX

@@ -124,7 +124,7 @@ const telling = instruction | address | machine | speaker | imperative | setAsid
 func (t *table) sift(hashes []uint64) (functions, tell uint64) {
 	unused := (64 - len(hashes)) & 63
 	if kernels {
-		functions, tell = siftASM(t, &hashes[0], len(hashes))
+		functions, tell = siftKernel(t, &hashes[0], len(hashes))
 		return functions >> unused, tell >> unused
 	}
 	for _, h := range hashes {

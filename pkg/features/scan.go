@@ -114,7 +114,7 @@ func (s *wordSet) addAll(hashes []uint64) int {
 
 func (s *wordSet) has(h uint64) bool { return s[h>>6%1024]>>(h&63)&1 != 0 }
 
-// scan is what one pass over a call's new text gathers. It is 44 KiB of scratch that belongs to the Extract that took it from the pool,
+// scan is what one pass over a call's new text gathers. It is 55 KiB of scratch that belongs to the Extract that took it from the pool,
 // until Extract puts it back.
 type scan struct {
 	budget int // bytes that may still be read
@@ -334,8 +334,8 @@ func (s *scan) blocks(r *reading, from, size int) (bounds int) {
 	c := &s.chunk
 	for k := range blocks {
 		at := from + k*blockBytes
-		// Text that is JSON still: \n is a line's end, and no letter of a word.
 		s.high |= c[inWord][k] &^ c[inEncoded][k]
+		// Text that is JSON still: \n is a line's end, and no letter of a word.
 		escaped, last := escapes(c[inBackslash][k], r.escaped)
 		r.escaped = last
 		broken := escaped & c[inBreaks][k]
@@ -365,7 +365,8 @@ func (s *scan) blocks(r *reading, from, size int) (bounds int) {
 		if rest := size - k*blockBytes; rest < blockBytes {
 			stops &= 1<<rest - 1
 		}
-		// A credential begins after what is no letter or digit, and is not short. Few words are like that, so that few are looked at.
+		// A credential begins after what is no letter or digit, and is not short. Few places are like that, and the second byte leaves next to none: runs are looked at where
+		// there is one.
 		lengthy := ^beforeShort(stops)
 		secret := c[inSecret][k] & encoded & lengthy &^ (words&encoded<<1 | r.plain)
 		if secret != 0 {
@@ -478,11 +479,12 @@ func (s *scan) spell(r *reading, words int) int {
 	}
 	done, short := 0, words
 	if kernels {
+		// All but the text's last few, which the kernel would read beyond.
 		for short > 0 && int(s.bounds[2*short-2])+16 > len(r.text) {
 			short--
 		}
 		if fours := short / 4; fours > 0 {
-			longs, capitals := spellAVX2(&r.text[0], &s.bounds[0], &s.hashes[0], &s.ids[s.waiting], fours, s.salt, &s.long[0])
+			longs, capitals := spellKernel(&r.text[0], &s.bounds[0], &s.hashes[0], &s.ids[s.waiting], fours, s.salt, &s.long[0])
 			for _, four := range s.long[:longs] {
 				for i := 4 * int(four); i < 4*int(four)+4; i++ {
 					if begin, end := s.bounds[2*i], s.bounds[2*i+1]; end-begin > 16 {

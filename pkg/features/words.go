@@ -369,11 +369,9 @@ func (n *novelty) follow(fresh uint64, count int) {
 
 // lookUp returns which of up to 64 pairs, of which the first begins with last, tools' results had, which users or system prompts had, and which this tool's results
 // had.
-//
-//go:noinline
 func (s *sketch) lookUp(last uint16, ids []uint16, name uint16) (results, said, own uint64) {
 	if kernels && len(ids) > 0 {
-		return lookUpASM(s, last, &ids[0], len(ids), name)
+		return lookUpKernel(s, last, &ids[0], len(ids), name)
 	}
 	pair := uint32(last)
 	for _, id := range ids {
