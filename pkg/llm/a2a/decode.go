@@ -57,11 +57,10 @@ var methods = func() map[string]method {
 // llm.ClassAuxiliary.
 func Decode(req *llm.Request, lim llm.Limits) *llm.Call {
 	call := &llm.Call{Provider: Provider, Surface: RPCSurface, Class: llm.ClassTool, Operation: llm.OperationInvokeAgent}
-	r := wire.Open(call, req.ContentType, req.Body, lim)
-	wire.Query(call, req, nil)
+	r, root, ok := wire.OpenObject(call, req, lim, requestFields)
 	d := decoder{r, call}
 	defer d.Close()
-	if root, ok := d.Object(requestFields); ok {
+	if ok {
 		d.request(root)
 	}
 	return call

@@ -116,11 +116,9 @@ func (d decoder) strings(v strictjson.Value, image bool) {
 	case strictjson.Number:
 		d.Silent(v)
 	case strictjson.Array:
-		for e := range v.Elements() {
-			if e.Kind() == strictjson.Number { // numbers could stand for a text
-				d.Unknown(v)
-				return
-			}
+		if wire.HasNumber(v) {
+			d.Unknown(v)
+			return
 		}
 		for e := range v.Elements() {
 			d.strings(e, image)

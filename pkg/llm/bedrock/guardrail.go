@@ -15,11 +15,9 @@ var guardrailFields = wire.Fields{
 // ApplyGuardrail reads a request to have a guardrail look at texts and images.
 func ApplyGuardrail(req *llm.Request, lim llm.Limits) *llm.Call {
 	call := &llm.Call{Provider: Provider, Surface: GuardrailSurface, Class: llm.ClassAuxiliary, Operation: llm.OperationModeration}
-	r := wire.Open(call, req.ContentType, req.Body, lim)
-	wire.Query(call, req, nil)
+	r, root, ok := wire.OpenObject(call, req, lim, guardrailFields)
 	d := decoder{r, call}
 	defer d.Close()
-	root, ok := d.Object(guardrailFields)
 	if !ok {
 		return call
 	}
@@ -47,11 +45,9 @@ var checkFields = wire.Fields{
 // GuardrailChecks reads a request to have single checks look at a conversation.
 func GuardrailChecks(req *llm.Request, lim llm.Limits) *llm.Call {
 	call := &llm.Call{Provider: Provider, Surface: GuardrailChecksSurface, Class: llm.ClassAuxiliary, Operation: llm.OperationModeration}
-	r := wire.Open(call, req.ContentType, req.Body, lim)
-	wire.Query(call, req, nil)
+	r, root, ok := wire.OpenObject(call, req, lim, checkFields)
 	d := decoder{r, call}
 	defer d.Close()
-	root, ok := d.Object(checkFields)
 	if !ok {
 		return call
 	}

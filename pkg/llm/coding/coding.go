@@ -169,21 +169,29 @@ func (d *decoder) gzip(body []byte) (plain []byte, ok bool) {
 	if plain, ok = d.read(z, len(body)); !ok || r.Len() == 0 {
 		return plain, ok
 	}
-	// What follows is read, too, so that nothing is out of sight.
-	all, err := gzip.NewReader(bytes.NewReader(body))
-	if err == nil {
-		before := len(d.findings)
-		if more, ok := d.read(all, len(body)); ok {
-			d.find(llm.FindingContentEncoding, several)
-			return more, true
-		}
-		if d.findings[before].Code == d.tooMuch {
+	return d.whole(plain, func() ([]byte, bool) {
+		all, err := gzip.NewReader(bytes.NewReader(body))
+		if err != nil {
 			return nil, false
 		}
-		d.findings = d.findings[:before]
+		return d.read(all, len(body))
+	})
+}
+
+// whole returns what a body is of which something follows the first text that is compressed in it. All of it is read, so that nothing is out of sight; where
+// that cannot be, the first text is what most readers have.
+func (d *decoder) whole(first []byte, all func() ([]byte, bool)) (plain []byte, ok bool) {
+	before := len(d.findings)
+	if plain, ok = all(); ok {
+		d.find(llm.FindingContentEncoding, several)
+		return plain, true
 	}
+	if len(d.findings) > before && d.findings[before].Code == d.tooMuch {
+		return nil, false
+	}
+	d.findings = d.findings[:before]
 	d.find(llm.FindingTrailingData, trailing)
-	return plain, true
+	return first, true
 }
 
 // deflate is the zlib format by the standard, but some clients and servers know it without the header and checksum of that. A body that can be
@@ -232,17 +240,7 @@ func (d *decoder) zstd(body []byte) (plain []byte, ok bool) {
 	if plain, ok = read(body[:end]); !ok || end == len(body) {
 		return plain, ok
 	}
-	before := len(d.findings)
-	if more, ok := read(body); ok {
-		d.find(llm.FindingContentEncoding, several)
-		return more, true
-	}
-	if d.findings[before].Code == d.tooMuch {
-		return nil, false
-	}
-	d.findings = d.findings[:before]
-	d.find(llm.FindingTrailingData, trailing)
-	return plain, true
+	return d.whole(plain, func() ([]byte, bool) { return read(body) })
 }
 
 func newZstd(r io.Reader) (*zstd.Decoder, error) {

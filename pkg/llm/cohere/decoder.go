@@ -22,9 +22,7 @@ var (
 
 // open begins to read a request whose body is an object with the members. ok is false when there is nothing to read.
 func open(call *llm.Call, req *llm.Request, lim llm.Limits, known wire.Fields) (d decoder, root strictjson.Value, ok bool) {
-	r := wire.Open(call, req.ContentType, req.Body, lim)
-	wire.Query(call, req, nil)
-	root, ok = r.Object(known)
+	r, root, ok := wire.OpenObject(call, req, lim, known)
 	return decoder{r, call}, root, ok
 }
 
@@ -47,7 +45,7 @@ func (d decoder) common(root strictjson.Value) {
 			d.Temperature(v)
 		case "tools":
 			for t := range v.Elements() {
-				d.tool(t)
+				d.FunctionTool(t, toolFields)
 			}
 		case "connectors":
 			for c := range v.Elements() {
@@ -77,11 +75,9 @@ func (d decoder) strings(v strictjson.Value, of llm.Part) {
 	case strictjson.Number:
 		d.Silent(v)
 	case strictjson.Array:
-		for e := range v.Elements() {
-			if e.Kind() == strictjson.Number { // numbers could stand for a text
-				d.Unknown(v)
-				return
-			}
+		if wire.HasNumber(v) {
+			d.Unknown(v)
+			return
 		}
 		for e := range v.Elements() {
 			d.strings(e, of)

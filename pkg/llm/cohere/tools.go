@@ -6,38 +6,8 @@ import (
 	"sallyport.dev/sallyport/pkg/llm/strictjson"
 )
 
-var (
-	toolFields     = []string{"name", "type", "function", "description", "parameter_definitions"}
-	functionFields = []string{"name", "description", "parameters"}
-)
-
-// tool reads one of tools: {"type": "function", "function": {"name": …}}, in the first version {"name": …}. All are for the caller to carry out.
-func (d decoder) tool(v strictjson.Value) {
-	if !d.Want(v, wire.Object) {
-		return
-	}
-	t := llm.Tool{Type: "function", Digest: d.Digest(v, "")}
-	for k, m := range v.Members() {
-		switch d.Name(k, toolFields) {
-		case "name":
-			t.Name = d.Str(m)
-		case "type":
-			if kind := d.Str(m); kind != "function" {
-				// Of a kind that is not known yet: taken for one that Cohere carries out.
-				t.Type, t.ServerSide, t.Class = kind, true, llm.ServerToolOther
-			}
-		case "function":
-			if !d.Want(m, wire.Object) {
-				continue
-			}
-			d.StrMember(&t.Name, m, functionFields)
-		}
-	}
-	if t.Name == "" {
-		d.Missing(v, "name")
-	}
-	d.call.Tools = append(d.call.Tools, t)
-}
+// toolFields are the members of a tool: {"type": "function", "function": {"name": …}}, in the first version {"name": …}.
+var toolFields = []string{"name", "type", "function", "description", "parameter_definitions"}
 
 var connectorFields = []string{"id", "options", "user_access_token", "continue_on_failure"}
 

@@ -25,7 +25,7 @@ func Chat(req *llm.Request, lim llm.Limits) *llm.Call {
 		switch {
 		case k.Is("tools"):
 			for t := range v.Elements() {
-				d.tool(t)
+				d.FunctionTool(t, toolFields)
 			}
 		case k.Is("messages"):
 			d.Grow(v.Len())
@@ -37,36 +37,8 @@ func Chat(req *llm.Request, lim llm.Limits) *llm.Call {
 	return call
 }
 
-var (
-	toolFields     = []string{"type", "function", "items"}
-	functionFields = []string{"name", "description", "parameters"}
-)
-
-// tool reads one of tools: {"type": "function", "function": {"name": …}}. All are for the caller to carry out.
-func (d decoder) tool(v strictjson.Value) {
-	if !d.Want(v, wire.Object) {
-		return
-	}
-	t := llm.Tool{Type: "function", Digest: d.Digest(v, "")}
-	for k, m := range v.Members() {
-		switch d.Name(k, toolFields) {
-		case "type":
-			if kind := d.Str(m); kind != "function" {
-				// Of a kind that is not known yet: taken for one that the server carries out.
-				t.Type, t.ServerSide, t.Class = kind, true, llm.ServerToolOther
-			}
-		case "function":
-			if !d.Want(m, wire.Object) {
-				continue
-			}
-			d.StrMember(&t.Name, m, functionFields)
-		}
-	}
-	if t.Name == "" {
-		d.Missing(v, "name")
-	}
-	d.call.Tools = append(d.call.Tools, t)
-}
+// toolFields are the members of a tool: {"type": "function", "function": {"name": …}}.
+var toolFields = []string{"type", "function", "items"}
 
 var messageFields = []string{"role", "content", "thinking", "images", "tool_calls", "tool_name", "tool_call_id"}
 

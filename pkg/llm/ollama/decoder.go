@@ -24,9 +24,7 @@ var (
 
 // open begins to read a request whose body is an object with the members. ok is false when there is nothing to read.
 func open(call *llm.Call, req *llm.Request, lim llm.Limits, known wire.Fields) (d decoder, root strictjson.Value, ok bool) {
-	r := wire.Open(call, req.ContentType, req.Body, lim)
-	wire.Query(call, req, nil)
-	root, ok = r.Object(known)
+	r, root, ok := wire.OpenObject(call, req, lim, known)
 	return decoder{r, call}, root, ok
 }
 

@@ -141,6 +141,17 @@ func Trivial(v strictjson.Value) bool {
 	return false
 }
 
+// HasNumber reports whether a list has a number among its elements. Numbers could stand for a text, so that a list of them is
+// not passed over.
+func HasNumber(list strictjson.Value) bool {
+	for e := range list.Elements() {
+		if e.Kind() == strictjson.Number {
+			return true
+		}
+	}
+	return false
+}
+
 // DataURL splits a data: URL into media type and data. ok is false for any other URL.
 func DataURL(url []byte) (mediaType string, data []byte, ok bool) {
 	const scheme = "data:"

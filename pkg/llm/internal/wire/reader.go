@@ -46,6 +46,15 @@ func Open(call *llm.Call, contentType string, body []byte, lim llm.Limits) *Read
 	return r
 }
 
+// OpenObject begins to read a request whose body is an object with the known members, and which has no query. ok is false where there is nothing to
+// read; the Reader is to be closed all the same.
+func OpenObject(call *llm.Call, req *llm.Request, lim llm.Limits, known Fields) (r *Reader, root strictjson.Value, ok bool) {
+	r = Open(call, req.ContentType, req.Body, lim)
+	Query(call, req, nil)
+	root, ok = r.Object(known)
+	return r, root, ok
+}
+
 // Close hands the parts that were read to the call's messages and lets go of the body.
 func (r *Reader) Close() {
 	for i, start := range r.starts {
