@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"sallyport.dev/sallyport/pkg/atomicfile"
 )
 
 // The files that WriteTrust writes.
@@ -60,44 +62,19 @@ func writeTrust(dir string, rootPEM []byte, systemFiles []string) error {
 		break
 	}
 	bundle = append(bundle, ours.Bytes()...)
-	if err := writeFile(filepath.Join(dir, rootFile), ours.Bytes()); err != nil {
-		return fmt.Errorf("write trust: %w", err)
-	}
-	if err := writeFile(filepath.Join(dir, bundleFile), bundle); err != nil {
-		return fmt.Errorf("write trust: %w", err)
-	}
 	store, err := TrustStore(bundle)
 	if err != nil {
 		return fmt.Errorf("write trust: %w", err)
 	}
-	if err := writeFile(filepath.Join(dir, TrustStoreFile), store); err != nil {
-		return fmt.Errorf("write trust: %w", err)
+	for _, f := range []struct {
+		name    string
+		content []byte
+	}{{rootFile, ours.Bytes()}, {bundleFile, bundle}, {TrustStoreFile, store}} {
+		if err := atomicfile.Write(filepath.Join(dir, f.name), 0o644, f.content); err != nil {
+			return fmt.Errorf("write trust: %w", err)
+		}
 	}
 	return nil
-}
-
-// writeFile replaces a file atomically: a reader sees the old one or the new one.
-func writeFile(path string, b []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // keyID is a subject key id by method 1 of RFC 7093: the leftmost 160 bits of the SHA-256 of the public key.

@@ -13,6 +13,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
+
+	"sallyport.dev/sallyport/pkg/atomicfile"
 )
 
 // markFile holds the high-water mark in an engine's directory.
@@ -154,29 +156,11 @@ func (a *admission) save() error {
 	}
 	raw, err := json.Marshal(a.highest)
 	if err == nil {
-		err = writeFile(a.path, raw)
+		err = atomicfile.Write(a.path, 0o600, raw)
 	}
 	if err != nil {
 		return fmt.Errorf("keep the bundle's time of issue: %w", err)
 	}
 	a.saved = a.highest
 	return nil
-}
-
-// writeFile replaces a file as a whole.
-func writeFile(path string, content []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

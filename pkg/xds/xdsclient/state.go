@@ -13,6 +13,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
 
+	"sallyport.dev/sallyport/pkg/atomicfile"
 	"sallyport.dev/sallyport/pkg/xds"
 	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
 )
@@ -163,31 +164,13 @@ func load(dir string) (resources, error) {
 }
 
 // save keeps the state. The file is replaced as a whole or not at all, and its owner alone may read it: it holds credentials.
-func (r resources) save(dir string) (err error) {
+func (r resources) save(dir string) error {
 	b, err := r.encode()
 	if err != nil {
 		return fmt.Errorf("encode state: %w", err)
 	}
-	f, err := os.CreateTemp(dir, stateFile+".*") // mode 0600
-	if err != nil {
+	if err := atomicfile.Write(filepath.Join(dir, stateFile), 0o600, b); err != nil {
 		return fmt.Errorf("keep state: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-			err = fmt.Errorf("keep state: %w", err)
-		}
-	}()
-	if _, err = f.Write(b); err != nil {
-		_ = f.Close()
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		_ = f.Close()
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), filepath.Join(dir, stateFile))
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"sallyport.dev/sallyport/pkg/atomicfile"
 	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/telemetry"
 )
@@ -161,7 +162,7 @@ func (l *learning) close() (string, error) {
 	}
 	b, err := l.reservoir.MarshalBinary()
 	if err == nil {
-		err = replace(filepath.Join(l.dir, "calls"), b)
+		err = atomicfile.Write(filepath.Join(l.dir, "calls"), 0o600, b)
 	}
 	if err != nil {
 		return "", fmt.Errorf("keep what is learned: %w", err)
@@ -174,27 +175,11 @@ func (l *learning) close() (string, error) {
 	}
 	if err == nil {
 		if b, err = m.MarshalBinary(); err == nil {
-			err = replace(filepath.Join(l.dir, "model"), b)
+			err = atomicfile.Write(filepath.Join(l.dir, "model"), 0o600, b)
 		}
 	}
 	if err != nil {
 		return "", fmt.Errorf("learn: %w", err)
 	}
 	return fmt.Sprintf("the detector has learned from %d calls of %d sessions", c.Calls, c.Sessions), nil
-}
-
-// replace writes a file whole or not at all.
-func replace(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }
