@@ -35,7 +35,7 @@ type Learner struct {
 	fit     func([]detector.Row, detector.Options) (*detector.Model, error)
 
 	wake chan struct{}
-	// keeping is held while something is kept or dropped, so that what was forgotten is not kept after all.
+	// keeping is held while something is kept, published or dropped, so that what was forgotten is not kept or published after all.
 	keeping workloadLocks
 
 	mu        sync.Mutex
@@ -200,11 +200,11 @@ func (l *Learner) forget(ctx context.Context, w xds.Workload) error {
 	l.leave(w)
 	delete(l.frozen, w)
 	l.mu.Unlock()
+	defer l.keeping.lock(w)()
 	if err := l.publish(w, nil); err != nil {
 		return err
 	}
 	l.changed()
-	defer l.keeping.lock(w)()
 	return l.keeper.remove(ctx, keptBaseline, workloadName(w))
 }
 

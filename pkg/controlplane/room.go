@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -68,26 +69,31 @@ func (l *Learner) leave(w xds.Workload) {
 	delete(l.room.turnedAway, w)
 }
 
-// share has those that take more than their share give up some, so that there is room for so many bytes more and an eighth of everything besides. The lock is held by the caller.
+// share has those that take more than their share give up some, the largest first, until there is room for so many bytes more and a little besides: a little at a time, since nothing else is
+// learned meanwhile. The lock is held by the caller.
 func (l *Learner) share(more int) {
 	if l.now().Sub(l.room.sharedAt) < lookEvery {
 		return
 	}
+	enough := l.room.most - l.room.most/256 - more
 	for range 3 { // what is given up is found by what evidence and calls take on average
-		want := l.room.most - l.room.most/8 - more
-		if l.room.taken <= want {
+		if l.room.taken <= enough {
 			return
 		}
 		sizes := make([]int, 0, len(l.workloads))
-		for _, have := range l.workloads {
-			sizes = append(sizes, have.bytes)
-		}
-		share := level(sizes, want)
+		all := make([]xds.Workload, 0, len(l.workloads))
 		for w, have := range l.workloads {
-			if have.bytes > share {
-				have.giveUp(share, l.leastCalls(w))
-				l.weigh(have)
+			sizes, all = append(sizes, have.bytes), append(all, w)
+		}
+		share := level(sizes, l.room.most-l.room.most/8-more)
+		slices.SortFunc(all, func(a, b xds.Workload) int { return cmp.Compare(l.workloads[b].bytes, l.workloads[a].bytes) })
+		for _, w := range all {
+			have := l.workloads[w]
+			if have.bytes <= share || l.room.taken <= enough {
+				break
 			}
+			have.giveUp(share, l.leastCalls(w))
+			l.weigh(have)
 		}
 	}
 	if l.room.taken+more > l.room.most {

@@ -192,12 +192,24 @@ func (l *Learner) doOne(ctx context.Context) bool {
 	if err := l.keep(ctx, w, have); err != nil {
 		l.report(err, "model of "+workloadName(w)+" is not kept")
 	}
-	if err := l.publish(w, model.sent()); err != nil {
+	if err := l.send(w, have, model); err != nil {
 		l.report(err, "model of "+workloadName(w)+" is not published")
 	}
 	l.metrics.trained.Inc()
 	l.changed()
 	return true
+}
+
+// send publishes a workload's model, unless the workload was forgotten meanwhile.
+func (l *Learner) send(w xds.Workload, have *learned, model *encodedModel) error {
+	defer l.keeping.lock(w)()
+	l.mu.Lock()
+	known := l.workloads[w] == have
+	l.mu.Unlock()
+	if !known {
+		return nil
+	}
+	return l.publish(w, model.sent())
 }
 
 // replace puts a model in the place of the one before; nil is none.

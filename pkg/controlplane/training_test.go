@@ -12,6 +12,7 @@ import (
 	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/telemetry"
 	"sallyport.dev/sallyport/pkg/xds"
+	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
 )
 
 // When a model is trained, of what, and when it is taken back.
@@ -217,5 +218,32 @@ func TestARestartWhileTraining(t *testing.T) {
 	}
 	if s := second.state(id.Workload()); s.Source != v1alpha1.ModelOwn || s.TrainedOn != 80 {
 		t.Errorf("state %+v", s)
+	}
+}
+
+// Who deletes a Baseline while a model is trained has it forgotten all the same, and the model is neither kept nor published.
+func TestForgottenWhileTraining(t *testing.T) {
+	l := newLab(t)
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
+	learner := l.learner(k, &now)
+	published := false
+	learner.publish = func(_ xds.Workload, m *xdsv1.DetectorModel) error { published = m != nil; return nil }
+	id := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "web"}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 80 {
+		learner.Record(id, record(random, i, nil))
+	}
+	learner.configure(id.Namespace, learningOf(&quick))
+	learner.fit = func(rows []detector.Row, o detector.Options) (*detector.Model, error) {
+		must(t, learner.forget(l.ctx, id.Workload()))
+		return detector.Train(rows, o)
+	}
+	for learner.doOne(l.ctx) {
+	}
+	all, _, err := k.load(l.ctx, keptBaseline)
+	must(t, err)
+	if len(all) != 0 || published || len(learner.known()) != 0 || learner.taken() != 0 {
+		t.Errorf("%d kept, published %v, known %v, %d bytes", len(all), published, learner.known(), learner.taken())
 	}
 }
