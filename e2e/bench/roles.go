@@ -363,7 +363,7 @@ func gateRole(ctx context.Context, dir, profile string) error {
 	}
 	enc := zap.NewProductionEncoderConfig()
 	enc.NewReflectedEncoder = telemetry.NewReflectedEncoder
-	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(lines)), zap.InfoLevel))
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), telemetry.NewLines(lines), zap.InfoLevel))
 	registry := prometheus.NewRegistry()
 	recorder, err := telemetry.NewRecorder(log, registry, func([]byte) {})
 	if err != nil {

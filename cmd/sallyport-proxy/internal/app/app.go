@@ -49,7 +49,9 @@ func Main(ctx context.Context, args []string, getenv func(string) string, out io
 	case "init":
 		var o *initOptions
 		if o, err = parseInit(args, out); err == nil {
-			return installCapture(o, newLogger(out, zap.InfoLevel))
+			log := newLogger(out, zap.InfoLevel)
+			defer func() { _ = log.Sync() }()
+			return installCapture(o, log)
 		}
 	default:
 		err = fmt.Errorf("unknown command %q; known are run and init", command)
@@ -62,12 +64,12 @@ func Main(ctx context.Context, args []string, getenv func(string) string, out io
 
 func sorted(s []string) []string { slices.Sort(s); return s }
 
-// newLogger writes one JSON object per line. There is no sampling: every decision is one line.
+// newLogger writes one JSON object per line. There is no sampling: every decision is one line. Whoever ends the process syncs it.
 func newLogger(out io.Writer, level zapcore.Level) *zap.Logger {
 	enc := zap.NewProductionEncoderConfig()
 	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	enc.NewReflectedEncoder = telemetry.NewReflectedEncoder
-	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(out)), level))
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), telemetry.NewLines(out), level))
 }
 
 // installCapture is the init container's work.

@@ -393,6 +393,7 @@ func TestLoggerHasNoSampling(t *testing.T) {
 	for range 1000 {
 		log.Info("same")
 	}
+	must(t, log.Sync())
 	if n := bytes.Count(b.Bytes(), []byte("\n")); n != 1000 {
 		t.Errorf("%d lines of 1000", n)
 	}
