@@ -162,8 +162,8 @@ type Session struct {
 type Anomaly struct {
 	// Ready is false while the workload's baseline is being learned; then Score and Percentile are 0 and Exceeds is false.
 	Ready       bool      `json:"ready"`
-	Score       float64   `json:"score"`      // (0,1); 0.5 is average
-	Percentile  float64   `json:"percentile"` // [0,1): the share of the baseline's calls that scored lower
+	Score       float64   `json:"score"`      // [0,1]: how far the call is from those that are known, 0.5 for a distance of about an ordinary call's, in one unit for all workloads
+	Percentile  float64   `json:"percentile"` // [0,1): the share of the baseline's calls that scored lower; beyond the highest of them extrapolated, up to 0.999999
 	Threshold   float64   `json:"threshold"`  // the score that the false-positive budget allows
 	Exceeds     bool      `json:"exceeds"`    // Score > Threshold, or the score could not be computed
 	ModelDigest string    `json:"model_digest"`

@@ -156,7 +156,7 @@ func printReport(out io.Writer, r *evaluation.Report) {
 	}
 	for _, a := range r.Agents {
 		if !a.Supported {
-			fmt.Fprintf(out, "%s: too few calls for that budget; its thresholds are the largest scores among those learned\n", record.Clean(a.Name))
+			fmt.Fprintf(out, "%s: too few calls for that budget; its thresholds are extrapolated beyond the scores of those learned\n", record.Clean(a.Name))
 		}
 	}
 	for _, n := range r.Notes {

@@ -104,7 +104,7 @@ func train(ctx context.Context, s streams, o trainOptions) error {
 	fmt.Fprintf(s.out, "threshold  %.4f for a budget of %g %%\n", info.Threshold, o.budget*100)
 	fmt.Fprintf(s.out, "model      %s, %d bytes, sha256 %s\n", o.out, len(b), m.Digest())
 	if !info.Supported {
-		fmt.Fprintf(s.out, "\nToo few calls for that budget: it takes about %.0f. The threshold is the largest score among\nthem, and one benign call in %d is expected to exceed it.\n",
+		fmt.Fprintf(s.out, "\nToo few calls for that budget: it takes about %.0f. The threshold is extrapolated beyond the\nlargest score among them, which one benign call in %d is expected to exceed.\n",
 			math.Ceil(1/o.budget)-1, info.Calls+1)
 	}
 	blind := 0
