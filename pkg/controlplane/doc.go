@@ -22,4 +22,10 @@
 //
 // Nothing listens before all of that is restored and every object has been looked at once: to a sidecar an empty answer would mean that its
 // providers are gone.
+//
+// # Learning
+//
+// A Learner takes the decision records in and trains a model of each workload. What it holds of all of them has a bound (room.go): rows are packed, models are held as they are sent, and when there is
+// too much, the largest give up evidence and calls before a workload is refused. What is due is trained in a fair order, two at a time. What becomes of it is in each workload's Baseline: a phase, and
+// conditions whose reasons name whatever somebody may have to do something about.
 package controlplane

@@ -160,8 +160,9 @@ var warnings = map[string]bool{
 	reasonDrifting: true, reasonNoRoom: true, reasonColdDeny: true, reasonTrainingFailed: true, reasonWordless: true, reasonLimited: true,
 }
 
-// tellOfChanges makes an Event of each condition that has another reason than before. Of a Baseline that is new only what is wrong is told.
+// tellOfChanges makes an Event of each condition that has another reason than before. Of a Baseline that is new only what is wrong is told, and of one that is not drifting not every reason why.
 func (p *Plane) tellOfChanges(baseline *v1alpha1.Baseline, before []metav1.Condition) {
+	told := map[string]bool{} // a reason may be that of two
 	for i := range baseline.Status.Conditions {
 		now := &baseline.Status.Conditions[i]
 		old := meta.FindStatusCondition(before, now.Type)
@@ -169,9 +170,13 @@ func (p *Plane) tellOfChanges(baseline *v1alpha1.Baseline, before []metav1.Condi
 		if warnings[now.Reason] {
 			kind = corev1.EventTypeWarning
 		}
-		if old == nil && kind == corev1.EventTypeNormal || old != nil && old.Reason == now.Reason {
+		if old != nil && old.Reason == now.Reason || told[now.Reason] {
 			continue
 		}
+		if kind == corev1.EventTypeNormal && (old == nil || now.Type == v1alpha1.ConditionDrifted && old.Status == now.Status) {
+			continue
+		}
+		told[now.Reason] = true
 		p.events.Eventf(baseline, nil, kind, now.Reason, "Learn", "%s: %s", now.Type, shortened(now.Message))
 	}
 }

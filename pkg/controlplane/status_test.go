@@ -9,6 +9,7 @@ import (
 
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
@@ -82,6 +83,43 @@ func TestPhases(t *testing.T) {
 				if c.Message == "" {
 					t.Errorf("nothing is said of %s", c.Type)
 				}
+			}
+		})
+	}
+}
+
+func TestTellOfChanges(t *testing.T) {
+	const ready, learning, drifted = v1alpha1.ConditionReady, v1alpha1.ConditionLearning, v1alpha1.ConditionDrifted
+	is := func(kind string, ok metav1.ConditionStatus, reason string) metav1.Condition {
+		return metav1.Condition{Type: kind, Status: ok, Reason: reason, Message: "since"}
+	}
+	const no, yes = metav1.ConditionFalse, metav1.ConditionTrue
+	for name, tt := range map[string]struct {
+		before, now []metav1.Condition
+		want        []string
+	}{
+		"new":               {nil, []metav1.Condition{is(ready, no, reasonLearning), is(learning, yes, reasonAdmitting)}, nil},
+		"new, and stuck":    {nil, []metav1.Condition{is(learning, no, reasonColdDeny)}, []string{"Warning ColdDeny Learning: since"}},
+		"as before":         {[]metav1.Condition{is(ready, yes, reasonReady)}, []metav1.Condition{is(ready, yes, reasonReady)}, nil},
+		"ready":             {[]metav1.Condition{is(ready, no, reasonLearning)}, []metav1.Condition{is(ready, yes, reasonReady)}, []string{"Normal Ready Ready: since"}},
+		"drifting":          {[]metav1.Condition{is(ready, yes, reasonReady), is(drifted, no, reasonAsLearned)}, []metav1.Condition{is(ready, yes, reasonDrifting), is(drifted, yes, reasonDrifting)}, []string{"Warning Drifting Ready: since"}},
+		"simpler":           {[]metav1.Condition{is(drifted, no, reasonAsLearned)}, []metav1.Condition{is(drifted, yes, reasonScoresSank)}, []string{"Normal ScoresSank Drifted: since"}},
+		"a little, or more": {[]metav1.Condition{is(drifted, no, reasonAsLearned)}, []metav1.Condition{is(drifted, no, reasonWithinBudget)}, nil},
+		"room again":        {[]metav1.Condition{is(learning, no, reasonNoRoom)}, []metav1.Condition{is(learning, yes, reasonAdmitting)}, []string{"Normal Admitting Learning: since"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			recorder := events.NewFakeRecorder(8)
+			p := &Plane{events: recorder}
+			var b v1alpha1.Baseline
+			b.Status.Conditions = tt.now
+			p.tellOfChanges(&b, tt.before)
+			close(recorder.Events)
+			var got []string
+			for e := range recorder.Events {
+				got = append(got, e)
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("told %q, want %q", got, tt.want)
 			}
 		})
 	}
