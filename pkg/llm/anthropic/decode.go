@@ -125,7 +125,7 @@ type decoder struct {
 func (d decoder) request(root strictjson.Value, needsMax bool) {
 	var maxTokens, messages bool
 	for k, v := range root.Members() {
-		switch name := k.Raw(); string(name[1 : len(name)-1]) {
+		switch string(k.Bare()) {
 		case "model":
 			d.call.Model = string(v.Text())
 		case "max_tokens":

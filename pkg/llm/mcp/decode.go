@@ -168,7 +168,7 @@ var callFields = []string{"name", "arguments", "_meta", "task", "inputResponses"
 
 // toolCall reads a call of a tool.
 func (d decoder) toolCall(v, params strictjson.Value, id string) {
-	d.Begin(llm.Message{Role: llm.RoleAssistant, Digest: d.Digest(params, ""), Bytes: len(v.Raw())})
+	d.Message(llm.RoleAssistant, params, "").Bytes = len(v.Raw())
 	if params.Kind() != strictjson.Object {
 		d.Missing(v, "params")
 		if params.Kind() != strictjson.Absent {

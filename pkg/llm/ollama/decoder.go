@@ -36,7 +36,7 @@ type decoder struct {
 // common reads the members that mean the same on all surfaces. Their types have been checked.
 func (d decoder) common(root strictjson.Value) {
 	for k, v := range root.Members() {
-		switch name := k.Raw(); string(name[1 : len(name)-1]) {
+		switch string(k.Bare()) {
 		case "model":
 			d.call.Model = string(v.Text())
 		case "name": // of old clients that ask to be shown a model

@@ -64,7 +64,7 @@ func (d decoder) chat(root strictjson.Value) {
 	var model, messages strictjson.Value
 	d.asides(root, chatRead)
 	for k, v := range root.Members() {
-		switch name := k.Raw(); string(name[1 : len(name)-1]) {
+		switch name := k.Bare(); string(name) {
 		case "model":
 			model = v
 		case "messages":
@@ -92,7 +92,7 @@ func (d decoder) chat(root strictjson.Value) {
 				d.call.Tools = append(d.call.Tools, llm.Tool{Name: "web_search", Type: "web_search", ServerSide: true, Class: llm.ServerToolWebSearch, Digest: d.Digest(v, cacheMarker)})
 			}
 		default:
-			d.compatible(name[1:len(name)-1], v)
+			d.compatible(name, v)
 		}
 	}
 	d.model(root, model)

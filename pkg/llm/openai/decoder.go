@@ -48,7 +48,7 @@ var (
 // They come before the conversation as the system prompt does, so that two calls of one conversation begin alike.
 func (d decoder) asides(root strictjson.Value, read map[string]bool) {
 	for k, v := range root.Members() {
-		if name := k.Raw(); len(v.Raw()) > wire.MaxSilent && !read[string(name[1:len(name)-1])] {
+		if len(v.Raw()) > wire.MaxSilent && !read[string(k.Bare())] {
 			d.begin(llm.RoleSystem, v)
 			d.aside(v)
 		}

@@ -113,7 +113,7 @@ func (d decoder) ask(root strictjson.Value, needed ...string) {
 	d.asides(root, promptRead)
 	var model strictjson.Value
 	for k, v := range root.Members() {
-		switch name := k.Raw(); string(name[1 : len(name)-1]) {
+		switch name := k.Bare(); string(name) {
 		case "model":
 			model = v
 		case "instructions":
@@ -136,7 +136,7 @@ func (d decoder) ask(root strictjson.Value, needed ...string) {
 		case "svg":
 			d.otherModel(v.Get("model"))
 		default:
-			d.compatible(name[1:len(name)-1], v)
+			d.compatible(name, v)
 		}
 	}
 	for _, name := range needed {

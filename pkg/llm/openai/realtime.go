@@ -77,7 +77,7 @@ func readRealtime(call *llm.Call, r *llm.Request, lim llm.Limits) {
 	}
 	readEvent(call, r, lim, realtimeEvents, func(d decoder, kind string, root strictjson.Value) {
 		for k, v := range root.Members() {
-			switch name := k.Raw(); string(name[1 : len(name)-1]) {
+			switch string(k.Bare()) {
 			case "session":
 				d.session(v, sessionFields)
 			case "response":
@@ -113,7 +113,7 @@ func (d decoder) session(v strictjson.Value, known wire.Fields) {
 	d.asides(v, sessionRead)
 	var input, prompt strictjson.Value
 	for k, m := range v.Members() {
-		switch name := k.Raw(); string(name[1 : len(name)-1]) {
+		switch string(k.Bare()) {
 		case "model":
 			if model := d.Str(m); model != "" && model != d.call.Model {
 				if d.call.Model != "" {
@@ -159,7 +159,7 @@ func (d decoder) realtimeTool(v strictjson.Value) {
 func readClientSecret(call *llm.Call, r *llm.Request, lim llm.Limits) {
 	readObject(call, r, lim, clientSecretFields, func(d decoder, root strictjson.Value) {
 		for k, v := range root.Members() {
-			switch name := k.Raw(); string(name[1 : len(name)-1]) {
+			switch string(k.Bare()) {
 			case "session":
 				d.session(v, sessionFields)
 			default:

@@ -112,7 +112,7 @@ func (d decoder) items(root strictjson.Value) {
 	d.asides(root, responseRead)
 	var model, input, prompt strictjson.Value
 	for k, v := range root.Members() {
-		switch name := k.Raw(); string(name[1 : len(name)-1]) {
+		switch name := k.Bare(); string(name) {
 		case "model":
 			model = v
 		case "instructions":
@@ -133,7 +133,7 @@ func (d decoder) items(root strictjson.Value) {
 				d.flatTool(t)
 			}
 		default:
-			d.compatible(name[1:len(name)-1], v)
+			d.compatible(name, v)
 		}
 	}
 	if model.Kind() != strictjson.Absent {

@@ -61,8 +61,7 @@ func storesOrNothing(known wire.Fields) reader {
 func (d decoder) stored(root strictjson.Value) {
 	d.begin(llm.RoleUser, root)
 	for k, v := range root.Members() {
-		name := k.Raw()
-		switch name := string(name[1 : len(name)-1]); {
+		switch name := string(k.Bare()); {
 		case name == "model":
 			d.call.Model = string(v.Text())
 		case name == "stream":

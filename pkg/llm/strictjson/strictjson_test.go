@@ -146,6 +146,9 @@ func TestValues(t *testing.T) {
 	if got := string(root.Get("s").Text()); got != "a\tb" || !root.Get("s").Is("a\tb") || root.Get("s").Is("a") {
 		t.Errorf("s is %q", got)
 	}
+	if bare := string(root.Get("s").Bare()); bare != `a\tb` || root.Get("i").Bare() != nil {
+		t.Errorf("s is written %q", bare)
+	}
 	if n, ok := root.Get("i").Int64(); !ok || n != math.MinInt64 {
 		t.Errorf("i is %d %v", n, ok)
 	}
@@ -180,7 +183,7 @@ func TestValues(t *testing.T) {
 		break
 	}
 	var absent strictjson.Value
-	if absent.Kind() != strictjson.Absent || absent.Raw() != nil || absent.Text() != nil || absent.Len() != 0 || absent.Pointer() != "" || absent.Get("x").Kind() != strictjson.Absent || absent.FoldsTo("") {
+	if absent.Kind() != strictjson.Absent || absent.Raw() != nil || absent.Text() != nil || absent.Bare() != nil || absent.Len() != 0 || absent.Pointer() != "" || absent.Get("x").Kind() != strictjson.Absent || absent.FoldsTo("") {
 		t.Error("an absent value says something")
 	}
 	for _, c := range []struct {

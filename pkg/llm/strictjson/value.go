@@ -78,6 +78,14 @@ func (v Value) Raw() []byte {
 	return v.d.text[n.start:n.end:n.end]
 }
 
+// Bare returns a string as it is in the text, without its quotes: what names without escapes are told by. It is nil for what is no string.
+func (v Value) Bare() []byte {
+	if v.Kind() != String {
+		return nil
+	}
+	return v.d.name(v.n)
+}
+
 // Len returns the number of members of an object or elements of an array.
 func (v Value) Len() int {
 	if v.d == nil {

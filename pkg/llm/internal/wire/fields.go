@@ -25,8 +25,7 @@ const maxUnknownFields = 64
 func (r *Reader) TopLevel(root strictjson.Value, known Fields) {
 	var unknown []strictjson.Value
 	for k, v := range root.Members() {
-		name := k.Raw()
-		f, ok := known[string(name[1:len(name)-1])]
+		f, ok := known[string(k.Bare())]
 		if !ok && k.Escaped() {
 			f, ok = known[string(k.Text())]
 			r.escaped(k)
@@ -69,10 +68,9 @@ func (r *Reader) escaped(name strictjson.Value) {
 // Member checks a member's name of an object within the body against the known ones, and returns which it is: the index in known,
 // or -1. Names in other case and names with escapes are findings.
 func (r *Reader) Member(name strictjson.Value, known []string) int {
-	raw := name.Raw()
-	raw = raw[1 : len(raw)-1]
+	bare := name.Bare()
 	for i, k := range known {
-		if string(raw) == k {
+		if string(bare) == k {
 			return i
 		}
 	}

@@ -9,16 +9,11 @@ import (
 	"sallyport.dev/sallyport/pkg/llm/strictjson"
 )
 
-// Begin begins a message. Parts that follow belong to it.
-func (r *Reader) Begin(m llm.Message) {
-	r.call.Messages = append(r.call.Messages, m)
-	r.starts = append(r.starts, len(r.parts))
-}
-
-// Message begins a message that is a value: its digest and its length are the value's, marker is the wire format's cache marker. The message
-// that is returned may be changed until the next one begins.
+// Message begins a message that is a value: its digest and its length are the value's, marker is the wire format's cache marker. Parts that follow
+// belong to it. What is returned may be changed until the next message begins.
 func (r *Reader) Message(role llm.Role, v strictjson.Value, marker string) *llm.Message {
-	r.Begin(llm.Message{Role: role, Digest: r.Digest(v, marker), Bytes: len(v.Raw())})
+	r.call.Messages = append(r.call.Messages, llm.Message{Role: role, Digest: r.Digest(v, marker), Bytes: len(v.Raw())})
+	r.starts = append(r.starts, len(r.parts))
 	return &r.call.Messages[len(r.call.Messages)-1]
 }
 
