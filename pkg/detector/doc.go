@@ -22,8 +22,8 @@
 //	found where 1 % of benign calls are           1.00     1.00
 //	the same, mean over four attack families      0.99     1.00
 //	the same without any word list                0.88     0.96
-//	found by the model's threshold                0.95     1.00
-//	benign calls over that threshold             0.000    0.001   (budget 0.01; 171 and 482 calls)
+//	found by the model's threshold                0.99     1.00
+//	benign calls over that threshold             0.000    0.005   (budget 0.01; 171 and 482 calls)
 //
 // The figures are those of TestRecordedAgents, which runs where the recordings are. They rest on few benign tasks and on attacks that were not made
 // with this detector in mind. docs/detector.md says what is not found.

@@ -39,7 +39,7 @@ const (
 )
 
 // Coarser reasons for a group are kept where they leave as many groups as this, and the largest has no more than such a share of the rows. Of recorded agents with six and eight tasks, 2 % of the
-// calls of other tasks exceeded a threshold for 1 % on average, and 6 % where it was set by sessions.
+// calls of other tasks exceeded a threshold for 1 % on average, and 5 % where it was set by sessions.
 const (
 	fewGroups    = 5
 	largestGroup = 1. / 3
