@@ -38,8 +38,8 @@ Only calls that were released by decision are learned from: not those that were 
 released, that exceeded the threshold then in force, or that came in a conversation with such a call; nor those
 of sessions that are labelled as attacks. The threshold is set so that of benign calls as those recorded a share
 of at most --budget exceeds it, by scores that each call gets from forests that have not seen its conversation.
-Where there are too few calls to say so, the threshold is the most cautious that they support, and the summary
-says that.`,
+Where there are too few calls to say so, the threshold is extrapolated beyond their scores, and the summary says
+that.`,
 		Example: `  kubectl logs deploy/support -c sallyport-proxy > decisions.jsonl
   sallyport train --in decisions.jsonl --out support.model --budget 0.01`,
 		Args: cobra.NoArgs,
