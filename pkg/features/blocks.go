@@ -188,6 +188,19 @@ var bitsOf = func() (of [256]uint64) {
 	return
 }()
 
+// wordsOf sets blocks to which bytes of b are of words, and returns how many blocks there are.
+func wordsOf(blocks *[chunkBlocks]uint64, b []byte) int {
+	n := len(b) / blockBytes
+	if n > 0 {
+		wordsKernel(&blocks[0], &b[0], n)
+	}
+	if rest := b[n*blockBytes:]; len(rest) > 0 {
+		blocks[n] = wordBits(rest)
+		n++
+	}
+	return n
+}
+
 // wordBits returns which of the bytes of b, at most blockBytes, are of words.
 func wordBits(b []byte) (words uint64) {
 	at := 0

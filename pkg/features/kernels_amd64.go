@@ -16,6 +16,11 @@ var kernels = cpu.X86.HasAVX2 && cpu.X86.HasPOPCNT
 //go:noescape
 func setsKernel(sets *chunk, block int, text *byte, blocks int, counts *quads)
 
+// wordsKernel is wordBits for each of that many blocks of text, one or more.
+//
+//go:noescape
+func wordsKernel(words *uint64, text *byte, blocks int)
+
 // placesKernel is placesOf for one block or more; of is bitsOf. It writes eight places beyond the last, at most.
 //
 //go:noescape
@@ -23,6 +28,7 @@ func placesKernel(places *uint32, turns *uint64, blocks int, at uint32, of *[256
 
 // spellKernel makes hashes and classes of that many fours of words, one or more, and returns how many words are all capitals. It knows words of sixteen bytes at most: what it
 // makes of longer ones is nothing, and long and longs say in which fours there are some. It reads sixteen bytes from the beginning of each word, and writes in long one place more than it says.
+// Without ids, nil, it makes hashes only.
 //
 //go:noescape
 func spellKernel(text *byte, bounds *uint32, hashes *uint64, ids *uint16, fours int, salt uint64, long *uint16) (longs, capitals int)

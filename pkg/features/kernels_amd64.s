@@ -142,6 +142,32 @@ half:
 	VZEROUPPER
 	RET
 
+// func wordsKernel(words *uint64, text *byte, blocks int)
+TEXT ·wordsKernel(SB), NOSPLIT, $0-24
+	MOVQ    words+0(FP), DI
+	MOVQ    text+8(FP), SI
+	MOVQ    blocks+16(FP), CX
+	SHLQ    $1, CX
+	VMOVDQU nibble<>(SB), Y15
+	VMOVDQU seven<>(SB), Y13
+
+half:
+	VMOVDQU   (SI), Y0
+	VPAND     Y0, Y15, Y1
+	VPSRLW    $4, Y0, Y2
+	VPAND     Y2, Y15, Y2
+	LOOKUP(lettersLo, lettersHi)
+	VPCMPGTB  Y13, Y3, Y4
+	VPOR      Y0, Y4, Y4
+	VPMOVMSKB Y4, AX
+	MOVL      AX, (DI)
+	ADDQ      $32, SI
+	ADDQ      $4, DI
+	DECQ      CX
+	JNZ       half
+	VZEROUPPER
+	RET
+
 FOUR(eights, $0x0000000800000008)
 
 // EIGHT stores the places of the bits of the lowest byte of AX, always eight, goes past those that there are, and takes the next byte.
@@ -259,6 +285,40 @@ four:
 	VPANDN    Y2, Y6, Y2
 	VPANDN    Y3, Y7, Y3
 
+	// Note where there is a longer word.
+	VPCMPGTQ  Y4, Y13, Y9
+	VMOVMSKPD Y9, AX
+	XORL      $15, AX
+	MOVW      R10, (R8)(R9*2)
+	NEGL      AX
+	ADCQ      $0, R9
+
+	// Y8: the hashes, by products of halves.
+	VPOR     spaces<>(SB), Y2, Y0
+	VPOR     spaces<>(SB), Y3, Y1
+	VPXOR    basis<>(SB), Y0, Y0
+	VPXOR    other<>(SB), Y1, Y1
+	VPSRLQ   $32, Y0, Y5
+	VPSRLQ   $32, Y1, Y9
+	VPMULUDQ Y1, Y0, Y8
+	VPMULUDQ Y9, Y0, Y0
+	VPMULUDQ Y1, Y5, Y1
+	VPMULUDQ Y9, Y5, Y5
+	VPSRLQ   $32, Y8, Y9
+	VPADDQ   Y9, Y1, Y1
+	VPBLENDD $0xaa, Y14, Y1, Y9
+	VPADDQ   Y9, Y0, Y0
+	VPSRLQ   $32, Y1, Y1
+	VPADDQ   Y1, Y5, Y5
+	VPSRLQ   $32, Y0, Y1
+	VPADDQ   Y1, Y5, Y5
+	VPSLLQ   $32, Y0, Y0
+	VPBLENDD $0xaa, Y0, Y8, Y8
+	VPXOR    Y5, Y8, Y8
+	VMOVDQU  Y8, (DI)
+	TESTQ    DX, DX
+	JZ       next
+
 	// Y0: ones where a word has no digits. Y6: where it has nothing else. Y1: where all are capitals.
 	VPSRLQ   $1, Y2, Y0
 	VPSRLQ   $1, Y3, Y1
@@ -275,47 +335,16 @@ four:
 	VPAND    bits75<>(SB), Y1, Y1
 	VPCMPEQQ Y14, Y1, Y1
 
-	// Count those of three capitals to sixteen, and note where there is a longer word.
-	VPCMPGTQ  two<>(SB), Y4, Y7
-	VPAND     Y7, Y1, Y1
-	VPCMPGTQ  Y4, Y13, Y7
-	VPAND     Y7, Y1, Y1
-	VPSUBQ    Y1, Y11, Y11
-	VMOVMSKPD Y7, AX
-	XORL      $15, AX
-	MOVW      R10, (R8)(R9*2)
-	NEGL      AX
-	ADCQ      $0, R9
+	// Count those of three capitals to sixteen.
+	VPCMPGTQ two<>(SB), Y4, Y7
+	VPAND    Y7, Y1, Y1
+	VPCMPGTQ Y4, Y13, Y7
+	VPAND    Y7, Y1, Y1
+	VPSUBQ   Y1, Y11, Y11
 
-	// Y6: what stands for the hash of a word with digits.
-	VPANDN Y4, Y6, Y6
-	VPADDQ one<>(SB), Y6, Y6
-
-	// Y8: the hashes, by products of halves.
-	VPOR     spaces<>(SB), Y2, Y2
-	VPOR     spaces<>(SB), Y3, Y3
-	VPXOR    basis<>(SB), Y2, Y2
-	VPXOR    other<>(SB), Y3, Y3
-	VPSRLQ   $32, Y2, Y5
-	VPSRLQ   $32, Y3, Y7
-	VPMULUDQ Y3, Y2, Y8
-	VPMULUDQ Y7, Y2, Y2
-	VPMULUDQ Y3, Y5, Y3
-	VPMULUDQ Y7, Y5, Y5
-	VPSRLQ   $32, Y8, Y7
-	VPADDQ   Y7, Y3, Y3
-	VPBLENDD $0xaa, Y14, Y3, Y7
-	VPADDQ   Y7, Y2, Y2
-	VPSRLQ   $32, Y3, Y3
-	VPADDQ   Y3, Y5, Y5
-	VPSRLQ   $32, Y2, Y3
-	VPADDQ   Y3, Y5, Y5
-	VPSLLQ   $32, Y2, Y2
-	VPBLENDD $0xaa, Y2, Y8, Y8
-	VPXOR    Y5, Y8, Y8
-	VMOVDQU  Y8, (DI)
-
-	// The classes.
+	// The classes: of the hash, or of what stands for it where there are digits.
+	VPANDN     Y4, Y6, Y6
+	VPADDQ     one<>(SB), Y6, Y6
 	VPBLENDVB  Y0, Y8, Y6, Y8
 	VPXOR      Y12, Y8, Y8
 	VPSRLQ     $30, Y8, Y0
@@ -330,10 +359,11 @@ four:
 	VPERMD     Y8, Y10, Y8
 	VPACKUSDW  X8, X8, X8
 	VMOVQ      X8, (DX)
+	ADDQ       $8, DX
 
+next:
 	ADDQ $32, BX
 	ADDQ $32, DI
-	ADDQ $8, DX
 	INCL R10
 	DECQ CX
 	JNZ  four

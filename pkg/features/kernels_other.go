@@ -7,6 +7,8 @@ const kernels = false
 
 func setsKernel(*chunk, int, *byte, int, *quads) {}
 
+func wordsKernel(*uint64, *byte, int) {}
+
 func placesKernel(*uint32, *uint64, int, uint32, *[256]uint64) int { return 0 }
 
 func spellKernel(*byte, *uint32, *uint64, *uint16, int, uint64, *uint16) (longs, capitals int) {

@@ -784,6 +784,15 @@ func hasPrefix(b []byte, prefix string) bool {
 // remember adds the words of earlier text to said, counting nothing else. It knows no escapes, and what does not show is a part of a word.
 func (s *scan) remember(b []byte, said *wordSet) {
 	s.hears(said)
+	if kernels && len(b) >= longText {
+		s.rememberLong(b, said)
+	} else {
+		said.remember(b)
+	}
+}
+
+// remember adds the words of a text.
+func (s *wordSet) remember(b []byte) {
 	begin, last := 0, uint64(0)
 	for at := 0; at < len(b); at += blockBytes {
 		words := wordBits(b[at:min(at+blockBytes, len(b))])
@@ -792,13 +801,60 @@ func (s *scan) remember(b []byte, said *wordSet) {
 			if last ^= 1; last != 0 {
 				begin = i
 			} else {
-				said.add(hashAt(b, begin, i))
+				s.add(hashAt(b, begin, i))
 			}
 		}
 	}
 	if last != 0 {
-		said.add(hashAt(b, begin, len(b)))
+		s.add(hashAt(b, begin, len(b)))
 	}
+}
+
+// longText is how long a text is that rememberLong takes less time for.
+const longText = 256
+
+// rememberLong is remember with kernels.
+func (s *scan) rememberLong(b []byte, said *wordSet) {
+	open, last := 0, uint64(0) // 1 if a word goes on
+	for from := 0; from < len(b); from += chunkBytes {
+		part := b[from:min(from+chunkBytes, len(b))]
+		blocks := s.turns[:wordsOf(&s.turns, part)]
+		for k, words := range blocks {
+			blocks[k] = words ^ (words<<1 | last)
+			last = words >> 63
+		}
+		bounds := open + placesOf(s.bounds[open:], blocks, from)
+		if from+len(part) == len(b) && bounds%2 != 0 {
+			s.bounds[bounds] = uint32(len(b))
+			bounds++
+		}
+		said.addAll(s.hash(b, bounds/2))
+		if open = bounds % 2; open != 0 {
+			s.bounds[0] = s.bounds[bounds-1]
+		}
+	}
+}
+
+// hash makes hashes of the chunk's words, of which nothing is left out.
+func (s *scan) hash(b []byte, words int) []uint64 {
+	hashes := s.hashes[:words]
+	short := words
+	for short > 0 && int(s.bounds[2*short-2])+16 > len(b) {
+		short--
+	}
+	fours := short / 4
+	if fours > 0 {
+		longs, _ := spellKernel(&b[0], &s.bounds[0], &hashes[0], nil, fours, 0, &s.long[0])
+		for _, four := range s.long[:longs] {
+			for i := 4 * int(four); i < 4*int(four)+4; i++ {
+				hashes[i] = hashAt(b, int(s.bounds[2*i]), int(s.bounds[2*i+1]))
+			}
+		}
+	}
+	for i := 4 * fours; i < words; i++ {
+		hashes[i] = hashAt(b, int(s.bounds[2*i]), int(s.bounds[2*i+1]))
+	}
+	return hashes
 }
 
 // minArgument is the length of the shortest word of arguments that is asked where it came from: shorter ones are anyone's.
