@@ -120,6 +120,13 @@ func (r *reader) float32() float32 {
 	return 0
 }
 
+func (r *reader) float64() float64 {
+	if b := r.bytes(8); b != nil {
+		return math.Float64frombits(binary.LittleEndian.Uint64(b))
+	}
+	return 0
+}
+
 // uvarint reads a number in its shortest form, so that a value has one encoding only.
 func (r *reader) uvarint() uint64 {
 	v, n := binary.Uvarint(r.rest)

@@ -234,3 +234,75 @@ func TestOrdinaryEventsPass(t *testing.T) {
 		}
 	}
 }
+
+// Labels of attacks that lie below the threshold bring others like them over it; ordinary calls stay where they were, what the score is made of adds up, and the model says the same after
+// it was kept. The threshold hardly rises, whatever was learned since.
+func TestLabelsBringWeakAttacksOver(t *testing.T) {
+	weak := func(seed uint64, n int) []detector.Row {
+		rows := detectortest.Rows(seed, n)
+		for i := range rows {
+			rows[i].Session += "/weak"
+			for f, x := range features.Schema {
+				if x.Name == "data.second_person" || x.Name == "data.imperatives" || x.Name == "data.instruction_words" {
+					rows[i].Vector[f] += 0.6
+				}
+			}
+		}
+		return rows
+	}
+	rows := detectortest.Rows(1, 600)
+	var labels []detector.Labelled
+	for _, r := range weak(2, 40) {
+		labels = append(labels, detector.Labelled{Row: r, Attack: true})
+	}
+	before, err := detector.Train(rows, detector.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := detector.Train(rows, detector.Options{Feedback: labels, Earlier: before.Info()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := after.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := detector.Load(b)
+	if err != nil || kept.Info() != after.Info() || kept.Digest() != after.Digest() {
+		t.Fatalf("kept %+v of %+v: %v", kept.Info(), after.Info(), err)
+	}
+	distance := func(score float64) float64 { return score / (1 - score) }
+	if b, a := distance(before.Info().Threshold), distance(after.Info().Threshold); a > 1.02*b+1e-9 {
+		t.Errorf("the threshold's distance rose from %.4f to %.4f", b, a)
+	}
+	over := func(m *detector.Model, rows []detector.Row) (n int) {
+		for _, r := range rows {
+			if m.Judge(seen(t, m, r)).Exceeds {
+				n++
+			}
+		}
+		return n
+	}
+	others, ordinary := weak(3, 300), detectortest.Rows(4, 500)
+	t.Logf("of 300 like those that were labelled, %d and %d exceed before and after; of 500 ordinary calls %d and %d", over(before, others), over(after, others), over(before, ordinary), over(after, ordinary))
+	if b, a := over(before, others), over(after, others); a < b+45 {
+		t.Errorf("of 300 like those that were labelled, %d exceed after %d", a, b)
+	}
+	if b, a := over(before, ordinary), over(after, ordinary); a > b+5 {
+		t.Errorf("of 500 ordinary calls, %d exceed after %d", a, b)
+	}
+	for _, r := range append(others[:50:50], ordinary[:50]...) {
+		v := seen(t, after, r)
+		a := after.Explain(v)
+		if k := kept.Explain(v); k.Score != a.Score || k.Exceeds != a.Exceeds {
+			t.Fatalf("kept, it says %+v, not %+v", k, a)
+		}
+		sum := after.Unit()
+		for _, c := range after.Contributions(v) {
+			sum += c.Contribution
+		}
+		if d := 2 * distance(a.Score); math.Abs(sum-d) > 1e-6*d {
+			t.Fatalf("contributions and an ordinary call's distance add up to %v, the score says %v", sum, d)
+		}
+	}
+}

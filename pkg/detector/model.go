@@ -39,6 +39,7 @@ type Model struct {
 	reference   *iforest.Reference
 	cleared     []features.Vector  // calls that people said were all right, scaled
 	baseline    *features.Baseline // nil where the words of calls were not kept
+	like        *likeness          // to labelled attacks; nil where there is none
 	info        Info
 	most        float64 // the largest distance among the calibration's scores
 	threshold   float64
@@ -64,6 +65,10 @@ type Info struct {
 	// score that any of the calls got out of fold, which one in Calls+1 benign calls is expected to exceed: by as much as the distances of other agents' calls thin out, which
 	// may not hold for these.
 	Supported bool
+	// Ceiling is the distance beyond which the threshold may not be, for the sake of earlier models; 0 for none. See Options.Earlier.
+	Ceiling float64
+	// Held says that the threshold is the ceiling's, and that the budget would have it higher.
+	Held bool
 }
 
 // A model is encoded as
@@ -77,13 +82,16 @@ type Info struct {
 //	  length of the reference: uvarint, the reference as iforest writes it
 //	  how many calls are cleared: uvarint, and of each features.Size × float32
 //	  length of the baseline: uvarint, the baseline as features writes it; 0 where there is none
+//	  length of the likeness to labelled attacks: uvarint, 0 where there is none; weight and middle of each feature: float32; from, to, gain and line: float64
+//	  ceiling of the threshold, as a distance: float64, 0 where there is none
 //	CRC-32C of all that (4 bytes, little-endian)
 //
-// The threshold follows from the calibration and the budget. Version 3 is the same without DEFLATE, by which a model takes an eighth: it is read still.
+// The threshold follows from the calibration, the budget and the ceiling. Version 4 is the same without likeness and ceiling, and version 3 without DEFLATE, by which a model takes an eighth: both are read still.
 const (
 	modelMagic    = "SPDM"
-	modelVersion  = 4
-	modelUnzipped = 3
+	modelVersion  = 5
+	modelLikeness = 5        // the first with likeness and ceiling
+	modelUnzipped = 3        // the last without DEFLATE
 	maxModel      = 64 << 20 // with what is zipped as it was before
 )
 
@@ -96,8 +104,8 @@ const (
 )
 
 // newModel completes a model from its parts.
-func newModel(forest *iforest.Forest, calibration *iforest.Calibration, reference *iforest.Reference, cleared []features.Vector, baseline *features.Baseline, info Info) *Model {
-	m := &Model{forest: forest, calibration: calibration, reference: reference, cleared: cleared, baseline: baseline, info: info}
+func newModel(forest *iforest.Forest, calibration *iforest.Calibration, reference *iforest.Reference, cleared []features.Vector, baseline *features.Baseline, like *likeness, info Info) *Model {
+	m := &Model{forest: forest, calibration: calibration, reference: reference, cleared: cleared, baseline: baseline, like: like, info: info}
 	m.most = distanceAt(calibration.Quantile(0), forest.CreditUnit())
 	budget, spent := float64(info.FalsePositivesPerMillion)/1e6, float64(info.SpentPerMillion)/1e6
 	if info.PriorRows > 0 {
@@ -111,6 +119,9 @@ func newModel(forest *iforest.Forest, calibration *iforest.Calibration, referenc
 		limit *= lentMargin
 	} else if alone < 1 {
 		limit = m.most * math.Pow(alone, -1./tailPower)
+	}
+	if info.Ceiling > 0 && limit > info.Ceiling {
+		limit, m.info.Held = info.Ceiling, true
 	}
 	m.threshold = scoreAt(limit, ordinary)
 	m.info.Threshold = m.threshold
@@ -150,6 +161,12 @@ func (m *Model) encode() error {
 	}
 	body = binary.AppendUvarint(body, uint64(len(k)))
 	body = append(body, k...)
+	if m.like == nil {
+		body = append(body, 0)
+	} else {
+		body = m.like.append(binary.AppendUvarint(body, likenessBytes))
+	}
+	body = binary.LittleEndian.AppendUint64(body, math.Float64bits(m.info.Ceiling))
 
 	b := append([]byte(modelMagic), modelVersion, byte(len(m.info.Schema)))
 	b = append(b, m.info.Schema...)
@@ -179,7 +196,7 @@ func Load(b []byte) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load model: %w", err)
 	}
-	if version != modelVersion && version != modelUnzipped {
+	if version > modelVersion || version < modelUnzipped {
 		return nil, fmt.Errorf("load model: version %d: %w", version, ErrCorrupt)
 	}
 	info := Info{Schema: string(r.bytes(uint64(r.byte())))}
@@ -192,7 +209,7 @@ func Load(b []byte) (*Model, error) {
 	if r.err == nil && info.Schema != features.SchemaID {
 		return nil, fmt.Errorf("load model: %w: %.64q, not %q", ErrSchema, info.Schema, features.SchemaID)
 	}
-	if version == modelVersion {
+	if version > modelUnzipped {
 		r.unzip(maxModel)
 	}
 	f := r.bytes(r.uvarint())
@@ -208,6 +225,15 @@ func Load(b []byte) (*Model, error) {
 		}
 	}
 	k := r.bytes(r.uvarint())
+	var like *likeness
+	if version >= modelLikeness {
+		like = readLikeness(r)
+		if c := r.float64(); !(c >= 0 && c <= math.MaxFloat32) || math.Signbit(c) {
+			r.fail("a ceiling that cannot be")
+		} else {
+			info.Ceiling = c
+		}
+	}
 	if err := r.end(); err != nil {
 		return nil, fmt.Errorf("load model: %w", err)
 	}
@@ -239,7 +265,7 @@ func Load(b []byte) (*Model, error) {
 			return nil, fmt.Errorf("load model: %w: %w", ErrCorrupt, err)
 		}
 	}
-	m := newModel(forest, calibration, reference, cleared, baseline, info)
+	m := newModel(forest, calibration, reference, cleared, baseline, like, info)
 	m.keep(bytes.Clone(b))
 	return m, nil
 }
@@ -312,6 +338,9 @@ func (m *Model) judge(v *features.Vector) policy.Anomaly {
 	unit := m.forest.CreditUnit()
 	relative := m.forest.Score(row[:])
 	distance := distanceAt(relative, unit)
+	if far := m.like.raised(distance, row[:]); far > distance {
+		distance, relative = far, scoreAt(far, unit)
+	}
 	a.Score = scoreAt(distance, ordinary)
 	if a.Score > m.threshold {
 		if near := m.clear(&row, distance); near < distance {
@@ -364,7 +393,16 @@ func (m *Model) top(v *features.Vector) []policy.Feature {
 	}
 	var row features.Vector
 	scaledBy(&row, v, m.scale())
-	for _, c := range m.forest.ExplainTop(row[:], topFeatures) {
+	var most []iforest.Contribution
+	if m.like != nil {
+		most = m.explain(v)
+	} else {
+		most = m.forest.ExplainTop(row[:], topFeatures)
+	}
+	for _, c := range most {
+		if len(out) == topFeatures || !(c.Credit > 0) {
+			break
+		}
 		out = append(out, feature(c, v))
 	}
 	return out
@@ -407,7 +445,12 @@ func (m *Model) Unit() float64 {
 func (m *Model) explain(v *features.Vector) []iforest.Contribution {
 	var row features.Vector
 	scaledBy(&row, v, m.scale())
-	return m.forest.Explain(row[:])
+	credits := m.forest.Explain(row[:])
+	if m.like != nil {
+		distance := distanceAt(m.forest.Score(row[:]), m.forest.CreditUnit())
+		m.like.credit(credits, row[:], m.like.raised(distance, row[:])-distance)
+	}
+	return credits
 }
 
 func feature(c iforest.Contribution, v *features.Vector) policy.Feature {

@@ -8,7 +8,8 @@ import (
 	"io"
 )
 
-// Unzipped is an encoded model as version 3 of the encoding has it, which was not zipped; nil where it is no model.
+// Unzipped is an encoded model as version 3 of the encoding has it, which was not zipped and knew neither likeness to labelled attacks nor a ceiling of the threshold; nil where it has one of
+// these or is no model.
 func Unzipped(model []byte) []byte {
 	if len(model) < 10 {
 		return nil
@@ -22,7 +23,11 @@ func Unzipped(model []byte) []byte {
 	if err != nil {
 		return nil
 	}
-	old := append(bytes.Clone(model[:at]), body...)
+	const later = 1 + 8 // no likeness, no ceiling
+	if len(body) < later || !bytes.Equal(body[len(body)-later:], make([]byte, later)) {
+		return nil
+	}
+	old := append(bytes.Clone(model[:at]), body[:len(body)-later]...)
 	old[4] = 3
 	return binary.LittleEndian.AppendUint32(old, crc32.Checksum(old, crc32.MakeTable(crc32.Castagnoli)))
 }

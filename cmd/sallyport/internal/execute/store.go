@@ -138,6 +138,7 @@ func openLearning(stateDir, name string, o detector.Options) (*learning, *detect
 	if err != nil {
 		return nil, nil, fmt.Errorf("read what was learned of %s: %w (remove %s to begin anew)", name, err, l.dir)
 	}
+	l.options.Earlier = m.Info()
 	return l, m, nil
 }
 
