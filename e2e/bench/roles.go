@@ -423,8 +423,8 @@ func learn(ctx context.Context, g *gate.Gate) (*detector.Model, error) {
 	now := time.Unix(1_767_225_600, 0)
 	// As quick as the load and as costly: above what a workload does at its busiest, calls are unusual, and it takes minutes for a pace to be known.
 	const pace, warm = 100 * time.Microsecond, 2 * time.Minute
-	for at := range warm / pace {
-		t := now.Add((at - warm/pace) * pace)
+	for at := -warm; at < 0; at += pace {
+		t := now.Add(at)
 		g.Sessions.Settle(g.Sessions.Begin(&llm.Call{BodyBytes: 64 << 10}, t), features.Outcome{}, t)
 	}
 	for i := range 2048 {
