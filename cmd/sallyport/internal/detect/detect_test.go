@@ -356,7 +356,7 @@ func TestExplainErrors(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no such record":  {in, []string{"--model", model, "--in", "-", "d-9999"}, `no record "d-9999" in -`},
+		"no such record":  {in, []string{"--model", model, "--in", "-", "d-9999"}, `no record "d-9999" in standard input`},
 		"no such model":   {in, []string{"--model", "nowhere", "--in", "-", r.ID}, "nowhere"},
 		"model is none":   {in, []string{"--model", write(t, "x", "x"), "--in", "-", r.ID}, "not a valid model"},
 		"bad line before": {"{\n" + in, []string{"--model", model, "--in", "-", r.ID}, "standard input:1: "},

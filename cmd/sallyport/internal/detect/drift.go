@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -86,7 +85,7 @@ func drift(ctx context.Context, s streams, o driftOptions) error {
 		return err
 	}
 	if len(rows) == 0 {
-		return fmt.Errorf("no calls to compare in %s%s", strings.Join(o.against.files, ", "), when(left != "", ": "+left))
+		return fmt.Errorf("no calls to compare in %s%s", &o.against, when(left != "", ": "+left))
 	}
 	d := m.Shifts(rows)
 	shifts := ordered(d)

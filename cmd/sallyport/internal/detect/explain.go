@@ -171,7 +171,7 @@ func seen(c *evaluation.Sample, m *detector.Model) (v features.Vector, err error
 // find looks for the call with an ID, or with the only one that begins so.
 func (o *explainOptions) find(ctx context.Context, s streams, getenv func(string) string) (*evaluation.Sample, error) {
 	found := map[string]*evaluation.Sample{}
-	where := strings.Join(o.files, ", ")
+	where := o.input.String()
 	if o.namespace != "" || o.allNamespaces {
 		c, err := record.OpenCluster(o.namespace, o.allNamespaces)
 		if err != nil {
@@ -197,7 +197,7 @@ func (o *explainOptions) find(ctx context.Context, s streams, getenv func(string
 			if in.files = execute.RecordsFiles(dir); len(in.files) == 0 {
 				return nil, fmt.Errorf("no decisions were kept on this machine (%s); name a file by --in or a cluster's namespace by -n", execute.RecordsFile(dir))
 			}
-			where = strings.Join(in.files, ", ")
+			where = in.String()
 		}
 		keep := func(s *evaluation.Sample) error { found[s.ID] = s; return nil }
 		want := func(s *evaluation.Sample) bool {
@@ -258,7 +258,7 @@ func (o *explainOptions) highest(ctx context.Context, s streams, m *detector.Mod
 			return err
 		})
 	})
-	where := strings.Join(o.files, ", ")
+	where := o.input.String()
 	switch {
 	case err != nil || top != nil:
 		return top, err

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -57,6 +59,17 @@ func required(cmd *cobra.Command, names ...string) {
 type input struct {
 	files    []string
 	workload string // "" for all
+}
+
+// String names the files.
+func (in *input) String() string {
+	names := slices.Clone(in.files)
+	for i, name := range names {
+		if name == "-" {
+			names[i] = "standard input"
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // flag adds a flag of files.

@@ -102,7 +102,7 @@ func collect(ctx context.Context, s streams, in input) (l lesson, err error) {
 	case err != nil:
 		return l, err
 	case len(workloads) == 0:
-		return l, fmt.Errorf("no calls in %s", strings.Join(in.files, ", "))
+		return l, fmt.Errorf("no calls in %s", &in)
 	case n.elsewhere+n.repeated == n.records:
 		return l, fmt.Errorf("no calls of the workload %s; there are calls of:%s", in.workload, list(workloads))
 	case in.workload == "" && len(workloads) > 1:
