@@ -25,6 +25,9 @@ func (l *Learner) job(w xds.Workload, have *learned, what task, s learning) *job
 		// That there are enough was seen to; of sessions that were labelled attacks, fewer may be left.
 		options: detector.Options{FalsePositivesPerMillion: s.budget, MinCalls: 1, MinSessions: 1, Seed: seed(w), Trimmed: counts.Trimmed()},
 	}
+	if have.model != nil {
+		j.options.Earlier = have.model.info
+	}
 	if len(have.attacked) > 0 {
 		j.rows = slices.DeleteFunc(j.rows, func(row detector.Row) bool { return have.attacked[row.Session] })
 	}

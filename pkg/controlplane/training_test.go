@@ -221,6 +221,36 @@ func TestARestartWhileTraining(t *testing.T) {
 	}
 }
 
+// A training is told what the model before says of itself, also of a leader before, so that its threshold does not rise by much at a time.
+func TestATrainingKnowsTheModelBefore(t *testing.T) {
+	l := newLab(t)
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	id := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "web"}
+	random := rand.New(rand.NewPCG(1, 2))
+	var told []detector.Info
+	train := func(learner *Learner, calls int) {
+		learner.fit = func(rows []detector.Row, o detector.Options) (*detector.Model, error) {
+			told = append(told, o.Earlier)
+			return detector.Train(rows, o)
+		}
+		learner.configure(id.Namespace, learningOf(&quick))
+		for i := range calls {
+			learner.Record(id, record(random, i, nil))
+		}
+		for learner.doOne(l.ctx) {
+		}
+	}
+	first := l.learner(nil, &now)
+	train(first, 64)
+	info := first.workloads[id.Workload()].model.info
+	second := l.learner(nil, &now)
+	must(t, second.restore(l.ctx, salted(0)))
+	train(second, 64)
+	if len(told) != 2 || told[0] != (detector.Info{}) || told[1] != info || info.Threshold == 0 {
+		t.Errorf("told %+v, the first model says %+v", told, info)
+	}
+}
+
 // Who deletes a Baseline while a model is trained has it forgotten all the same, and the model is neither kept nor published.
 func TestForgottenWhileTraining(t *testing.T) {
 	l := newLab(t)
