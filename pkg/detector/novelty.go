@@ -38,27 +38,35 @@ const (
 	byReading = 1. / 3
 )
 
-// Coarser reasons for a group are kept where they leave as many groups as this, and the largest has no more than such a share of the rows. Of recorded agents with six and eight tasks, 2 % of the
-// calls of other tasks exceeded a threshold for 1 % on average, and 5 % where it was set by sessions.
-const (
-	fewGroups    = 5
-	largestGroup = 1. / 3
-)
+// reasons are kept for a group where they leave as many groups as that, and the largest has no more than such a share of the rows. Of recorded agents with six and eight tasks, 2 % of the
+// calls of other tasks exceeded a threshold for 1 % on average where five groups by opening were enough, and 6 % where it was set by sessions. What reads alike is joined in chains: where a group by
+// reading has more than a fifth, nearly all that is like a call is held out with it, and thresholds are too high.
+var reasons = []struct {
+	alike   float64
+	few     int
+	largest float64
+}{
+	{byReading, 10, 1. / 5},
+	{byOpening, 5, 1. / 3},
+}
 
 // group names the group of each row: calls that resemble each other for a reason that new calls will not share. Those are the calls of a session; of
 // sessions that opened with the same messages, as an agent that is given one task ten times has done one task; and of sessions that read much the same, as
 // where one task was put in different words. Where groups would be too few to learn from, or one of them much of all, as where every conversation begins with
 // the same greeting, the coarser reasons are given up.
 func group(rows []Row, sessions []*read, of []int, alike float64) []string {
-	for _, bar := range []float64{alike, byOpening} {
+	for _, reason := range reasons {
+		if reason.alike < alike {
+			continue
+		}
 		groups := make([]string, len(rows))
 		sizes := make(map[string]int)
-		parent := link(sessions, bar)
+		parent := link(sessions, reason.alike)
 		for i := range rows {
 			groups[i] = sessions[find(parent, of[i])].id
 			sizes[groups[i]]++
 		}
-		if len(sizes) >= fewGroups && float64(slices.Max(slices.Collect(maps.Values(sizes)))) <= largestGroup*float64(len(rows)) {
+		if len(sizes) >= reason.few && float64(slices.Max(slices.Collect(maps.Values(sizes)))) <= reason.largest*float64(len(rows)) {
 			return groups
 		}
 	}
