@@ -17,7 +17,7 @@ import (
 // can change over weeks and a burst changes little. Of what the rows' words take, two MiB are held at most.
 //
 // What it cannot tell is a patient attacker whose every call stays under the threshold; such a one can widen what is ordinary
-// for the workload, slowly.
+// for the workload, slowly: Options.Earlier makes it slower.
 //
 // It is not safe for concurrent use.
 type Reservoir struct {

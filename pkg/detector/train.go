@@ -86,7 +86,8 @@ type Options struct {
 	// comparison with one, or that tell workloads apart rather than calls, have no part in it.
 	Prior []Row
 	// Feedback are calls that people judged. An attack makes what is like it more anomalous, and nothing of its session is learned from; a false positive is learned from like any
-	// row, and what is like it no longer exceeds. What labels do to the forest is bounded, see iforest.Feedback: they bend it and do not replace it.
+	// row, and what is like it no longer exceeds. What labels of attacks do is bounded: the leaves they are in count for more, see iforest.Feedback, and what is like them is brought over the threshold where that tells it from ordinary
+	// calls; no score falls by it, and the threshold rises by 2 % for each of the two at most.
 	Feedback []Labelled
 	// Earlier is what the model says of itself that has judged the workload's calls until now, zero for none. The threshold rises over its by little, see looseningPerTraining: calls that were sent to be
 	// learned from cannot do in one training what many of them would have to. It is free where the budget is another one, where either model learned from other workloads' calls, and
