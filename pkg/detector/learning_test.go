@@ -235,21 +235,23 @@ func TestOrdinaryEventsPass(t *testing.T) {
 	}
 }
 
+// weak are calls that are off by a little, in a way that has something of an order.
+func weak(seed uint64, n int) []detector.Row {
+	rows := detectortest.Rows(seed, n)
+	for i := range rows {
+		rows[i].Session += "/weak"
+		for f, x := range features.Schema {
+			if x.Name == "data.second_person" || x.Name == "data.imperatives" || x.Name == "data.instruction_words" {
+				rows[i].Vector[f] += 0.6
+			}
+		}
+	}
+	return rows
+}
+
 // Labels of attacks that lie below the threshold bring others like them over it; ordinary calls stay where they were, what the score is made of adds up, and the model says the same after
 // it was kept. The threshold hardly rises, whatever was learned since.
 func TestLabelsBringWeakAttacksOver(t *testing.T) {
-	weak := func(seed uint64, n int) []detector.Row {
-		rows := detectortest.Rows(seed, n)
-		for i := range rows {
-			rows[i].Session += "/weak"
-			for f, x := range features.Schema {
-				if x.Name == "data.second_person" || x.Name == "data.imperatives" || x.Name == "data.instruction_words" {
-					rows[i].Vector[f] += 0.6
-				}
-			}
-		}
-		return rows
-	}
 	rows := detectortest.Rows(1, 600)
 	var labels []detector.Labelled
 	for _, r := range weak(2, 40) {

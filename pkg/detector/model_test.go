@@ -251,6 +251,17 @@ func FuzzLoad(f *testing.F) {
 	b, _ := small.MarshalBinary()
 	f.Add(b)
 	f.Add([]byte("SPDM\x01"))
+	var labels []detector.Labelled
+	for _, r := range weak(2, 20) {
+		labels = append(labels, detector.Labelled{Row: r, Attack: true})
+	}
+	heard, err := detector.Train(detectortest.Rows(1, 300), detector.Options{Trees: 10, SampleSize: 32, Feedback: labels, Earlier: small.Info()})
+	if err != nil {
+		f.Fatal(err)
+	}
+	if b, err := heard.MarshalBinary(); err == nil {
+		f.Add(b)
+	}
 	f.Add(detectortest.Unzipped(b))
 	for i := 0; i < len(b); i += 37 + i/16 { // most of it, and the end, are bits of words
 		f.Add(flip(b, i))
