@@ -130,7 +130,7 @@ func measure(t *testing.T, all []recorded, agent string, classic bool, seeds uin
 	f := figures{families: map[string]float64{}}
 	var benignCalls, exceeding int
 	ofFamily := map[string]float64{}
-	for round := range uint32(folds * seeds) {
+	for round := range folds * seeds {
 		fold, seed := round%folds, uint64(round/folds)
 		var train []Row
 		var held []*recorded

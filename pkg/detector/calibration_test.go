@@ -89,8 +89,8 @@ func oneWay(t *testing.T, all []recorded, way uint64, without func(string) bool)
 				continue
 			}
 			a := s.judge(m, without)
-			switch v := (verdict{a.Score, a.Percentile}); {
-			case s.attack == "":
+			switch v := (verdict{a.Score, a.Percentile}); s.attack {
+			case "":
 				benign = append(benign, v)
 				if a.Exceeds {
 					exceeding++

@@ -3,6 +3,7 @@ package detector_test
 import (
 	"errors"
 	"math"
+	"slices"
 	"testing"
 
 	"sallyport.dev/sallyport/pkg/detector"
@@ -100,7 +101,7 @@ func TestFeedback(t *testing.T) {
 	}
 
 	// Nothing of a session that was an attack is learned.
-	taught := append(rows[:len(rows):len(rows)], injected[0])
+	taught := slices.Concat(rows, injected[:1])
 	m, err := detector.Train(taught, detector.Options{Feedback: labels[:1]})
 	if err != nil || m.Info().Calls != len(rows) {
 		t.Errorf("%d of %d calls learned, %v", m.Info().Calls, len(taught), err)
