@@ -33,6 +33,7 @@ const (
 	reasonDrifting          = "Drifting"
 	reasonPrior             = "SharedPrior"
 	reasonFewCalls          = "FewCalls"
+	reasonThresholdHeld     = "ThresholdHeld"
 	reasonAdmitting         = "Admitting"
 	reasonLabelsWait        = "LabelsWait"
 	reasonNoRoom            = "NoRoom"

@@ -34,9 +34,10 @@ type LearnedState struct {
 	TrainedOn int64
 	PriorRows int64
 	TrainedAt time.Time
-	// Budget is the model's, in calls per million; Few says that its calls are too few for it.
-	Budget int
-	Few    bool
+	// Budget is the model's, in calls per million; Few says that its calls are too few for it, and ThresholdHeld that its threshold is lower than the budget would have it, as it may rise by
+	// little in one training.
+	Budget             int
+	Few, ThresholdHeld bool
 	// Judged and Exceeded count calls since the model is in use.
 	Judged, Exceeded int64
 	Drift            *drift // nil where there are too few calls to tell
@@ -66,7 +67,7 @@ func (l *Learner) state(w xds.Workload) LearnedState {
 	s.Calls, s.Sessions, s.Rejected, s.Held, s.Limited = int64(counts.Seen), int64(counts.Sessions), int64(counts.Refused), counts.Calls, have.limited
 	if m := have.model; m != nil {
 		s.Model, s.Source, s.TrainedOn, s.PriorRows, s.TrainedAt = m.digest, have.source, int64(have.own), int64(have.lent), have.trainedAt
-		s.Budget, s.Few = m.info.FalsePositivesPerMillion, !m.info.Supported
+		s.Budget, s.Few, s.ThresholdHeld = m.info.FalsePositivesPerMillion, !m.info.Supported, m.info.Held
 		s.Judged, s.Exceeded = have.recent.tally.Judged, have.recent.tally.Exceeded
 		if have.drift != nil {
 			d := *have.drift

@@ -84,6 +84,9 @@ func (state *LearnedState) ready() (phase v1alpha1.BaselinePhase, reason, messag
 	case state.Source == v1alpha1.ModelOwn && state.Few:
 		return v1alpha1.BaselineReady, reasonFewCalls, fmt.Sprintf("judged by a model of %d calls of the workload's own, too few to tell a threshold for a budget of %d in a million: "+
 			"more calls may exceed it than that, or fewer", state.TrainedOn, state.Budget)
+	case state.Source == v1alpha1.ModelOwn && state.ThresholdHeld:
+		return v1alpha1.BaselineReady, reasonThresholdHeld, "judged by a model of the workload's own calls, with a threshold that is lower than its budget would have it: it rises by little in one training, " +
+			"so that nobody who sends calls to be learned from raises it at once. Where the workload itself has changed, more of its calls exceed until then"
 	case state.Source == v1alpha1.ModelOwn:
 		return v1alpha1.BaselineReady, reasonReady, "judged by a model of the workload's own calls"
 	case state.Source == v1alpha1.ModelPrior:

@@ -47,6 +47,7 @@ func TestPhases(t *testing.T) {
 		"sunk":                 {with(func(s *LearnedState) { s.Drift = &drift{Calls: 300, Moved: true, Sank: true} }), v1alpha1.BaselineReady, yes, reasonReady, "+Admitting", "+ScoresSank", "something simpler"},
 		"sunk, and over":       {with(func(s *LearnedState) { s.Drift = &drift{Moved: true, Sank: true, Exceeds: true} }), v1alpha1.BaselineDrifting, yes, reasonDrifting, "+Admitting", "+Drifting", ""},
 		"frozen":               {with(func(s *LearnedState) { s.Frozen = true; drifting(s) }), v1alpha1.BaselineFrozen, yes, reasonFrozen, "-Frozen", "+Drifting", ""},
+		"held":                 {with(func(s *LearnedState) { s.ThresholdHeld = true }), v1alpha1.BaselineReady, yes, reasonThresholdHeld, "+Admitting", "-TooFewCalls", "lower than its budget would have it"},
 		"frozen and labelled":  {with(func(s *LearnedState) { s.Frozen, s.Unheard = true, true }), v1alpha1.BaselineFrozen, yes, reasonFrozen, "-Frozen", "-TooFewCalls", "labels wait until it is not"},
 		"frozen and ignorant":  {LearnedState{Frozen: true}, v1alpha1.BaselineFrozen, no, reasonFrozen, "-Frozen", "", "calls are not judged"},
 		"failed at first":      {func() LearnedState { var s LearnedState; failed(&s); return s }(), v1alpha1.BaselineLearning, no, reasonLearning, "-TrainingFailed", "", "too few calls; tried 2 times, and again after 2026-11-23T08:10:00Z"},

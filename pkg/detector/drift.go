@@ -66,7 +66,7 @@ func (m *Model) shifts(rows []Row) (d iforest.Drift, ordinary int) {
 	for i := range rows {
 		if finite(&rows[i].Vector) {
 			scaledBy(&row, &rows[i].Vector, by)
-			score := m.relative(&row)
+			score, _ := m.place(&row)
 			if score <= floor {
 				ordinary++
 			}

@@ -209,18 +209,15 @@ func listen(labels []label, forest *iforest.Forest, with heardRows, scores []flo
 	return l
 }
 
-// relative is the score of a scaled row against the forest's ordinary one, with its likeness to labelled attacks.
-func (m *Model) relative(row *features.Vector) float64 {
-	score := m.forest.Score(row[:])
-	if m.like == nil {
-		return score
-	}
+// place returns how far a scaled row is from what was learned, its likeness to labelled attacks included: as a score against the forest's ordinary row, and as a distance.
+func (m *Model) place(row *features.Vector) (relative, distance float64) {
 	unit := m.forest.CreditUnit()
-	distance := distanceAt(score, unit)
+	relative = m.forest.Score(row[:])
+	distance = distanceAt(relative, unit)
 	if far := m.like.raised(distance, row[:]); far > distance {
-		return scoreAt(far, unit)
+		return scoreAt(far, unit), far
 	}
-	return score
+	return relative, distance
 }
 
 // watchedShares are the shares of ordinary calls, in budgets, whose distances are watched.

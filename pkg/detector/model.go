@@ -157,16 +157,11 @@ func (m *Model) judge(v *features.Vector) policy.Anomaly {
 	}
 	var row features.Vector
 	scaledBy(&row, v, m.scale())
-	unit := m.forest.CreditUnit()
-	relative := m.forest.Score(row[:])
-	distance := distanceAt(relative, unit)
-	if far := m.like.raised(distance, row[:]); far > distance {
-		distance, relative = far, scoreAt(far, unit)
-	}
+	relative, distance := m.place(&row)
 	a.Score = scoreAt(distance, ordinary)
 	if a.Score > m.threshold {
 		if near := m.clear(&row, distance); near < distance {
-			distance, relative, a.Score = near, scoreAt(near, unit), scoreAt(near, ordinary)
+			distance, relative, a.Score = near, scoreAt(near, m.forest.CreditUnit()), scoreAt(near, ordinary)
 		}
 	}
 	a.Percentile = m.percentile(relative, distance)
