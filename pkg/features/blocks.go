@@ -51,12 +51,10 @@ var setsOf = func() (of [256]uint64) {
 			in(inRare)
 		case '\\':
 			in(inBackslash)
-		case 'n', 'r':
+		case 'n', 'r', 't':
 			in(inBreaks)
-			in(inSecret)
-		case 't':
-			in(inBreaks)
-		case 's', 'g', 'x', 'A', 'e', '-':
+		}
+		if secondOf[c] != 0 {
 			in(inSecret)
 		}
 	}

@@ -409,8 +409,9 @@ func (s *scan) blocks(r *reading, from, size int) (bounds int) {
 
 // secondOf has, for what a credential begins with, what comes next: a bit for each letter.
 var secondOf = func() (of [256]uint32) {
-	for _, two := range []string{"sk", "gh", "gi", "gl", "xo", "AK", "AS", "AI", "ey", "--", "rk", "np"} {
-		of[two[0]] |= 1 << (two[1] & 31)
+	for i := range credentials {
+		prefix := credentials[i].prefix
+		of[prefix[0]] |= 1 << (prefix[1] & 31)
 	}
 	return
 }()
@@ -746,27 +747,39 @@ func isSecret(run, after []byte) bool {
 	if i := lastEquals(run[:len(run)-1]); i >= 0 && len(run)-i > minSecret {
 		run = run[i+1:]
 	}
-	n := len(run)
-	switch run[0] {
-	case 's':
-		return n >= 24 && (hasPrefix(run, "sk-") || hasPrefix(run, "sk_live_"))
-	case 'g':
-		return n >= 20 && (hasPrefix(run, "ghp_") || hasPrefix(run, "gho_") || hasPrefix(run, "ghs_") || hasPrefix(run, "ghu_") ||
-			hasPrefix(run, "github_pat_") || hasPrefix(run, "glpat-"))
-	case 'x':
-		return n >= 20 && hasPrefix(run, "xox") && run[4] == '-'
-	case 'A':
-		return n == 20 && (hasPrefix(run, "AKIA") || hasPrefix(run, "ASIA")) || n >= 35 && hasPrefix(run, "AIza")
-	case 'e':
-		return hasPrefix(run, "eyJ") && hasPrefix(after, ".eyJ")
-	case '-':
-		return hasPrefix(run, "-----BEGIN") && bytes.Contains(after[:min(len(after), 40)], []byte("PRIVATE KEY"))
-	case 'r':
-		return n >= 24 && hasPrefix(run, "rk_live_")
-	case 'n':
-		return n >= 36 && hasPrefix(run, "npm_")
+	for i := range credentials {
+		c := &credentials[i]
+		if n := len(run); n >= c.least && (c.most == 0 || n <= c.most) && hasPrefix(run, c.prefix) && (c.also == nil || c.also(run, after)) {
+			return true
+		}
 	}
 	return false
+}
+
+// credentials are the shapes that isSecret knows, the first two bytes of which are looked for in all text.
+var credentials = []struct {
+	prefix      string
+	least, most int                          // bytes of the run; 0 for no bound
+	also        func(run, after []byte) bool // nil for nothing more
+}{
+	{prefix: "sk-", least: 24},
+	{prefix: "sk_live_", least: 24},
+	{prefix: "ghp_", least: 20},
+	{prefix: "gho_", least: 20},
+	{prefix: "ghs_", least: 20},
+	{prefix: "ghu_", least: 20},
+	{prefix: "github_pat_", least: 20},
+	{prefix: "glpat-", least: 20},
+	{prefix: "xox", least: 20, also: func(run, _ []byte) bool { return run[4] == '-' }},
+	{prefix: "AKIA", least: 20, most: 20},
+	{prefix: "ASIA", least: 20, most: 20},
+	{prefix: "AIza", least: 35},
+	{prefix: "eyJ", also: func(_, after []byte) bool { return hasPrefix(after, ".eyJ") }},
+	{prefix: "-----BEGIN", also: func(_, after []byte) bool {
+		return bytes.Contains(after[:min(len(after), 40)], []byte("PRIVATE KEY"))
+	}},
+	{prefix: "rk_live_", least: 24},
+	{prefix: "npm_", least: 36},
 }
 
 // lastEquals is where the last equals sign is, -1 where there is none, as there mostly is: that is found faster than the last one.
