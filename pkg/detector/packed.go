@@ -74,12 +74,18 @@ func (p *Packed) Put(i int, row Row) {
 
 // load appends a row where many are appended one after the other: what is written so is packed as Repack would.
 func (p *Packed) load(row Row) {
-	p.slots = append(p.slots, p.write(row))
+	p.slots = append(p.slots, p.writeOn(row))
 	p.held += len(row.Evidence)
 	p.written = 0
-	if b := p.blocks[len(p.blocks)-1]; len(b.ends) == blockRows {
+}
+
+// writeOn is write where many rows are written one after the other: a block is packed as soon as it is full.
+func (p *Packed) writeOn(row Row) slot {
+	s := p.write(row)
+	if b := p.blocks[s.block]; len(b.ends) == blockRows {
 		b.zip()
 	}
+	return s
 }
 
 // write puts a row in the open block.
@@ -150,10 +156,7 @@ func (p *Packed) Repack() {
 		}
 		u.open(old[k], true)
 		for _, i := range rows {
-			p.slots[i] = p.write(u.row(p.slots[i]))
-			if b := p.blocks[len(p.blocks)-1]; len(b.ends) == blockRows {
-				b.zip()
-			}
+			p.slots[i] = p.writeOn(u.row(p.slots[i]))
 		}
 		old[k] = nil
 	}

@@ -27,7 +27,6 @@ type Reservoir struct {
 	refused  uint64 // calls turned away
 	exceeded uint64 // of those, such as were turned away for that alone
 	rows     Packed
-	evidence int // bytes held with the rows, before they were packed
 	most     int // of these
 	sessions map[string]*held
 }
@@ -130,22 +129,17 @@ func (r *Reservoir) join(s *held, id string) *held {
 
 // put puts a row in a place. Where that makes the evidence too much, rows lose theirs, each with the same chance, until it is not.
 func (r *Reservoir) put(at int, row Row) {
-	if at < r.rows.Len() {
-		r.evidence -= r.rows.Evidence(at)
-	}
 	r.rows.Put(at, row)
-	r.evidence += r.rows.Evidence(at)
 	r.strip()
 }
 
 // strip takes evidence of rows until there is no more than may be.
 func (r *Reservoir) strip() {
-	for r.evidence > r.most {
+	for r.rows.held > r.most {
 		n := r.rows.Len()
 		start := int(r.below(uint64(n)))
 		for k := range n {
 			if i := (start + k) % n; r.rows.Evidence(i) > 0 {
-				r.evidence -= r.rows.Evidence(i)
 				r.rows.Strip(i)
 				break
 			}
@@ -195,12 +189,11 @@ func (r *Reservoir) Spread(most int, without map[string]bool) []Row {
 // evidence, with the same chance, so that the sample stays one of all that came. What the evidence may take is not encoded.
 func (r *Reservoir) Limit(capacity, evidence int) {
 	r.capacity, r.most = max(minCapacity, min(maxCapacity, capacity)), max(0, min(maxEvidence, evidence))
-	changed := r.rows.Len() > r.capacity || r.evidence > r.most
+	changed := r.rows.Len() > r.capacity || r.rows.held > r.most
 	for r.rows.Len() > r.capacity {
 		last := r.rows.Len() - 1
 		gone := int(r.below(uint64(last + 1)))
 		r.drop(gone)
-		r.evidence -= r.rows.Evidence(gone)
 		if gone != last {
 			r.rows.Move(gone, last)
 			rows := r.sessions[r.rows.Session(gone)].rows
@@ -243,7 +236,7 @@ func (c Counts) Trimmed() float64 {
 
 // Counts says what the reservoir holds and has seen.
 func (r *Reservoir) Counts() Counts {
-	return Counts{Calls: r.rows.Len(), Sessions: len(r.sessions), Evidence: r.evidence, Seen: r.seen, Refused: r.refused, Exceeded: r.exceeded}
+	return Counts{Calls: r.rows.Len(), Sessions: len(r.sessions), Evidence: r.rows.held, Seen: r.seen, Refused: r.refused, Exceeded: r.exceeded}
 }
 
 // A reservoir is encoded as
@@ -281,7 +274,7 @@ func (r *Reservoir) MarshalBinary() ([]byte, error) {
 	b = append(b, byte(len(state)))
 	b = append(b, state...)
 	rows := r.rows.All()
-	b = slices.Grow(b, 32+len(rows)*(numbersBytes+48)+r.evidence)
+	b = slices.Grow(b, 32+len(rows)*(numbersBytes+48)+r.rows.held)
 	b = binary.AppendUvarint(b, uint64(len(rows)))
 	written := make(map[string]bool, len(r.sessions))
 	for i := range rows {
@@ -349,7 +342,7 @@ func (r *Reservoir) UnmarshalBinary(b []byte) error {
 		}
 		s.rows = append(s.rows, n.rows.Len())
 		n.rows.load(row)
-		if n.evidence += len(row.Evidence); n.evidence > maxEvidence {
+		if n.rows.held > maxEvidence {
 			d.fail("more evidence than is held")
 		}
 		if row.Session == "" || len(row.Session) > maxSession || !finite(&row.Vector) || !readable(row.Evidence) || len(s.rows) > n.perSession() {
