@@ -203,7 +203,7 @@ func TestABaselineIsBounded(t *testing.T) {
 		}
 		texts[i] = evidenceOf(string(texts[i]))
 	}
-	for i := range 2000 {
+	for i := range 1000 {
 		learner.Record(id, record(random, i, func(r *telemetry.Record) {
 			r.Session.ID, r.Evidence = fmt.Sprint("session-", i/12), texts[i%len(texts)]
 		}))
@@ -230,7 +230,7 @@ func TestWhatIsWrittenInAnHour(t *testing.T) {
 	learner.configure(id.Namespace, learningOf(&v1alpha1.DetectorSpec{}))
 	random := rand.New(rand.NewPCG(1, 2))
 	var evidence []byte
-	for hour := range 3 {
+	for hour := range 2 {
 		written, writes = 0, 0
 		for second := range 3600 {
 			r := telemetry.Record{}

@@ -138,7 +138,8 @@ func (have *learned) giveUp(share, least int) {
 	over -= evidence
 	remembered := have.recent.bytes()
 	have.recent.strip()
-	if over -= remembered - have.recent.bytes(); over > 0 {
+	// One that has too few calls for a model keeps its capacity: its sessions' shares are of that, and few long sessions would never come to enough in a small one.
+	if over -= remembered - have.recent.bytes(); over > 0 && counts.Calls > least {
 		each := max(1, (all-evidence)/max(1, counts.Calls))
 		have.capacity = max(least, min(have.capacity, counts.Calls-over/each))
 	}

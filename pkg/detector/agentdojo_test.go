@@ -284,7 +284,11 @@ func recordedSamples(t *testing.T, name string, n uint32) []recorded {
 	return out
 }
 
+// conversations reads a file of agents/, where it lies beside the project and the run is not a short one.
 func conversations(t *testing.T, name string) []conversation {
+	if testing.Short() {
+		t.Skip("models of recorded agents take minutes under the race detector; make unit trains them without")
+	}
 	path := filepath.Join(recordings, name+".jsonl.gz")
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -57,6 +57,9 @@ func mean(t *testing.T, m *detector.Model, rows []detector.Row) float64 {
 }
 
 func TestFeedback(t *testing.T) {
+	if testing.Short() {
+		t.Skip("statistics of many models: make unit gathers them without the race detector")
+	}
 	rows := detectortest.Rows(1, 600)
 	injected := attacks(2, 40)
 	var labels []detector.Labelled

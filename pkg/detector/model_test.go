@@ -429,6 +429,9 @@ func TestBeyondWhatWasSeen(t *testing.T) {
 
 // A model learned from what earlier models let pass, again and again, lets as much pass as the first one: the ratchet does not turn.
 func TestLearningFromWhatPassed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("ten models of two thousand calls: make unit trains them without the race detector")
+	}
 	all := detectortest.Rows(1, 2000)
 	exceed := func(m *detector.Model) (rest []detector.Row, share float64) {
 		for _, r := range all {

@@ -99,6 +99,32 @@ func TestPackedBytes(t *testing.T) {
 	}
 }
 
+// A sample that was made smaller may hold more of a session than a sample of that size takes in. It is kept and taken up as it is.
+func TestReservoirLimitIsKept(t *testing.T) {
+	r := detector.NewReservoir(4096, 1)
+	for i := range 150 {
+		r.Add(row(i/50, i), admitted)
+	}
+	r.Limit(100, 0)
+	b, err := r.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again detector.Reservoir
+	if err := again.UnmarshalBinary(b); err != nil {
+		t.Fatal(err)
+	}
+	if c := again.Counts(); c.Calls != 100 || c != r.Counts() {
+		t.Errorf("%+v, kept %+v", c, r.Counts())
+	}
+	for i := range 500 {
+		again.Add(row(i/50, i), admitted)
+	}
+	if c := again.Counts(); c.Calls != 100 {
+		t.Errorf("%+v", c)
+	}
+}
+
 func TestReservoirLimit(t *testing.T) {
 	rows := detectortest.Rows(1, 2048)
 	r := detector.NewReservoir(2048, 1)

@@ -345,7 +345,7 @@ func (r *Reservoir) UnmarshalBinary(b []byte) error {
 		if n.rows.held > maxEvidence {
 			d.fail("more evidence than is held")
 		}
-		if row.Session == "" || len(row.Session) > maxSession || !finite(&row.Vector) || !readable(row.Evidence) || len(s.rows) > n.perSession() {
+		if row.Session == "" || len(row.Session) > maxSession || !finite(&row.Vector) || !readable(row.Evidence) {
 			d.fail("row that cannot be")
 		}
 		if d.err != nil {

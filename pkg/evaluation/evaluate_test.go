@@ -179,6 +179,9 @@ func TestEvaluateModel(t *testing.T) {
 }
 
 func TestEvaluateWithout(t *testing.T) {
+	if testing.Short() {
+		t.Skip("two evaluations: make unit makes them without the race detector")
+	}
 	path := put(t, filepath.Join(t.TempDir(), "s"), recording(t, "support", 60, 20))
 	o := quick
 	var others []string
@@ -263,6 +266,9 @@ func TestEvaluateErrors(t *testing.T) {
 
 // TestRecordedAgents evaluates recorded agents, where the recordings lie beside the project. The bars are well under what is measured.
 func TestRecordedAgents(t *testing.T) {
+	if testing.Short() {
+		t.Skip("models of recorded agents: make unit trains them without the race detector")
+	}
 	path := filepath.Join("..", "..", "..", "shared", "data", "agents", "agentdojo.jsonl.gz")
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		t.Skipf("no recorded agent traffic at %s; it is not part of the project", path)

@@ -53,6 +53,9 @@ func reference(t *testing.T, set string) map[string]float64 {
 // labelled returns the rows of a set and which of them are anomalies.
 func labelled(t *testing.T, set string) (rows [][]float32, label []bool) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("forests of published sets: make unit fits them without the race detector")
+	}
 	return labelledFile(t, filepath.Join(anomalyData, set+".csv.gz"))
 }
 
