@@ -58,7 +58,7 @@ type authority struct {
 	leaf tls.Certificate
 }
 
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t testing.TB) *authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -93,7 +93,7 @@ func newAuthority(t *testing.T) *authority {
 func (a *authority) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &a.leaf, nil }
 
 // newServer makes a server whose sidecars are known by the tokens.
-func newServer(t *testing.T, a *authority, table tokens, change func(*xdsserver.Config)) *xdsserver.Server {
+func newServer(t testing.TB, a *authority, table tokens, change func(*xdsserver.Config)) *xdsserver.Server {
 	t.Helper()
 	config := xdsserver.Config{Authenticator: table, GetCertificate: a.certificate}
 	if change != nil {
@@ -107,7 +107,7 @@ func newServer(t *testing.T, a *authority, table tokens, change func(*xdsserver.
 }
 
 // serve serves on an address ("" for any) until the test ends or stop is called.
-func serve(t *testing.T, s *xdsserver.Server, address string) (actual string, stop func()) {
+func serve(t testing.TB, s *xdsserver.Server, address string) (actual string, stop func()) {
 	t.Helper()
 	if address == "" {
 		address = "127.0.0.1:0"
