@@ -37,8 +37,8 @@ const (
 
 // Sessions recognises conversations by the calls themselves, as no header can be trusted to say which one a call goes
 // on with. A model's API has no memory: each call brings its whole conversation, the earlier messages and then the new ones. So a call goes
-// on with the conversation with whose last released call it shares the longest run of messages from the first on, provided that the run
-// holds all messages of that conversation's first call. Otherwise, as when its history was trimmed or altered at the front, it opens a
+// on with the conversation whose last released call it answers, or else with the one with whose last released call it shares the longest run of messages from the first on, provided that
+// the run holds all messages of that conversation's first call. Otherwise, as when its history was trimmed or altered at the front, it opens a
 // conversation, and all of its messages are new.
 //
 // Messages are equal when their roles and digests are. Only messages of released calls count as known: what was refused
@@ -194,7 +194,7 @@ func (s *Sessions) begin(t *Turn, call *llm.Call, now time.Time) {
 	s.expire(now)
 	t.pace = s.pace.with(t.cost, now)
 
-	with, known := s.find(t.chain)
+	with, known := s.find(t.chain, lastReply(call.Messages))
 	if with == nil {
 		if len(t.points) > 0 {
 			t.opening = t.points[len(t.points)-1]
@@ -227,7 +227,30 @@ func (s *Sessions) begin(t *Turn, call *llm.Call, now time.Time) {
 // find returns the conversation that a call with this chain goes on with and how many of the call's messages it knows, or nil. A conversation is found by the whole of its
 // last call, which most calls go on from, and by its opening, where history was changed. Of more than maxSharers that opened alike and have gone on, those that did so longest ago
 // are found by their last calls only; what a call that changes their history brings counts as new.
-func (s *Sessions) find(chain []prefix) (with *session, known int) {
+//
+// A conversation whose last call the call answers comes before one that has more in common with it but has gone on already: two users who both say hello and are both answered alike have
+// two conversations, as has a program that is run twice. reply is where the call's last reply begins.
+func (s *Sessions) find(chain []prefix, reply int) (with *session, known int) {
+	with, known = s.longest(chain)
+	if with == nil || len(with.chain) == known && known < len(chain) {
+		return with, known
+	}
+	for k := known - 1; k >= max(1, reply); k-- {
+		var waiting *session
+		for _, c := range s.ends[chain[k-1]] {
+			if c.eligible(k, chain) && (waiting == nil || rather(c, waiting, k)) {
+				waiting = c
+			}
+		}
+		if waiting != nil {
+			return waiting, k
+		}
+	}
+	return with, known
+}
+
+// longest returns the conversation that a call with this chain has the most messages in common with, and how many.
+func (s *Sessions) longest(chain []prefix) (with *session, known int) {
 	for k := len(chain); k > 0 && k >= known; k-- {
 		for _, c := range s.ends[chain[k-1]] {
 			if c.eligible(k, chain) && (known < k || c != with && rather(c, with, k)) {
@@ -242,6 +265,22 @@ func (s *Sessions) find(chain []prefix) (with *session, known int) {
 		}
 	}
 	return with, known
+}
+
+// lastReply is where the model's last reply begins: what its answer to the call before this one was made of, and nothing but what came of it follows. Where the model has not
+// spoken yet, it is the end.
+func lastReply(messages []llm.Message) int {
+	i := len(messages)
+	for i > 0 && messages[i-1].Role != llm.RoleAssistant {
+		i--
+	}
+	if i == 0 {
+		return len(messages)
+	}
+	for i > 0 && messages[i-1].Role == llm.RoleAssistant {
+		i--
+	}
+	return i
 }
 
 // eligible says whether a call that has so many messages in common with c may go on with it. Less than the opening in common is another conversation of the same agent; exactly

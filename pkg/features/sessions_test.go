@@ -3,6 +3,8 @@ package features
 import (
 	"crypto/sha256"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -116,6 +118,29 @@ func TestSessions(t *testing.T) {
 			{call: "s:1 u:1", same: -1},
 			{call: "s:1 u:1 a:1 t:1 a:2", same: 0, newFrom: 4, tainted: true},
 			{call: "s:1 u:1 a:7", same: 2, newFrom: 2},
+		},
+		"two users who say hello and are answered alike": {
+			{call: "s:1 u:hello", same: -1},
+			{call: "s:1 u:hello a:hello u:order", same: 0, newFrom: 2, taint: true},
+			{call: "s:1 u:hello", same: -1},
+			{call: "s:1 u:hello a:hello u:weather", same: 2, newFrom: 2},
+			{call: "s:1 u:hello a:hello u:order a:1 u:2", same: 0, newFrom: 4, tainted: true},
+			{call: "s:1 u:hello a:hello u:weather a:1 u:2", same: 2, newFrom: 4},
+		},
+		"a program that is run twice and does the same": {
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2},
+			{call: "s:1 u:1 a:1 t:1 a:2 a:3 t:2 t:3", same: 0, newFrom: 4},
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1 t:1", same: 3, newFrom: 2},
+			{call: "s:1 u:1 a:1 t:1 a:2 a:3 t:2 t:3", same: 3, newFrom: 4},
+		},
+		"history changed while another conversation waits that opened alike": {
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2},
+			{call: "s:1 u:1 a:1 t:1 a:2 t:2", same: 0, newFrom: 4, taint: true},
+			{call: "s:1 u:1", same: -1},
+			{call: "s:1 u:1 a:1 t:1 a:2 t:9 a:3 t:3", same: 0, newFrom: 5, tainted: true},
 		},
 		"of two that can go on the tainted one does": {
 			{call: "s:1 u:1", same: -1, taint: true},
@@ -400,4 +425,87 @@ func TestIDsDiffer(t *testing.T) {
 	if len(ids) != 6 {
 		t.Errorf("%d ids for 6 conversations", len(ids))
 	}
+}
+
+// Whatever callers do with their histories, a message counts as old only where it was new in a call of the same conversation that was released, after the same messages. Nor does a
+// conversation lose its taint.
+func TestNothingIsOldThatWasNeverNew(t *testing.T) {
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		s := NewSessions(1+r.IntN(12), time.Minute)
+		type pending struct {
+			turn     *Turn
+			messages []string
+		}
+		var open []pending
+		var histories [][]string
+		examined := map[string]bool{} // conversation and a beginning of its messages
+		tainted := map[string]bool{}
+		now := epoch
+		for range 150 {
+			now = now.Add(time.Duration(r.IntN(15)-3) * time.Second) // clocks are set back, too
+			if len(open) > 0 && r.IntN(3) > 0 {
+				i := r.IntN(len(open))
+				p := open[i]
+				open = slices.Delete(open, i, i+1)
+				o := Outcome{Percentile: r.Float64(), Released: r.IntN(4) > 0, Taint: r.IntN(10) == 0}
+				s.Settle(p.turn, o, now)
+				if id := p.turn.Session().ID; o.Released {
+					for k := p.turn.NewFrom(); k < len(p.messages); k++ {
+						examined[id+" "+strings.Join(p.messages[:k+1], " ")] = true
+					}
+					tainted[id] = tainted[id] || o.Taint
+				}
+				histories = append(histories, p.messages)
+				s.check(t)
+				continue
+			}
+			messages := strange(r, histories)
+			turn := s.Begin(talk(strings.Join(messages, " ")), now)
+			id := turn.Session().ID
+			for k := range turn.NewFrom() {
+				if !examined[id+" "+strings.Join(messages[:k+1], " ")] {
+					t.Fatalf("seed %d: of %v, message %d counts as old and was never new", seed, messages, k)
+				}
+			}
+			if turn.NewFrom() == len(messages) {
+				t.Fatalf("seed %d: nothing is new in %v", seed, messages)
+			}
+			if tainted[id] && !turn.Session().Tainted {
+				t.Fatalf("seed %d: the taint of %s is gone", seed, id)
+			}
+			open = append(open, pending{turn, messages})
+		}
+	}
+}
+
+// strange is a history that begins anew, goes on, or was edited.
+func strange(r *rand.Rand, histories [][]string) []string {
+	message := func() string { return fmt.Sprintf("%c:%d", "suat"[r.IntN(4)], r.IntN(3)) }
+	if len(histories) == 0 || r.IntN(5) == 0 {
+		return []string{"s:1", "u:1", message()}[:1+r.IntN(3)]
+	}
+	m := slices.Clone(histories[r.IntN(len(histories))])
+	switch i := r.IntN(len(m)); r.IntN(8) {
+	case 0: // as it was
+	case 1:
+		m[i] = message()
+	case 2:
+		m = slices.Insert(m, i, message())
+	case 3:
+		m = slices.Delete(m, i, i+1)
+	case 4:
+		k := r.IntN(len(m))
+		m[i], m[k] = m[k], m[i]
+	case 5:
+		m = append(m, m[i:]...)
+	default:
+		for range 1 + r.IntN(3) {
+			m = append(m, message())
+		}
+	}
+	if len(m) == 0 || len(m) > 40 {
+		return []string{message()}
+	}
+	return m
 }
