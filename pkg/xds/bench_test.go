@@ -3,7 +3,6 @@ package xds_test
 import (
 	"bufio"
 	"context"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -117,7 +116,7 @@ func sidecarsElsewhere(b *testing.B, a *authority, address string, sidecars, wor
 	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), a.pem, 0o600); err != nil {
 		b.Fatal(err)
 	}
-	cmd := exec.Command(executable, "-test.run", "^TestSidecarsElsewhere$")
+	cmd := exec.Command(executable)
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d %d", sidecarsVariable, dir, address, sidecars, workloads))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -142,30 +141,39 @@ func sidecarsElsewhere(b *testing.B, a *authority, address string, sidecars, wor
 	return &elsewhere{bufio.NewScanner(out), stop}
 }
 
-// TestSidecarsElsewhere is no test but the process of BenchmarkSidecars: it runs the sidecars until its input ends.
-func TestSidecarsElsewhere(t *testing.T) {
-	words := strings.Fields(os.Getenv(sidecarsVariable))
-	if words == nil {
+// TestMain is the process of BenchmarkSidecars' sidecars where that asks for it.
+func TestMain(m *testing.M) {
+	if arguments := strings.Fields(os.Getenv(sidecarsVariable)); len(arguments) > 0 {
+		if err := runSidecars(arguments); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		return
 	}
-	dir, address := words[0], words[1]
-	sidecars, _ := strconv.Atoi(words[2])
-	workloads, _ := strconv.Atoi(words[3])
+	os.Exit(m.Run())
+}
+
+// runSidecars runs sidecars until the input ends. The arguments are a directory, an address, and how many sidecars there are of how many workloads.
+func runSidecars(arguments []string) error {
+	var dir, address string
+	var sidecars, workloads int
+	if _, err := fmt.Sscan(strings.Join(arguments, " "), &dir, &address, &sidecars, &workloads); err != nil {
+		return err
+	}
 	anchors, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
 	if err != nil {
-		t.Fatal(err)
-	}
-	if block, _ := pem.Decode(anchors); block == nil {
-		t.Fatal("no trust anchor")
+		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
 	var mu sync.Mutex
 	have := map[int64]int{}
 	for i := range sidecars {
 		token := filepath.Join(dir, strconv.Itoa(i))
 		if err := os.WriteFile(token, fmt.Appendf(nil, "w%d-%d", i%workloads, i), 0o600); err != nil {
-			t.Fatal(err)
+			return err
 		}
 		last := int64(0)
 		client, err := xdsclient.Dial(xdsclient.Config{
@@ -185,12 +193,11 @@ func TestSidecarsElsewhere(t *testing.T) {
 			},
 		})
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		client.SendRecord([]byte("{}"))
 		running.Go(func() { _ = client.Run(ctx) })
 	}
-	_, _ = io.Copy(io.Discard, os.Stdin)
-	cancel()
-	running.Wait()
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
 }
