@@ -1,9 +1,11 @@
 package gate
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,25 +23,59 @@ func authority(d *policy.Destination) string {
 // maxCredential is the longest credential that is looked at.
 const maxCredential = 16 << 10
 
-// credentialHeaders are where the APIs have their keys.
-var credentialHeaders = []string{"X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Authorization"}
+// Where callers name themselves to the APIs. Cookies are left out: providers' front ends set them, and they are others every day.
+var (
+	credentialHeaders    = []string{"X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Ocp-Apim-Subscription-Key", "Authorization"}
+	credentialParameters = []string{"key", "api-key", "subscription-key", "authorization", "access_token", "oauth_token", "x-amz-credential"}
+)
+
+// keySubprotocol begins the WebSocket subprotocol in which a browser sends its key to OpenAI.
+const keySubprotocol = "openai-insecure-api-key."
 
 // credentialOf is what of the caller's own credential stays the same from call to call, nil where there is nothing of the kind: an API key as it is, of a
 // signature the access key's id, and of a JSON Web Token whom it was issued to and by whom. Of other tokens that are handed out for an hour, as Google's are, nothing stays.
+//
+// Where there are several it is all of them, each once: which of them a provider heeds is its own affair, and a known key must not hide another one.
 func credentialOf(r *Request) []byte {
-	for _, name := range credentialHeaders {
-		if v := r.Header.Get(name); v != "" && len(v) <= maxCredential {
-			return lasting(v)
+	var all [][]byte
+	add := func(v string) {
+		if v == "" || len(v) > maxCredential {
+			return
+		}
+		if c := lasting(v); c != nil && !slices.ContainsFunc(all, func(other []byte) bool { return bytes.Equal(c, other) }) {
+			all = append(all, c)
 		}
 	}
-	if strings.Contains(r.Query, "key=") {
-		if query, err := url.ParseQuery(r.Query); err == nil {
-			if v := query.Get("key"); v != "" && len(v) <= maxCredential {
-				return lasting(v)
+	for _, name := range credentialHeaders {
+		for _, v := range r.Header.Values(name) {
+			add(v)
+		}
+	}
+	for _, line := range r.Header.Values("Sec-Websocket-Protocol") {
+		for p := range strings.SplitSeq(line, ",") {
+			if p = strings.TrimSpace(p); len(p) > len(keySubprotocol) && strings.EqualFold(p[:len(keySubprotocol)], keySubprotocol) {
+				add(p[len(keySubprotocol):])
 			}
 		}
 	}
-	return nil
+	for pair := range strings.SplitSeq(r.Query, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(name)
+		if err != nil {
+			continue // a finding
+		}
+		if name = strings.ToLower(name); !slices.Contains(credentialParameters, name) {
+			continue
+		}
+		if value, err = url.QueryUnescape(value); err != nil {
+			continue // as well
+		}
+		if name == "x-amz-credential" {
+			value = "AWS4-QUERY Credential=" + value
+		}
+		add(value)
+	}
+	return bytes.Join(all, []byte{0})
 }
 
 func lasting(v string) []byte {

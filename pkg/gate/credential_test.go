@@ -40,6 +40,30 @@ func TestCredentialOf(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
 	}
+	// A key that is known does not hide another one, wherever that stands.
+	ours := http.Header{"X-Api-Key": {"ours"}}
+	for name, tc := range map[string]struct {
+		edit func(*Request)
+		want string
+	}{
+		"alone":              {func(*Request) {}, "ours"},
+		"twice the same":     {func(r *Request) { r.Header.Set("Authorization", "Bearer ours") }, "ours"},
+		"another header":     {func(r *Request) { r.Header.Set("Authorization", "Bearer theirs") }, "ours\x00theirs"},
+		"another line":       {func(r *Request) { r.Header.Add("X-Api-Key", "theirs") }, "ours\x00theirs"},
+		"API Management":     {func(r *Request) { r.Header.Set("Ocp-Apim-Subscription-Key", "theirs") }, "ours\x00theirs"},
+		"the query":          {func(r *Request) { r.Query = "alt=sse&key=theirs" }, "ours\x00theirs"},
+		"after what is none": {func(r *Request) { r.Query = "a=%zz&%6Bey=theirs" }, "ours\x00theirs"},
+		"an access token":    {func(r *Request) { r.Query = "access_token=theirs" }, "ours\x00theirs"},
+		"a signed URL":       {func(r *Request) { r.Query = "X-Amz-Credential=AKIATHEIRS%2F20260101%2Feu-west-1" }, "ours\x00aws AKIATHEIRS"},
+		"a browser's":        {func(r *Request) { r.Header.Set("Sec-Websocket-Protocol", "realtime, openai-insecure-api-key.theirs") }, "ours\x00theirs"},
+		"a cookie":           {func(r *Request) { r.Header.Set("Cookie", "__cf_bm=1") }, "ours"},
+	} {
+		r := &Request{Header: ours.Clone()}
+		tc.edit(r)
+		if got := string(credentialOf(r)); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
 	if got := authority(&policy.Destination{Host: "a.example", Port: 443}); got != "a.example:443" {
 		t.Error(got)
 	}
