@@ -56,13 +56,15 @@ func (m *marks) note(call *llm.Call, t *Turn, from int, cx *Context, seen *markC
 		m.hour = uint8((int(now.Weekday())+6)%7*24 + now.Hour())
 	}
 	m.model = seen.mark(kindModel, call.Model, cx.Salt)
-	var system point
-	if t != nil {
-		system = t.system
-	} else {
-		system = systemOf(call.Messages)
+	if len(call.Messages) > 0 { // else it offers tools only
+		var system point
+		if t != nil {
+			system = t.system
+		} else {
+			system = systemOf(call.Messages)
+		}
+		m.system = seen.markBytes(kindSystem, system[:], cx.Salt)
 	}
-	m.system = seen.markBytes(kindSystem, system[:], cx.Salt)
 	if cx.Destination != "" {
 		m.destination = seen.mark(kindDestination, cx.Destination, cx.Salt)
 	}

@@ -120,6 +120,15 @@ func (l *list) remove(c *session) {
 	l.n--
 }
 
+// Thread is a conversation of which each call brings what is new alone, as the messages of a WebSocket do: it is known by the connection, which holds the Thread, and all that is said in it is
+// new. Its zero value is one that nothing was said in.
+type Thread struct {
+	// Guarded by Sessions.mu.
+	session session
+	opening point // of what was said up to the first that was no system prompt, as Turn.opening
+	opened  bool  // that was said
+}
+
 // NewSessions returns Sessions that hold at most max conversations, each until it has been idle for the given time. Values that
 // are not positive take their defaults: 4096 and one hour.
 func NewSessions(max int, idle time.Duration) *Sessions {
@@ -139,6 +148,8 @@ type Turn struct {
 
 	at     time.Time // arrival
 	with   *session  // nil for a call that opens a conversation
+	thread *Thread   // nil for a call that brings its whole conversation
+	opens  bool      // in a thread: somebody else than the system prompt speaks for the first time
 	points []point   // of the call, as other processes have them
 	chain  []prefix  // of the call
 	model  uint64
@@ -150,7 +161,8 @@ type Turn struct {
 	pace pace // of the workload, this call included
 	cost float64
 
-	// Zero for a call that opens a conversation.
+	// Zero for a call that opens a conversation, and for what is said in a Thread.
+	calls        int // before this one
 	modelChanged bool
 	toolsChanged bool
 	lacks        int           // messages of the conversation's previous call that this one does not have
@@ -176,7 +188,8 @@ func (t *Turn) openingName(salt uint64) uint64 {
 // Begin finds the conversation that the call goes on with. It changes nothing but what is remembered of idle conversations: a call that is
 // not settled leaves no trace.
 func (s *Sessions) Begin(call *llm.Call, now time.Time) *Turn {
-	t := &Turn{at: now, points: pointsOf(call.Messages), model: hashOf(call.Model), tools: toolsOf(call.Tools), cost: costOf(call)}
+	t := newTurn(call, now)
+	t.points = pointsOf(call.Messages, point{})
 	t.chain = make([]prefix, len(t.points))
 	for i := range t.points {
 		t.chain[i] = prefix(maphash.Bytes(s.seed, t.points[i][:]))
@@ -186,6 +199,36 @@ func (s *Sessions) Begin(call *llm.Call, now time.Time) *Turn {
 		t.system = systemOf(call.Messages)
 	}
 	return t
+}
+
+// BeginIn is Begin for what is said in a thread. All of it is new.
+func (s *Sessions) BeginIn(thread *Thread, call *llm.Call, now time.Time) *Turn {
+	t := newTurn(call, now)
+	t.thread, t.system = thread, systemOf(call.Messages)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.pace = s.pace.with(t.cost, now)
+	if t.opening = thread.opening; !thread.opened {
+		if t.points = pointsOf(call.Messages, t.opening); len(t.points) > 0 {
+			t.opening = t.points[len(t.points)-1]
+		}
+		t.opens = leadingSystem(call.Messages) < len(call.Messages)
+	}
+	if thread.session.id == "" {
+		s.counter++
+		thread.session.id = newID(t.points, now, s.counter)
+	}
+	t.session = thread.session.seen()
+	return t
+}
+
+func newTurn(call *llm.Call, now time.Time) *Turn {
+	return &Turn{at: now, model: hashOf(call.Model), tools: toolsOf(call.Tools), cost: costOf(call)}
+}
+
+// seen is the session as policy sees it.
+func (c *session) seen() policy.Session {
+	return policy.Session{ID: c.id, Calls: c.calls, MaxPercentile: c.worst, MaxScore: c.score, Tainted: c.tainted}
 }
 
 func (s *Sessions) begin(t *Turn, call *llm.Call, now time.Time) {
@@ -215,7 +258,7 @@ func (s *Sessions) begin(t *Turn, call *llm.Call, now time.Time) {
 			}
 		}
 	}
-	t.session = policy.Session{ID: with.id, Calls: with.calls, MaxPercentile: with.worst, MaxScore: with.score, Tainted: with.tainted}
+	t.session, t.calls = with.seen(), with.calls
 	t.modelChanged = t.model != with.model
 	t.toolsChanged = t.tools != with.tools
 	t.lacks = max(0, len(with.chain)-known)
@@ -333,6 +376,10 @@ func (s *Sessions) Settle(t *Turn, o Outcome, now time.Time) {
 	s.expire(now)
 	s.pace = s.pace.with(t.cost, t.at)
 
+	if t.thread != nil {
+		t.thread.settle(t, o)
+		return
+	}
 	c := t.with
 	if c == nil {
 		if !o.Released || len(t.chain) == 0 {
@@ -340,12 +387,9 @@ func (s *Sessions) Settle(t *Turn, o Outcome, now time.Time) {
 		}
 		c = &session{id: t.session.ID, started: t.at.UnixNano(), opening: uint16(len(t.chain))}
 	}
-	c.calls++
 	c.last = max(c.last, t.at.UnixNano())
 	c.used = now.UnixNano()
-	c.worst = max(o.Percentile, 1-min(1, (1-c.worst)*tailGrowth))
-	c.score = Carried(c.score, o.Score)
-	c.tainted = c.tainted || o.Taint
+	c.carry(o)
 	if o.Released {
 		s.advance(c, t)
 	}
@@ -357,6 +401,22 @@ func (s *Sessions) Settle(t *Turn, o Outcome, now time.Time) {
 	s.recent.push(c)
 	for s.recent.n > s.max || s.held > maxHeld && s.recent.n > 1 {
 		s.forget(s.recent.oldest)
+	}
+}
+
+// carry notes what became of a call.
+func (c *session) carry(o Outcome) {
+	c.calls++
+	c.worst = max(o.Percentile, 1-min(1, (1-c.worst)*tailGrowth))
+	c.score = Carried(c.score, o.Score)
+	c.tainted = c.tainted || o.Taint
+}
+
+// settle notes what became of what was said. A thread remembers what was refused, too, as the connection goes on.
+func (thread *Thread) settle(t *Turn, o Outcome) {
+	thread.session.carry(o)
+	if o.Released && !thread.opened {
+		thread.opening, thread.opened = t.opening, t.opens
 	}
 }
 
@@ -442,11 +502,10 @@ func drop(index map[prefix][]*session, p prefix, c *session) {
 	}
 }
 
-// pointsOf names the prefixes of a conversation.
-func pointsOf(messages []llm.Message) []point {
+// pointsOf names the prefixes of a conversation, or of what goes on after a point.
+func pointsOf(messages []llm.Message, p point) []point {
 	points := make([]point, min(len(messages), maxMessages))
 	var b []byte
-	var p point
 	for i := range points {
 		m := &messages[i]
 		b = append(b[:0], p[:]...)
@@ -485,5 +544,5 @@ func newID(points []point, now time.Time, counter uint64) string {
 // rate is how many calls a minute the conversation makes, this call being one of them. Ages under a minute count as one, so
 // that the first calls of a conversation are not a burst.
 func (t *Turn) rate() float64 {
-	return float64(t.session.Calls+1) / math.Max(1, t.age.Minutes())
+	return float64(t.calls+1) / math.Max(1, t.age.Minutes())
 }

@@ -509,3 +509,37 @@ func strange(r *rand.Rand, histories [][]string) []string {
 	}
 	return m
 }
+
+// A connection holds its conversation: it keeps its id, taint and worst score whatever is said, whatever other connections say, and however many conversations come in between.
+func TestThread(t *testing.T) {
+	s := NewSessions(2, time.Minute)
+	var one, other Thread
+	say := func(thread *Thread, messages string, o Outcome) *Turn {
+		turn := s.BeginIn(thread, talk(messages), epoch)
+		if turn.NewFrom() != 0 || turn.gap != 0 || turn.toolsChanged || turn.rate() != 1 {
+			t.Errorf("%q: %+v", messages, turn)
+		}
+		s.Settle(turn, o, epoch)
+		return turn
+	}
+	first := say(&one, "s:1", Outcome{Released: true}).Session()
+	opening := say(&one, "u:1", Outcome{Score: 0.5, Percentile: 0.9, Released: true}).opening
+	refused := say(&one, "t:1", Outcome{Score: 0.8, Percentile: 0.999, Taint: true})
+	if got := say(&other, "s:1", Outcome{Released: true}).Session(); got.ID == first.ID || got.Tainted || got.Calls != 0 {
+		t.Errorf("another connection: %+v", got)
+	}
+	for i := range 10 {
+		s.Settle(s.Begin(talk(fmt.Sprintf("s:1 u:%d", i)), epoch), Outcome{Released: true}, epoch)
+	}
+	later := s.BeginIn(&one, talk("t:1"), epoch.Add(time.Hour))
+	if got := later.Session(); got.ID != first.ID || !got.Tainted || got.MaxScore != 0.8 || got.MaxPercentile != 0.999 || got.Calls != 3 {
+		t.Errorf("%+v", got)
+	}
+	if whole := s.Begin(talk("s:1 u:1"), epoch); opening != whole.opening || refused.opening != opening || later.opening != opening {
+		t.Error("it does not open as a call would that brings the same")
+	}
+	if got := s.Begin(talk("s:1 u:1 t:1"), epoch); got.NewFrom() != 0 || got.Session().Tainted {
+		t.Error("a call goes on with what another connection said")
+	}
+	s.check(t)
+}

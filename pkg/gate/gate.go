@@ -66,7 +66,7 @@ type Request struct {
 	// Message says that Body is a message that the caller sent on a WebSocket, the handshake of which was judged before. Destination.Method is
 	// that of the handshake, GET.
 	Message bool
-	// Session is that of a message: what those before it named. Nil is one that named nothing.
+	// Session is that of a message: what those before it said and named. With nil, the message stands alone.
 	Session *Session
 	// MaxBytes is how large the body may be, its content coding taken off, in place of the gate's own limit; 0 leaves that.
 	MaxBytes int64
@@ -133,6 +133,7 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 
 	var turn *features.Turn
 	var facts features.Facts
+	judged := false // by the detector, or it would be if there were one
 	var body []byte // without its content coding
 	if r.Destination.Kind == policy.DestinationModel && r.Destination.Method != "" {
 		match := surface.Lookup(r.API, r.Destination.Method, below(r.BasePath, r.Destination.Path))
@@ -141,9 +142,16 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 		v.inSession(call, r)
 		rec.DecodeMicros = watch.lap()
 
-		if len(call.Messages) > 0 {
+		judged = len(call.Messages)+len(call.Tools) > 0
+		switch {
+		case r.Message && r.Session != nil:
+			turn = g.Sessions.BeginIn(&r.Session.thread, call, r.Time)
+			in.Session = turn.Session()
+		case judged:
 			turn = g.Sessions.Begin(call, r.Time)
 			in.Session = turn.Session()
+		}
+		if judged {
 			model := g.Model()
 			var vector features.Vector
 			evidence := evidencePool.Get().(*features.Evidence) //nolint:forcetypeassert // the pool holds nothing else
@@ -168,7 +176,7 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 
 	decision := g.Policy.Decide(ctx, in)
 	in.Scan = nil
-	if r.RefuseCold && turn != nil && !in.Anomaly.Ready && decision.Action == policy.ActionAllow {
+	if r.RefuseCold && judged && !in.Anomaly.Ready && decision.Action == policy.ActionAllow {
 		decision = cold(decision)
 	}
 	if decision.Action == policy.ActionAllow && len(decision.Obligations.Redact) > 0 {
@@ -200,7 +208,7 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 			v.Response = decision.Obligations.Response
 		}
 	}
-	if turn != nil {
+	if judged {
 		g.Sessions.Settle(turn, features.Outcome{Percentile: in.Anomaly.Percentile, Score: in.Anomaly.Score, Released: v.Release, Taint: in.Anomaly.Exceeds}, r.Time)
 	}
 	rec.JudgeMicros = watch.total()

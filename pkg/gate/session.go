@@ -4,17 +4,19 @@ import (
 	"net/url"
 	"slices"
 
+	"sallyport.dev/sallyport/pkg/features"
 	"sallyport.dev/sallyport/pkg/llm"
 )
 
-// Session is what the messages of one WebSocket have in common: the models that they are for, which most of them do not name. The handshake's
-// query names one, or the first message does, and any message may name another. A caller makes one of the handshake's verdict, gives it to each
+// Session is what the messages of one WebSocket have in common: the conversation that they are, with its taint and its worst score, and the models that they are for, which most of them do
+// not name. The handshake's query names one, or the first message does, and any message may name another. A caller makes one of the handshake's verdict, gives it to each
 // Request that is a message, and tells it of what it released. It is used by one goroutine.
 type Session struct {
 	model  string
 	others []string
 	// transcribes says that the session has no other model than the one that writes down what is said.
 	transcribes bool
+	thread      features.Thread
 }
 
 // mostOtherModels is how many further models a session remembers.

@@ -1,11 +1,13 @@
 package gate_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 
 	"sallyport.dev/sallyport/pkg/gate"
 	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/policy"
 	"sallyport.dev/sallyport/pkg/telemetry"
 )
 
@@ -64,5 +66,33 @@ func TestSessionIsBounded(t *testing.T) {
 			t.Fatalf("%d models after %d: %+v", n, i, v.Record)
 		}
 		s.Released(v)
+	}
+}
+
+// The messages of a WebSocket are one conversation: what follows an anomalous one is judged as in a tainted session, also what says nothing itself but asks the model to go on.
+func TestSessionIsTainted(t *testing.T) {
+	g := trained(t)
+	open := func() *gate.Session { return gate.NewSession(g.Judge(t.Context(), realtime("model=gpt-4o", ""))) }
+	say := func(s *gate.Session, message string) policy.Session {
+		r := realtime("", message)
+		r.Session, r.Mode = s, gate.ModeObserve
+		v := g.Judge(t.Context(), r)
+		s.Released(v)
+		return v.Record.Session
+	}
+	quoted, _ := json.Marshal(injected)
+	result := `{"type":"conversation.item.create","item":{"type":"function_call_output","call_id":"c1","output":` + string(quoted) + `}}`
+	const goOn = `{"type":"response.create"}`
+
+	s := open()
+	first := say(s, goOn)
+	if first.ID == "" || first.Tainted || say(s, result).Tainted {
+		t.Errorf("%+v", first)
+	}
+	if after := say(s, goOn); after.ID != first.ID || !after.Tainted || after.MaxScore == 0 || after.Calls != 1 {
+		t.Errorf("after an anomalous message: %+v", after)
+	}
+	if other := say(open(), goOn); other.ID == first.ID || other.Tainted {
+		t.Errorf("another connection: %+v", other)
 	}
 }

@@ -21,7 +21,7 @@ func nothing() policy.Call {
 }
 
 // summarise is the normal form as policy sees it: names, sizes and findings, no text. The lists are never nil, so that every
-// field of the input document is always present. turn is nil where the call has no messages.
+// field of the input document is always present. turn is nil where the call has no place in a conversation.
 func summarise(c *llm.Call, turn *features.Turn) policy.Call {
 	out := nothing()
 	out.Surface, out.Class, out.Operation = string(c.Surface), string(c.Class), string(c.Operation)
