@@ -196,8 +196,12 @@ func systemOf(messages []llm.Message) point {
 					begun, digits = len(b)+1, false
 				}
 				if b = append(b, c); len(b) == cap(b) {
-					h.Write(b)
-					b, begun = b[:0], 0
+					// The word that goes on stays: it may have digits yet. One that is longer than all there is room for is cut.
+					if begun == 0 {
+						begun = len(b)
+					}
+					h.Write(b[:begun])
+					b, begun = b[:copy(b, b[begun:])], 0
 				}
 			}
 			h.Write(append(b, 0))

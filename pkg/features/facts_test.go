@@ -482,6 +482,13 @@ func TestSystemOf(t *testing.T) {
 			t.Errorf("%.20q and %.20q: the same is %v, want %v", tc.a, tc.b, !tc.same, tc.same)
 		}
 	}
+	// Wherever an identifier stands, it is another one's equal.
+	for before := range 1100 {
+		text := strings.Repeat("x.", before/2) + strings.Repeat("y", before%2) + " run "
+		if of(text+"abcdef7gh now") != of(text+"q1 now") || of(text+"abcdef now") == of(text+"abcdeg now") {
+			t.Errorf("after %d bytes, an identifier is told from another", len(text))
+		}
+	}
 	huge := ordinaryWith(strings.Repeat("a ", maxSystem))
 	huge.Messages[0].Digest[0] = 1
 	other := ordinaryWith(strings.Repeat("a ", maxSystem))
