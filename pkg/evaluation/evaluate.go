@@ -3,6 +3,7 @@ package evaluation
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -100,6 +101,11 @@ type Report struct {
 	Budgets []Spent `json:"budgets"`
 	// Notes say what the figures do not cover.
 	Notes []string `json:"notes"`
+}
+
+// Attacked says that there are first exposed calls, of which thresholds found some or none.
+func (r *Report) Attacked() bool {
+	return len(r.Stages) > 0 && slices.ContainsFunc(r.Budgets, func(s Spent) bool { return s.Attacks > 0 })
 }
 
 // Counts are calls, by what they are.
@@ -242,7 +248,7 @@ func Evaluate(ctx context.Context, files *Files, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &evaluation{o: o, mask: mask, agents: map[string]*agent{}, sessions: map[string]*carried{}}
+	e := &evaluation{o: o, mask: mask, agents: map[string]*agent{}, sessions: map[string]*carried{}, left: map[string]bool{}}
 	if err := e.gather(ctx, files); err != nil {
 		return nil, err
 	}
@@ -260,6 +266,7 @@ type evaluation struct {
 	mask     Mask
 	agents   map[string]*agent
 	sessions map[string]*carried
+	left     map[string]bool // agents of which there was too little to train models with
 	counts   Counts
 	notes    []string
 }
@@ -283,7 +290,7 @@ func (e *evaluation) gather(ctx context.Context, files *Files) error {
 			return false
 		}
 		c.Calls++
-		seen[s.Subject()+"\x00"+s.Session] = true
+		seen[s.Conversation()] = true
 		switch {
 		case !s.HasFeatures():
 			c.Featureless++
@@ -310,7 +317,7 @@ func (e *evaluation) gather(ctx context.Context, files *Files) error {
 			a = &agent{name: s.Subject(), known: map[string]bool{}, sessions: map[string]bool{}}
 			e.agents[s.Subject()] = a
 		}
-		a.known[s.Group()], a.sessions[s.Session] = true, true
+		a.known[s.Group()], a.sessions[s.Conversation()] = true, true
 		admitted := s.Admission()
 		return e.o.Model == nil && admitted.Released && !admitted.Exceeds && !admitted.Tainted
 	}
@@ -336,50 +343,79 @@ func (e *evaluation) gather(ctx context.Context, files *Files) error {
 	return nil
 }
 
-// train makes the models.
+// train makes the models. An agent of which there is too little for that is left out and noted, as long as there are others.
 func (e *evaluation) train(ctx context.Context) error {
-	o := e.o
 	names := slices.Sorted(maps.Keys(e.agents))
-	done := 0
-	for _, name := range names {
+	var left []error
+	for i, name := range names {
 		a := e.agents[name]
-		for seed := range o.Seeds {
-			if o.Model != nil {
-				a.fold = append(a.fold, nil)
-				a.parts = append(a.parts, []*part{{of: a, model: o.Model}})
-				continue
-			}
-			fold := deal(a.tasks, o.Folds, uint64(seed))
-			if len(fold) < o.Folds {
-				return fmt.Errorf("agent %.128q: %d tasks to learn from, too few for %d folds; take fewer folds, or judge by a given model", name, len(fold), o.Folds)
-			}
-			parts := make([]*part, o.Folds)
-			for f := range parts {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				o.Progress("training", done, len(names)*o.Seeds*o.Folds)
-				done++
-				var rows []detector.Row
-				for i, task := range a.tasks {
-					if fold[task] != f {
-						rows = append(rows, a.rows[i])
-					}
-				}
-				t := o.Train
-				t.FalsePositivesPerMillion, t.Seed = int(math.Round(o.Budget*1e6)), uint64(seed)
-				if len(e.mask.features) > 0 {
-					t = t.Without(e.mask.Apply)
-				}
-				m, err := detector.Train(rows, t)
-				if err != nil {
-					return fmt.Errorf("agent %.128q, fold %d of %d: %w", name, f+1, o.Folds, err)
-				}
-				parts[f] = &part{of: a, seed: seed, model: m}
-			}
-			a.fold, a.parts = append(a.fold, fold), append(a.parts, parts)
+		err := e.trainAgent(ctx, a, i, len(names))
+		var few *tooFew
+		switch {
+		case errors.As(err, &few):
+			left = append(left, err)
+			e.notes = append(e.notes, fmt.Sprintf("%v; %d benign calls of it were not judged, nor were attacks on it", err, len(a.tasks)))
+			e.left[name] = true
+			delete(e.agents, name)
+		case err != nil:
+			return err
 		}
-		clear(a.rows) // what the models know is enough
+	}
+	if len(e.agents) == 0 {
+		return errors.Join(left...)
+	}
+	return nil
+}
+
+// tooFew says that there is too little of an agent to train models with.
+type tooFew struct{ error }
+
+func (e *tooFew) Unwrap() error { return e.error }
+
+// trainAgent makes the models of one agent, the i-th of so many.
+func (e *evaluation) trainAgent(ctx context.Context, a *agent, i, agents int) error {
+	o := e.o
+	defer clear(a.rows) // what the models know is enough
+	if o.Model != nil {
+		a.fold, a.parts = []map[string]int{nil}, [][]*part{{{of: a, model: o.Model}}}
+		return nil
+	}
+	for seed := range o.Seeds {
+		fold := deal(a.tasks, o.Folds, uint64(seed))
+		switch {
+		case len(fold) == 1:
+			return &tooFew{fmt.Errorf("agent %.128q: one task to learn from, where some are to be learned and others judged; give recordings of more tasks, or judge by a given model", a.name)}
+		case len(fold) < o.Folds:
+			return &tooFew{fmt.Errorf("agent %.128q: %d tasks to learn from, too few for %d folds; take fewer folds, or judge by a given model", a.name, len(fold), o.Folds)}
+		}
+		parts := make([]*part, o.Folds)
+		for f := range parts {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			o.Progress("training", (i*o.Seeds+seed)*o.Folds+f, agents*o.Seeds*o.Folds)
+			var rows []detector.Row
+			for i, task := range a.tasks {
+				if fold[task] != f {
+					rows = append(rows, a.rows[i])
+				}
+			}
+			t := o.Train
+			t.FalsePositivesPerMillion, t.Seed = int(math.Round(o.Budget*1e6)), uint64(seed)
+			if len(e.mask.features) > 0 {
+				t = t.Without(e.mask.Apply)
+			}
+			m, err := detector.Train(rows, t)
+			if err != nil {
+				err = fmt.Errorf("agent %.128q, fold %d of %d: %w", a.name, f+1, o.Folds, err)
+				if errors.Is(err, detector.ErrTooFew) {
+					err = &tooFew{err}
+				}
+				return err
+			}
+			parts[f] = &part{of: a, seed: seed, model: m}
+		}
+		a.fold, a.parts = append(a.fold, fold), append(a.parts, parts)
 	}
 	return nil
 }
@@ -428,7 +464,9 @@ func (e *evaluation) judge(ctx context.Context, files *Files) error {
 			return false
 		}
 		if e.agents[s.Subject()] == nil {
-			orphans++
+			if !e.left[s.Subject()] {
+				orphans++
+			}
 			return false
 		}
 		return true
@@ -473,7 +511,7 @@ func (e *evaluation) judge(ctx context.Context, files *Files) error {
 // one judges one call.
 func (e *evaluation) one(s *Sample) error {
 	a := e.agents[s.Subject()]
-	key := a.name + "\x00" + s.Session
+	key := s.Conversation()
 	c := e.sessions[key]
 	if c == nil {
 		c = &carried{agent: a, worst: make([]float64, e.o.Seeds), most: make([]float64, e.o.Seeds), group: s.Group()}
@@ -584,6 +622,9 @@ func (e *evaluation) report(ctx context.Context) (*Report, error) {
 	if len(r.Stages) == 0 {
 		r.Notes = append(r.Notes, "no call is labelled as an attack's: there is nothing to find, and only false positives are counted")
 	}
+	if e.counts.Attack > 0 && e.counts.Exposed == 0 {
+		r.Notes = append(r.Notes, "no call of an attacked session has a stage that says where the attack begins: sessions are compared as a whole")
+	}
 	if e.counts.Unlabelled > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d calls have no label: those released were taken for benign", e.counts.Unlabelled))
 	}
@@ -649,16 +690,17 @@ func (a *agent) summary() Agent {
 		}
 	}
 	out.Threshold /= n
-	out.Scores = histogram(a.benignScore, a.hurtWith)
+	out.Scores = histogram(a.benignScore, a.hurtWith, out.Threshold)
 	return out
 }
 
 // bins of a histogram.
 const bins = 40
 
-func histogram(benign, attack []float64) Histogram {
+// histogram counts scores in bins that the threshold lies among as well.
+func histogram(benign, attack []float64, threshold float64) Histogram {
 	h := Histogram{From: math.Inf(1), To: math.Inf(-1), Benign: make([]float64, bins), Attack: make([]float64, bins)}
-	for _, s := range [][]float64{benign, attack} {
+	for _, s := range [][]float64{benign, attack, {threshold}} {
 		for _, x := range s {
 			h.From, h.To = min(h.From, x), max(h.To, x)
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -261,6 +262,47 @@ func TestEvaluateErrors(t *testing.T) {
 		if _, err := Evaluate(t.Context(), open(t, tc.in), tc.o); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q", name, err, tc.want)
 		}
+	}
+}
+
+// An agent of which there is too little does not keep others from being judged.
+func TestEvaluateLeavesOutWhatIsTooLittle(t *testing.T) {
+	dir := t.TempDir()
+	a, b := put(t, filepath.Join(dir, "a"), recording(t, "support", 80, 6)), put(t, filepath.Join(dir, "b"), recording(t, "billing", 2, 4))
+	r := evaluate(t, quick, a, b)
+	if len(r.Agents) != 1 || r.Agents[0].Name != "support" || stage(r, "first").All.Positives != 6 || len(r.Budgets) != 1 {
+		t.Errorf("%+v, %+v", r.Agents, r.Budgets)
+	}
+	if all := strings.Join(r.Notes, "\n"); !strings.Contains(all, `agent "billing": 2 tasks to learn from, too few for 4 folds`) || strings.Contains(all, "no benign calls") {
+		t.Errorf("notes %q", r.Notes)
+	}
+	_, err := Evaluate(t.Context(), open(t, put(t, filepath.Join(dir, "c"), recording(t, "one", 1, 4)), b), quick)
+	if err == nil || !strings.Contains(err.Error(), `agent "one": one task`) || !strings.Contains(err.Error(), `agent "billing"`) {
+		t.Errorf("of two that are too little: %v", err)
+	}
+}
+
+// Recordings that count sessions anew for each model are of as many sessions as there are lines, and none carries another's score.
+func TestSessionsOfTheSameName(t *testing.T) {
+	once := recording(t, "support", 60, 9)
+	twice := append(bytes.Clone(once), bytes.ReplaceAll(once, []byte(`"model":"gpt-5-mini"`), []byte(`"model":"gpt-5"`))...)
+	if r := evaluate(t, quick, put(t, filepath.Join(t.TempDir(), "f"), twice)); r.Counts.Sessions != 138 || stage(r, "session").All.Positives != 18 || r.Agents[0].Sessions != 120 {
+		t.Errorf("%+v, %+v", r.Counts, r.Agents)
+	}
+}
+
+// Where nobody says when an attack begins, sessions are compared, and the report speaks of nothing else.
+func TestEvaluateWithoutStages(t *testing.T) {
+	bare := regexp.MustCompile(`"first_exposed":true,|,?"stage":"[a-z]*"`).ReplaceAll(recording(t, "support", 60, 9), nil)
+	r := evaluate(t, quick, put(t, filepath.Join(t.TempDir(), "f"), bare))
+	if len(r.Stages) != 1 || r.Stages[0].Name != "session" || r.Stages[0].Table.All.Positives != 9 || r.Attacked() {
+		t.Errorf("%+v", r.Stages)
+	}
+	if html := page(t, r); strings.Contains(strings.ToLower(html), "first exposed") {
+		t.Error("the page speaks of first exposed calls")
+	}
+	if !slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, "stage") }) {
+		t.Errorf("notes %q", r.Notes)
 	}
 }
 

@@ -78,7 +78,7 @@ func sample() *Report {
 			attacks = append(attacks, Counted{Agent: c.Agent, Group: s.Group, Share: map[bool]float64{true: 1}[s.Score > 0.435]})
 			p = append(p, s.Score)
 		}
-		r.Agents = append(r.Agents, Agent{Name: c.Agent, Tasks: 12, Sessions: 44, Benign: 120, Learned: 118, Attacks: 60, Threshold: 0.435, Scores: histogram(b, p)})
+		r.Agents = append(r.Agents, Agent{Name: c.Agent, Tasks: 12, Sessions: 44, Benign: 120, Learned: 118, Attacks: 60, Threshold: 0.435, Scores: histogram(b, p, 0.435)})
 		r.Budgets = append(r.Budgets, spent(c.Agent, benign, attacks, percentiles, resampling))
 	}
 	return r

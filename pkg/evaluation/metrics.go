@@ -148,6 +148,34 @@ func Wilson(rate float64, n int, confidence float64) Interval {
 	return Interval{max(0, min(rate, centre-half)), min(1, max(rate, centre+half))}
 }
 
+// Newcombe is the interval of an AUC of so many positives and negatives, of Newcombe (2006, method 5): those values that are as far from the one seen as the variance of
+// Hanley and McNeil at them allows, which keeps its level near 1 as well, where resampling sees nothing vary. It presumes that scores are independent, as Wilson does. With no
+// positives or no negatives it is 0 to 1.
+func Newcombe(auc float64, positives, negatives int, confidence float64) Interval {
+	if positives <= 0 || negatives <= 0 || math.IsNaN(auc) {
+		return Interval{0, 1}
+	}
+	z := normalQuantile(0.5 + confidence/2)
+	m, n := float64(positives), float64(negatives)
+	more := (m+n)/2 - 1
+	beyond := func(x float64) bool {
+		variance := x * (1 - x) * (1 + more*((1-x)/(2-x)+x/(1+x))) / (m * n)
+		return (x-auc)*(x-auc) > z*z*variance
+	}
+	// The end that lies between what is within and what is beyond.
+	end := func(within, out float64) float64 {
+		for range 60 {
+			if middle := (within + out) / 2; beyond(middle) {
+				out = middle
+			} else {
+				within = middle
+			}
+		}
+		return within
+	}
+	return Interval{end(auc, 0), end(auc, 1)}
+}
+
 // Figure is a number and what it may be: the ends of its confidence interval. All are NaN where there is nothing to compute it from.
 type Figure struct{ Value, Low, High float64 }
 
@@ -297,7 +325,7 @@ func (t *tally) lines(agents int) [][]float64 {
 
 // Compare computes a table with TPR at each of the rates. A figure over several comparisons is the mean over their positives of what each
 // is in its own: how much of its negatives it exceeds, for the AUC; whether it is above what at most so many of them exceed, for a TPR. The interval of a TPR is no
-// narrower than Wilson's.
+// narrower than Wilson's, and that of an AUC no narrower than Newcombe's.
 func Compare(comparisons []Comparison, rates []float64, r Resampling) Table {
 	agents, families := indices(comparisons, func(c *Comparison, yield func(string)) { yield(c.Agent) }), indices(comparisons, func(c *Comparison, yield func(string)) {
 		for i := range c.Positives {
@@ -409,8 +437,10 @@ func Compare(comparisons []Comparison, rates []float64, r Resampling) Table {
 				l.Negatives += len(c.Negatives)
 			}
 		}
+		l.AUC = widened(l.AUC, Newcombe(l.AUC.Value, l.Positives, l.Negatives, r.Confidence))
 		for k := range rates {
-			l.TPR = append(l.TPR, atLeastWilson(figure(next, 1+k), l.Positives, r.Confidence))
+			f := figure(next, 1+k)
+			l.TPR = append(l.TPR, widened(f, Wilson(f.Value, l.Positives, r.Confidence)))
 		}
 		next++
 		return l
@@ -600,16 +630,15 @@ func Realised(calls []Counted, r Resampling) Figure {
 		samples = append(samples, o/m)
 	}
 	f := interval(over/n, samples, r.Confidence)
-	return atLeastWilson(f, len(calls), r.Confidence)
+	return widened(f, Wilson(f.Value, len(calls), r.Confidence))
 }
 
-// atLeastWilson widens the interval of a rate to Wilson's, which samples fall short of where all or none of the calls count.
-func atLeastWilson(f Figure, n int, confidence float64) Figure {
-	if math.IsNaN(f.Value) {
+// widened is the figure with an interval that is no narrower than another, which samples fall short of where all are alike, as where all or none of the calls count.
+func widened(f Figure, w Interval) Figure {
+	switch {
+	case math.IsNaN(f.Value):
 		return f
-	}
-	w := Wilson(f.Value, n, confidence)
-	if math.IsNaN(f.Low) {
+	case math.IsNaN(f.Low):
 		return Figure{f.Value, w.Low, w.High}
 	}
 	return Figure{f.Value, min(f.Low, w.Low), max(f.High, w.High)}

@@ -151,6 +151,62 @@ func TestWilsonCovers(t *testing.T) {
 	}
 }
 
+// The ends of Newcombe's interval are where the AUC seen is as far off as it may be.
+func TestNewcombe(t *testing.T) {
+	const z = 1.959963984540054
+	for _, tc := range []struct {
+		auc  float64
+		m, n int
+	}{{0.5, 30, 40}, {0.9259, 1, 108}, {0.99, 4218, 653}, {0.2, 12, 9}} {
+		got := Newcombe(tc.auc, tc.m, tc.n, 0.95)
+		for _, x := range []float64{got.Low, got.High} {
+			half := float64(tc.m+tc.n)/2 - 1
+			deviation := math.Sqrt(x * (1 - x) * (1 + half*(1-x)/(2-x) + half*x/(1+x)) / float64(tc.m*tc.n))
+			if math.Abs(math.Abs(x-tc.auc)-z*deviation) > 1e-9 {
+				t.Errorf("%v of %d and %d: the end %v is %v off, deviations of %v", tc.auc, tc.m, tc.n, x, math.Abs(x-tc.auc), deviation)
+			}
+		}
+		if other := Newcombe(1-tc.auc, tc.n, tc.m, 0.95); math.Abs(other.Low+got.High-1) > 1e-9 || math.Abs(other.High+got.Low-1) > 1e-9 {
+			t.Errorf("%v: %v, and the other way round %v", tc.auc, got, other)
+		}
+	}
+	for _, tc := range []struct {
+		auc       float64
+		m, n      int
+		low, high float64
+	}{{1, 1, 200, 0.437, 1}, {1, 500, 500, 0.9961, 1}, {0, 3, 3, 0, 0.499}, {0.5, 0, 9, 0, 1}, {0.5, 9, 0, 0, 1}, {math.NaN(), 9, 9, 0, 1}} {
+		if got := Newcombe(tc.auc, tc.m, tc.n, 0.95); math.Abs(got.Low-tc.low) > 1e-3 || math.Abs(got.High-tc.high) > 1e-3 || got.Low < 0 || got.High > 1 || got.Low > tc.auc || got.High < tc.auc {
+			t.Errorf("%v of %d and %d: %v", tc.auc, tc.m, tc.n, got)
+		}
+	}
+}
+
+// One attack above all benign calls is no proof of anything: resampling sees nothing vary, and the interval must be wide all the same.
+func TestNewcombeCovers(t *testing.T) {
+	rng := rand.New(rand.NewPCG(21, 22))
+	for _, tc := range []struct {
+		m, n  int
+		shift float64
+	}{{1, 60, 2}, {5, 60, 2}, {20, 20, 1}, {10, 100, 3.5}} {
+		truth, held := normal(tc.shift/math.Sqrt2), 0
+		for range 500 {
+			var negatives, positives []float64
+			for range tc.n {
+				negatives = append(negatives, rng.NormFloat64())
+			}
+			for range tc.m {
+				positives = append(positives, tc.shift+rng.NormFloat64())
+			}
+			if w := Newcombe(AUC(negatives, positives), tc.m, tc.n, 0.95); w.Low <= truth && truth <= w.High {
+				held++
+			}
+		}
+		if share := float64(held) / 500; share < 0.9 {
+			t.Errorf("%+v: intervals hold %v in %v of cases", tc, truth, share)
+		}
+	}
+}
+
 // made returns a comparison of tasks whose calls resemble each other: each task has an offset of its own.
 func made(rng *rand.Rand, tasks, calls int, shift float64) Comparison {
 	var c Comparison

@@ -279,6 +279,12 @@ func (s source) lines(ctx context.Context, want func(*Sample) bool, each func(*S
 	read := func(at string, line []byte, want func(*Sample) bool, each func(*Sample) error) error {
 		return s.record(at, line, want, each, passed)
 	}
+	uninterrupted := func(s *Sample) error {
+		if err := ctx.Err(); err != nil { // a line may be a long session
+			return err
+		}
+		return each(s)
+	}
 	if s.kind == Sessions {
 		read = s.sessions()
 	}
@@ -287,7 +293,7 @@ func (s source) lines(ctx context.Context, want func(*Sample) bool, each func(*S
 			return err
 		}
 		at := fmt.Sprintf("%s:%d", s.name, number)
-		if err := read(at, line, want, each); err != nil {
+		if err := read(at, line, want, uninterrupted); err != nil {
 			return fmt.Errorf("%s: %w", at, err)
 		}
 		return nil

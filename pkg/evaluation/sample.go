@@ -88,6 +88,16 @@ func (s *Sample) Of(workload string) bool {
 	return len(x) == 3 && len(y) == 3 && x[0] == y[0] && strings.EqualFold(x[1], y[1]) && x[2] == y[2]
 }
 
+// Conversation tells the call's session from others of the same name: recordings count sessions anew for each task, attack and model. In a workload's records
+// a session's name is its own, and its model may change.
+func (s *Sample) Conversation() string {
+	model := s.Model
+	if s.Agent == "" {
+		model = ""
+	}
+	return strings.Join([]string{s.Subject(), s.Session, s.Task, s.Attack, string(s.Label), model}, "\x00")
+}
+
 // Group is what the call has in common with calls that resemble it for a reason that new ones will not share: its task, or else its session.
 func (s *Sample) Group() string {
 	if s.Task != "" {

@@ -120,6 +120,7 @@ func (o *driftOptions) learned(ctx context.Context, s streams) (*detector.Model,
 // moved reads the calls that may have moved, with features against the model's baseline, and says what it left out.
 func (o *driftOptions) moved(ctx context.Context, s streams, m *detector.Model) (rows []detector.Row, left string, err error) {
 	elsewhere, featureless, attacks, foreign, logLines, repeated := 0, 0, 0, 0, 0, 0
+	workloads := map[string]int{}
 	want := func(s *evaluation.Sample) bool {
 		switch {
 		case !s.Of(o.against.workload):
@@ -129,6 +130,7 @@ func (o *driftOptions) moved(ctx context.Context, s streams, m *detector.Model) 
 		case s.Label == evaluation.Attack || s.Label == evaluation.AttackerTask:
 			attacks++
 		default:
+			workloads[subject(s)]++
 			return true
 		}
 		return false
@@ -151,6 +153,9 @@ func (o *driftOptions) moved(ctx context.Context, s streams, m *detector.Model) 
 		logLines, repeated = files.LogLines(), files.Repeated()
 		return err
 	})
+	if err == nil && len(workloads) > 1 {
+		err = fmt.Errorf("calls of %d workloads in %s; name one with --workload:%s", len(workloads), &o.against, list(workloads))
+	}
 	return rows, amounts(amount{foreign, "not to be compared with its baseline, so that nothing in them counts as new"}, amount{attacks, "of attacks left out"}, amount{featureless, "without features left out"}, amount{elsewhere, "of other workloads left out"}, amount{repeated, "repeated"}, amount{logLines, "lines of logs passed over"}), err
 }
 

@@ -146,10 +146,10 @@ func printReport(out io.Writer, r *evaluation.Report) {
 			printLine(out, "  "+s.Table.Families[i].Name, &s.Table.Families[i])
 		}
 	}
-	fmt.Fprintf(out, "\nBenign calls over the threshold for a budget of %g %%\n%-*s %7s  %s\n", r.Budget*100, nameCells, "", "calls", "realised"+when(len(r.Stages) > 0, strings.Repeat(" ", 18)+"first exposed calls found"))
+	fmt.Fprintf(out, "\nBenign calls over the threshold for a budget of %g %%\n%-*s %7s  %s\n", r.Budget*100, nameCells, "", "calls", "realised"+when(r.Attacked(), strings.Repeat(" ", 18)+"first exposed calls found"))
 	for _, s := range r.Budgets {
 		line := fmt.Sprintf("%s %7d  %-24s", record.Fit(s.Name, nameCells), s.Calls, percent(s.Realised))
-		if len(r.Stages) > 0 {
+		if r.Attacked() {
 			line += "  " + percent(s.Found)
 		}
 		fmt.Fprintln(out, strings.TrimRight(line, " "))

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"math"
 	"os"
 	"slices"
@@ -170,20 +169,22 @@ func seen(c *evaluation.Sample, m *detector.Model) (v features.Vector, err error
 
 // find looks for the call with an ID, or with the only one that begins so.
 func (o *explainOptions) find(ctx context.Context, s streams, getenv func(string) string) (*evaluation.Sample, error) {
-	found := map[string]*evaluation.Sample{}
+	var m matches
 	where := o.input.String()
+	var unread error // logs that could not be read, which matter if the call is not in the others
 	if o.namespace != "" || o.allNamespaces {
 		c, err := record.OpenCluster(o.namespace, o.allNamespaces)
 		if err != nil {
 			return nil, err
 		}
-		pods, err := c.Read(ctx, func(r *telemetry.Record) error {
-			if record.Matches(r.ID, o.id) {
-				found[r.ID] = evaluation.FromRecord(r)
+		var pods int
+		pods, unread = c.Read(ctx, func(r *telemetry.Record) error {
+			if s := evaluation.FromRecord(r); o.looksFor(s) {
+				m.add(s)
 			}
 			return nil
 		})
-		if err != nil {
+		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		where = "the logs of " + counted(pods, "sidecar", "sidecars")
@@ -199,33 +200,66 @@ func (o *explainOptions) find(ctx context.Context, s streams, getenv func(string
 			}
 			where = in.String()
 		}
-		keep := func(s *evaluation.Sample) error { found[s.ID] = s; return nil }
 		want := func(s *evaluation.Sample) bool {
-			if !record.Matches(s.ID, o.id) {
+			if !o.looksFor(s) {
 				return false
 			}
 			if s.Record != nil {
-				found[s.ID] = s // whether or not its features can be used
+				m.add(s) // whether or not its features can be used
 				return false
 			}
 			return true
 		}
-		err := in.use(s, func(files *evaluation.Files, _ *progress) error { return files.Each(ctx, want, keep) })
+		err := in.use(s, func(files *evaluation.Files, _ *progress) error {
+			return files.Each(ctx, want, func(s *evaluation.Sample) error { m.add(s); return nil })
+		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	switch ids := slices.Sorted(maps.Keys(found)); len(ids) {
-	case 0:
-		if len(o.id) < record.MinID {
+	c, err := m.only(o.id, where)
+	if c == nil && unread != nil {
+		err = errors.Join(err, unread)
+	}
+	return c, err
+}
+
+// looksFor says whether a call may be the one whose ID was given, or the beginning of it.
+func (o *explainOptions) looksFor(s *evaluation.Sample) bool {
+	return record.Matches(s.ID, o.id) && s.Of(o.workload)
+}
+
+// matches are calls whose ID is the one given, or begins with it.
+type matches []*evaluation.Sample
+
+// add takes a call that is not among them yet.
+func (m *matches) add(s *evaluation.Sample) {
+	if !slices.ContainsFunc(*m, func(other *evaluation.Sample) bool { return other.ID == s.ID && other.Subject() == s.Subject() }) {
+		*m = append(*m, s)
+	}
+}
+
+// only returns the one call that is meant: one that has the whole ID comes before those that begin with it.
+func (m matches) only(id, where string) (*evaluation.Sample, error) {
+	if whole := slices.DeleteFunc(slices.Clone(m), func(s *evaluation.Sample) bool { return s.ID != id }); len(whole) > 0 {
+		m = whole
+	}
+	switch {
+	case len(m) == 1:
+		return m[0], nil
+	case len(m) == 0:
+		if len(id) < record.MinID {
 			where += fmt.Sprintf(" (the beginning of an ID must be of %d characters at least)", record.MinID)
 		}
-		return nil, fmt.Errorf("no record %q in %s", o.id, where)
-	case 1:
-		return found[ids[0]], nil
-	default:
-		return nil, fmt.Errorf("%d records in %s begin with %q, such as %q and %q", len(ids), where, o.id, ids[0], ids[1])
+		return nil, fmt.Errorf("no record %q in %s", id, where)
+	case m[0].ID == m[1].ID:
+		workloads := map[string]int{}
+		for _, s := range m {
+			workloads[subject(s)]++
+		}
+		return nil, fmt.Errorf("%d calls in %s have the ID %q; name the workload with --workload:%s", len(m), where, id, list(workloads))
 	}
+	return nil, fmt.Errorf("%d records in %s begin with %q, such as %q and %q", len(m), where, id, m[0].ID, m[1].ID)
 }
 
 // highest is the call of the files with the highest score: by the model, or as it was judged.

@@ -73,11 +73,12 @@ func convert(ctx context.Context, s streams, o featuresOptions) error {
 		return err
 	}
 	written, featureless, elsewhere, logLines, repeated := 0, 0, 0, 0, 0
-	sessions := map[string]bool{}
+	sessions, workloads := map[string]bool{}, map[string]int{}
 	err = o.use(s, func(files *evaluation.Files, p *progress) error {
 		return writeFile(o.out, "features", func(w io.Writer) error {
 			to := open(w)
 			want := func(s *evaluation.Sample) bool {
+				workloads[subject(s)]++
 				switch {
 				case !s.Of(o.workload):
 					elsewhere++
@@ -90,7 +91,7 @@ func convert(ctx context.Context, s streams, o featuresOptions) error {
 			}
 			err := files.Each(ctx, want, func(s *evaluation.Sample) error {
 				written++
-				sessions[s.Subject()+"\x00"+s.Session] = true
+				sessions[s.Conversation()] = true
 				p.tell("written", written, 0)
 				return to.Write(s)
 			})
@@ -98,7 +99,15 @@ func convert(ctx context.Context, s streams, o featuresOptions) error {
 				return err
 			}
 			logLines, repeated = files.LogLines(), files.Repeated()
-			return to.Close()
+			switch {
+			case written > 0:
+				return to.Close()
+			case featureless > 0:
+				return fmt.Errorf("no calls with features in %s: %s", &o.input, amounts(amount{featureless, "without"}, amount{elsewhere, "of other workloads"}))
+			case elsewhere > 0:
+				return fmt.Errorf("no calls of the workload %s; there are calls of:%s", o.workload, list(workloads))
+			}
+			return fmt.Errorf("no calls in %s", &o.input)
 		})
 	})
 	if err != nil {

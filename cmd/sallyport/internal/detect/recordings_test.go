@@ -212,6 +212,16 @@ func TestFeaturesOfRecords(t *testing.T) {
 			t.Errorf("%v: no error", args)
 		}
 	}
+	nothing := filepath.Join(filepath.Dir(to), "nothing.parquet")
+	for want, args := range map[string][]string{
+		"no calls of the workload billing; there are calls of:\n  ": {"--workload", "billing", "--in", to},
+		"no calls with features in standard input: 1 without":       {"--in", "-"},
+		"no calls in ": {"--in", write(t, "empty", "")},
+	} {
+		if _, _, err := run(NewFeatures(), encode(t, all[3]), append(args, "--out", nothing)...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %q", args, err, want)
+		}
+	}
 	left, err := os.ReadDir(filepath.Dir(to))
 	if err != nil || len(left) != 1 {
 		t.Errorf("the directory holds %v", left)
@@ -275,6 +285,15 @@ func TestDriftErrors(t *testing.T) {
 		}
 	}
 	enough := sessions(t, "support", 1, 60, 0)
+	if _, _, err := run(NewDrift(), "", "--in", enough, "--workload", "support", "--against", enough, "--against", sessions(t, "billing", 1, 6, 0)); err != nil {
+		t.Errorf("against the calls of one of two workloads: %v", err)
+	}
+	if _, _, err := run(NewTrain(), "", "--in", enough, "--out", model); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := run(NewDrift(), "", "--model", model, "--against", enough, "--against", sessions(t, "billing", 1, 6, 0)); err == nil || !strings.Contains(err.Error(), "calls of 2 workloads in ") {
+		t.Errorf("against calls of two workloads: %v", err)
+	}
 	if _, _, err := run(NewDrift(), "", "--in", enough, "--against", sessions(t, "support", 1, 0, 2)); err == nil || !strings.Contains(err.Error(), "no calls to compare") {
 		t.Errorf("against attacks: %v", err)
 	}
@@ -389,6 +408,36 @@ func TestExplainOnThisMachine(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if out, _, err = run(NewExplain(), "", old.ID); err != nil || !strings.Contains(out, "these raised the score most") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// A whole ID means the call that has it, whatever others begin with it; where several workloads have it, one is to be named.
+func TestExplainByID(t *testing.T) {
+	all := records(12)
+	for i, r := range all {
+		r.ID = fmt.Sprintf("a-long-session#%d", i+1)
+	}
+	in := write(t, "long.jsonl", encode(t, all...))
+	out, _, err := run(NewExplain(), "", "--in", in, "a-long-session#1")
+	if err != nil || !strings.HasPrefix(out, "a-long-session#1 ") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, _, err := run(NewExplain(), "", "--in", in, "a-long-session"); err == nil || !strings.Contains(err.Error(), "begin with") {
+		t.Errorf("the beginning of several: %v", err)
+	}
+
+	support := sessions(t, "support", 1, 60, 5)
+	text, err := os.ReadFile(support)
+	if err != nil {
+		t.Fatal(err)
+	}
+	billing := write(t, "billing.jsonl", strings.ReplaceAll(string(text), `"agent":"support"`, `"agent":"billing"`))
+	both := []string{"--in", support, "--in", billing, "support/3#1"}
+	if _, _, err := run(NewExplain(), "", both...); err == nil || !strings.Contains(err.Error(), "name the workload with --workload:\n  billing (1)\n  support (1)") {
+		t.Errorf("an ID of two workloads: %v", err)
+	}
+	if out, _, err := run(NewExplain(), "", append(both, "--workload", "billing")...); err != nil || !strings.Contains(out, "workload    billing") {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

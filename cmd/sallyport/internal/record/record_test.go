@@ -3,13 +3,23 @@ package record
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sallyport.dev/sallyport/pkg/contract"
 	"sallyport.dev/sallyport/pkg/llm"
 	"sallyport.dev/sallyport/pkg/policy"
 	"sallyport.dev/sallyport/pkg/telemetry"
@@ -102,6 +112,51 @@ func encoded(t *testing.T, id string) string {
 		t.Fatal(err)
 	}
 	return string(b) + "\n"
+}
+
+// A pod whose log cannot be read, as one that is just starting, does not keep the others' from being read.
+func TestReadPassesOverWhatCannotBeRead(t *testing.T) {
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch name := path.Base(path.Dir(r.URL.Path)); {
+		case strings.HasSuffix(r.URL.Path, "/pods"):
+			var pods corev1.PodList
+			for _, name := range []string{"starting", "plain", "running"} {
+				p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "agents"}}
+				if name != "plain" {
+					p.Spec.InitContainers = []corev1.Container{{Name: contract.ProxyContainerName}}
+				}
+				pods.Items = append(pods.Items, p)
+			}
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(pods)
+		case name == "running" && r.URL.Query().Get("container") == contract.ProxyContainerName:
+			_, _ = io.WriteString(w, "a line\n"+encoded(t, "1")+encoded(t, "2"))
+		default:
+			http.Error(w, "the container is waiting to start", http.StatusBadRequest)
+		}
+	}))
+	defer api.Close()
+	config := filepath.Join(t.TempDir(), "kubeconfig")
+	write(t, config, 0, fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"c","clusters":[{"name":"c","cluster":{"server":%q}}],"contexts":[{"name":"c","context":{"cluster":"c","user":"u"}}],"users":[{"name":"u","user":{}}]}`, api.URL))
+	t.Setenv("KUBECONFIG", config)
+	c, err := OpenCluster("agents", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	pods, err := c.Read(t.Context(), func(r *telemetry.Record) error { got = append(got, r.ID); return nil })
+	if pods != 1 || strings.Join(got, " ") != "1 2" || err == nil || !strings.Contains(err.Error(), "agents/starting") || strings.Contains(err.Error(), "plain") {
+		t.Errorf("%d pods, records %q, %v", pods, got, err)
+	}
+	enough := errors.New("enough")
+	if _, err := c.Read(t.Context(), func(*telemetry.Record) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("%v, want what each returned", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Read(ended, func(*telemetry.Record) error { return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
+	}
 }
 
 // A file is followed from before it is there, over lines written in halves, to the file that replaces it.

@@ -134,21 +134,33 @@ func hasSidecar(p *corev1.Pod) bool {
 	return false
 }
 
-// Read hands over the records in the logs of the sidecars that are there, one pod after the other. It says how many pods it read.
+// Read hands over the records in the logs of the sidecars that are there, one pod after the other. It says how many pods it read. A log that cannot be read, such as
+// that of a pod that is just starting, does not keep it from the others: the error then says which those were.
 func (c *Cluster) Read(ctx context.Context, each Each) (pods int, err error) {
 	list, err := c.client.CoreV1().Pods(c.Namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return 0, fmt.Errorf("list pods: %w", err)
 	}
+	var unread []error
 	for i := range list.Items {
-		if p := &list.Items[i]; hasSidecar(p) {
+		p := &list.Items[i]
+		if !hasSidecar(p) {
+			continue
+		}
+		err := c.log(ctx, p, &corev1.PodLogOptions{}, each)
+		var stop *stopped
+		switch {
+		case errors.As(err, &stop):
+			return pods, stop.err
+		case ctx.Err() != nil:
+			return pods, ctx.Err()
+		case err != nil:
+			unread = append(unread, err)
+		default:
 			pods++
-			if err := c.log(ctx, p, &corev1.PodLogOptions{}, each); err != nil {
-				return pods, err
-			}
 		}
 	}
-	return pods, nil
+	return pods, errors.Join(unread...)
 }
 
 // Follow hands over the records of the sidecars that are there and of those that come, as they are written, until ctx is done. Records are
