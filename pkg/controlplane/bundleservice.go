@@ -22,15 +22,14 @@ import (
 
 // Limits of the bundle service.
 const (
-	maxBundleConnections = 40_000
-	maxStatusBytes       = 1 << 20
-	maxWait              = 5 * time.Minute
-	headerTimeout        = 10 * time.Second
-	requestTimeout       = 30 * time.Second
-	idleTimeout          = 2 * time.Minute
-	shutdownTimeout      = 5 * time.Second
-	maxReportedSidecars  = 32_768
-	maxMessageRunes      = 512
+	maxStatusBytes      = 1 << 20
+	maxWait             = 5 * time.Minute
+	headerTimeout       = 10 * time.Second
+	requestTimeout      = 30 * time.Second
+	idleTimeout         = 2 * time.Minute
+	shutdownTimeout     = 5 * time.Second
+	maxReportedSidecars = 32_768
+	maxMessageRunes     = 512
 )
 
 // bundleType tells OPA's downloader that long polling is understood.
@@ -53,6 +52,8 @@ type BundleService struct {
 	bundles       *Bundles
 	now           func() time.Time
 	changed       func() // a report says something new
+	// maxConnections is how many there may be at once. A sidecar has one, which mostly waits.
+	maxConnections int
 
 	mu      sync.Mutex
 	reports *lru.Cache[string, PolicyState] // by pod uid
@@ -64,7 +65,7 @@ func NewBundleService(a xds.Authenticator, b *Bundles, now func() time.Time, cha
 	if err != nil {
 		return nil, err
 	}
-	return &BundleService{authenticator: a, bundles: b, now: now, changed: changed, reports: reports}, nil
+	return &BundleService{authenticator: a, bundles: b, now: now, changed: changed, reports: reports, maxConnections: defaultMemory.sidecars()}, nil
 }
 
 // Policy is what the pod's sidecar last said of its policy.
@@ -96,7 +97,7 @@ func (s *BundleService) Serve(ctx context.Context, listener net.Listener, getCer
 		MaxHeaderBytes:    32 << 10,
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.ServeTLS(netutil.LimitListener(listener, maxBundleConnections), "", "") }()
+	go func() { served <- server.ServeTLS(netutil.LimitListener(listener, s.maxConnections), "", "") }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve bundles: %w", err)

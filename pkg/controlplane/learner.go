@@ -54,7 +54,7 @@ func newLearner(publish func(xds.Workload, *xdsv1.DetectorModel) error, k *keepe
 		workloads: map[xds.Workload]*learned{},
 		settings:  map[string]learning{},
 		frozen:    map[xds.Workload]bool{},
-		room:      room{most: maxLearnedBytes, least: leastShare, turnedAway: map[xds.Workload]bool{}},
+		room:      room{most: defaultMemory.learned(0), bound: func() int { return defaultMemory.learned(0) }, least: leastShare, turnedAway: map[xds.Workload]bool{}},
 	}
 }
 
@@ -233,10 +233,17 @@ func (l *Learner) known() []xds.Workload {
 	return all
 }
 
-// tidy does what time alone asks for: it packs what came last of workloads that do not call, and has those that gave something up learn as before where there is room.
+// tidy does what time alone asks for: it packs what came last of workloads that do not call, has workloads give something up where less may be learned than before, and those that gave
+// something up learn as before where there is room.
 func (l *Learner) tidy() {
 	l.mu.Lock()
+	bound := l.room.bound
+	l.mu.Unlock()
+	most := bound() // which may want locks that are held where this one is asked for
+
+	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.room.most = most
 	for _, have := range l.workloads {
 		if !have.settled && l.now().Sub(have.calledAt) >= settledAfter {
 			have.settled = true
@@ -244,6 +251,9 @@ func (l *Learner) tidy() {
 			have.recent.settle()
 			l.weigh(have)
 		}
+	}
+	if l.room.taken > l.room.most {
+		l.share(0)
 	}
 	l.spread()
 }

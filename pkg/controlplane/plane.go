@@ -53,6 +53,8 @@ type Config struct {
 	// DiscoveryAddress and BundleAddress are where the leader listens, host:port.
 	DiscoveryAddress string
 	BundleAddress    string
+	// MemoryLimit is how much memory the controller has, in bytes; 512 MiB if it is 0. It bounds how many sidecars may be connected, and what is learned beside them.
+	MemoryLimit int64
 	// Registerer takes the metrics; nil leaves them unregistered.
 	Registerer prometheus.Registerer
 	// Now is the clock; time.Now if nil.
@@ -154,6 +156,10 @@ func New(mgr manager.Manager, config Config) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
 	}
+	limit := defaultMemory
+	if config.MemoryLimit > 0 {
+		limit = memory(config.MemoryLimit)
+	}
 	reviewer, err := NewReviewer(p.client, p.reader, config.Now)
 	if err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
@@ -164,6 +170,7 @@ func New(mgr manager.Manager, config Config) (*Plane, error) {
 	if p.service, err = NewBundleService(reviewer, p.bundles, config.Now, p.policyChanged.poke); err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
 	}
+	p.service.maxConnections = limit.sidecars()
 	if p.signer, err = newSigner(watcher, config.Namespace, config.Issuer, p.hostsOf, config.Now, p.metrics); err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
 	}
@@ -178,7 +185,8 @@ func New(mgr manager.Manager, config Config) (*Plane, error) {
 			p.providersChanged.poke()
 			p.baselinesChanged.poke()
 		},
-		Now: config.Now,
+		Now:            config.Now,
+		MaxConnections: limit.sidecars(),
 	}); err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
 	}
@@ -186,9 +194,10 @@ func New(mgr manager.Manager, config Config) (*Plane, error) {
 		return max(countDelay, time.Second*time.Duration(len(p.learner.known()))/countsASecond)
 	}
 	p.learner = newLearner(p.discovery.SetModel, k, config.Now, p.baselinesChanged.poke, p.callsCounted.poke, p.metrics, p.report)
+	p.learner.room.bound = func() int { return limit.learned(p.discovery.Streams()) }
 
 	if config.Registerer != nil {
-		sidecars := func() float64 { return float64(len(p.discovery.Sidecars())) }
+		sidecars := func() float64 { return float64(p.discovery.Streams()) }
 		learned := func() float64 { return float64(len(p.learner.known())) }
 		taken := func() float64 { return float64(p.learner.taken()) }
 		if err := p.metrics.register(config.Registerer, sidecars, learned, taken, phases{p.learner}); err != nil {

@@ -12,9 +12,6 @@ import (
 // What is learned of all workloads is bounded, and shared fairly: while there is too much of it, the largest give up evidence first, then calls down to those that a model takes, until none has more
 // than its share. What goes has the same chance to go, so that what is left is a sample still; were it the oldest, whoever can make room scarce could have a workload forget what it was like before.
 const (
-	// maxLearnedBytes is how much memory all baselines may take. The controller's memory limit is made for it: with what the garbage collector leaves, what a training takes and the rest of the
-	// controller, it is about twice that.
-	maxLearnedBytes = 224 << 20
 	// leastShare is what there must be room for to learn of a further workload: a model, the calls that it takes, without evidence, and what is remembered of calls.
 	leastShare = 320 << 10
 	// maxTurnedAway is how many workloads for which there is no room are remembered by name.
@@ -23,8 +20,9 @@ const (
 
 // room is how much is learned, and how much may be.
 type room struct {
-	most       int // bytes of memory
-	least      int // what there must be of them for a further workload
+	most       int        // bytes of memory
+	bound      func() int // what that is to be now
+	least      int        // what there must be of them for a further workload
 	taken      int
 	turnedAway map[xds.Workload]bool // workloads for which there was none
 	sharedAt   time.Time             // when everybody gave up what they can, and it was too little

@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -133,7 +134,7 @@ func TestNoRoomIsTold(t *testing.T) {
 	l.profile(quick)
 	r := l.start()
 	r.learner.mu.Lock()
-	r.learner.room.most = 0
+	r.learner.room.most, r.learner.room.bound = 0, func() int { return 0 }
 	r.learner.mu.Unlock()
 	s := l.sidecar(r, l.pod(namespace, "agent"), "")
 	s.next(t, "anything", anything)
@@ -152,7 +153,7 @@ func TestNoRoomIsTold(t *testing.T) {
 	}
 	l.until("an Event says so", func() bool { return told(reasonNoRoom) })
 	r.learner.mu.Lock()
-	r.learner.room.most = maxLearnedBytes
+	r.learner.room.most, r.learner.room.bound = math.MaxInt, func() int { return math.MaxInt }
 	r.learner.mu.Unlock()
 	s.SendRecord(record(random, 2, nil))
 	l.until("it is learned after all", func() bool { return learning(reasonAdmitting) && baseline.Status.Calls == 1 })

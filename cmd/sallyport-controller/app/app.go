@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -104,6 +105,7 @@ func Run(ctx context.Context, o *Options, config *rest.Config) error {
 		GetCertificate:   certificate.GetCertificate,
 		DiscoveryAddress: net.JoinHostPort("", strconv.Itoa(o.DiscoveryPort)),
 		BundleAddress:    net.JoinHostPort("", strconv.Itoa(o.BundlePort)),
+		MemoryLimit:      memoryLimit(),
 		Registerer:       ctrlmetrics.Registry,
 	}); err != nil {
 		return err
@@ -116,6 +118,14 @@ func Run(ctx context.Context, o *Options, config *rest.Config) error {
 		return fmt.Errorf("run: %w", err)
 	}
 	return nil
+}
+
+// memoryLimit is what GOMEMLIMIT says, which deploy/base sets to the container's limit; 0 where it says nothing.
+func memoryLimit() int64 {
+	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
+		return limit
+	}
+	return 0
 }
 
 // everyReplica starts a runnable without waiting to be the leader.

@@ -67,6 +67,13 @@ func (s *Server) Sidecars() []Sidecar {
 	return sidecars
 }
 
+// Streams is how many discovery streams there are: one for each sidecar, and for a moment two while one connects anew.
+func (s *Server) Streams() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
+
 // session is one sidecar's stream.
 type session struct {
 	identity xds.Identity
