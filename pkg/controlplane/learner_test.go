@@ -97,6 +97,15 @@ func wordy(random *rand.Rand) []byte {
 	return evidenceOf(text.String())
 }
 
+// wordyTexts are the evidence of calls that have no text in common, more of it than zipping looks back.
+func wordyTexts(random *rand.Rand) [][]byte {
+	out := make([][]byte, 300)
+	for i := range out {
+		out[i] = wordy(random)
+	}
+	return out
+}
+
 func TestAModelIsLearnedAndSurvivesARestart(t *testing.T) {
 	l := newLab(t)
 	namespace := l.agents(nil)

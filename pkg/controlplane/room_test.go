@@ -34,11 +34,11 @@ func recordsOf(t testing.TB, rows []detector.Row, model string) [][]byte {
 
 // However much hundreds of workloads have to teach, what is kept of it stays under the bound. Those that came first give up what is more than their share, and no workload is refused for it.
 func TestRoomIsShared(t *testing.T) {
-	const first, workloads, calls, wanted = 4, 90, 150, 100
+	const first, workloads, calls, wanted = 2, 45, 150, 100
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	l := newLearner(nil, nil, func() time.Time { return now }, func() {}, func() {}, newMetrics(), nil)
 	l.salt = salted(7)
-	l.room.most, l.room.least = 5<<20, 32<<10
+	l.room.least, l.room.most, l.room.bound = 32<<10, 5<<19, func() int { return 5 << 19 }
 	l.configure("agents", learningOf(&v1alpha1.DetectorSpec{MinCalls: wanted, MinSessions: 2}))
 	rows := detectortest.Rows(1, reservoirCapacity)
 	records := recordsOf(t, rows, "")
