@@ -105,7 +105,7 @@ func Run(ctx context.Context, o *Options, config *rest.Config) error {
 		GetCertificate:   certificate.GetCertificate,
 		DiscoveryAddress: net.JoinHostPort("", strconv.Itoa(o.DiscoveryPort)),
 		BundleAddress:    net.JoinHostPort("", strconv.Itoa(o.BundlePort)),
-		MemoryLimit:      memoryLimit(),
+		MemoryLimit:      tuneMemory(),
 		Registerer:       ctrlmetrics.Registry,
 	}); err != nil {
 		return err
@@ -120,12 +120,14 @@ func Run(ctx context.Context, o *Options, config *rest.Config) error {
 	return nil
 }
 
-// memoryLimit is what GOMEMLIMIT says, which deploy/base sets to the container's limit; 0 where it says nothing.
-func memoryLimit() int64 {
-	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
-		return limit
+// tuneMemory returns what GOMEMLIMIT says, which deploy/base sets to the container's limit; 0 where it says nothing. A sixteenth of it is left to what Go does not count.
+func tuneMemory() int64 {
+	limit := debug.SetMemoryLimit(-1)
+	if limit == math.MaxInt64 {
+		return 0
 	}
-	return 0
+	debug.SetMemoryLimit(limit - limit/16)
+	return limit
 }
 
 // everyReplica starts a runnable without waiting to be the leader.
