@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash/maphash"
+	"slices"
 	"time"
 
 	"sallyport.dev/sallyport/pkg/llm"
@@ -214,11 +215,13 @@ func systemOf(messages []llm.Message) point {
 	return p
 }
 
-// called notes a tool call of the new messages.
+// called notes a tool call of the new messages. Of many the latest are kept, as those are what has not happened yet: of a conversation that is not recognised, all calls are new.
 func (m *marks) called(p *llm.Part, said *wordSet, salt uint64) {
-	if len(m.calls) < maxCalledTools {
-		m.calls = append(m.calls, calledTool(p.ToolName))
+	if len(m.calls) == maxCalledTools {
+		m.previous = m.calls[0]
+		m.calls = slices.Delete(m.calls, 0, 1)
 	}
+	m.calls = append(m.calls, calledTool(p.ToolName))
 	m.destinationsIn(p.Text[:min(len(p.Text), maxArguments)], said, salt)
 }
 
@@ -226,30 +229,30 @@ func (m *marks) called(p *llm.Part, said *wordSet, salt uint64) {
 const maxArguments = 256 << 10
 
 // destinationsIn marks the destinations that a tool call's arguments, JSON as sent, name: hosts of URLs, domains of e-mail addresses, and what looks like the number of a bank account.
-// said has the words of users.
+// said has the words of users. Of those of one call that are not marked yet, the first maxDestinations are.
 func (m *marks) destinationsIn(b []byte, said *wordSet, salt uint64) {
-	for i := 0; i < len(b) && len(m.destinations) < maxDestinations; {
+	for i, left := 0, maxDestinations; i < len(b) && left > 0; {
 		switch c := b[i]; {
 		case c == ':' && slashes(b[i+1:]) > 0:
 			i += 1 + slashes(b[i+1:])
 			host, n := hostOf(b[i:])
-			m.addDestination(host, said, salt)
+			left -= m.addDestination(host, said, salt)
 			i += n
 		case c == '@':
 			i++
 			if host, n := hostOf(b[i:]); n > 0 && bytes.IndexByte(host, '.') > 0 {
-				m.addDestination(host, said, salt)
+				left -= m.addDestination(host, said, salt)
 				i += n
 			}
 		case classOf[c] == word && (i == 0 || classOf[b[i-1]] != word && b[i-1] != '\\'):
 			if n := account(b[i:]); n > 0 {
-				m.addDestination(b[i:i+n], said, salt)
+				left -= m.addDestination(b[i:i+n], said, salt)
 				i += n
 				continue
 			}
 			if len(b)-i > 4 && b[i]|0x20 == 'w' && b[i+1]|0x20 == 'w' && b[i+2]|0x20 == 'w' && b[i+3] == '.' {
 				host, n := hostOf(b[i:])
-				m.addDestination(host, said, salt)
+				left -= m.addDestination(host, said, salt)
 				i += n
 				continue
 			}
@@ -323,10 +326,10 @@ func account(b []byte) int {
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
-// addDestination adds a destination, in small letters and without spaces, once.
-func (m *marks) addDestination(name []byte, said *wordSet, salt uint64) {
-	if len(name) == 0 || len(m.destinations) >= maxDestinations {
-		return
+// addDestination adds a destination, in small letters and without spaces, once; where there are many, in the place of the first. It returns how many it added.
+func (m *marks) addDestination(name []byte, said *wordSet, salt uint64) int {
+	if len(name) == 0 {
+		return 0
 	}
 	var room [128]byte
 	text := room[:0]
@@ -352,11 +355,15 @@ func (m *marks) addDestination(name []byte, said *wordSet, salt uint64) {
 	x := mark(kindArgument, text, salt) | destinationSaid
 	for _, y := range m.destinations {
 		if y|destinationSaid == x {
-			return
+			return 0
 		}
 	}
 	if !known {
 		x &^= destinationSaid
 	}
+	if len(m.destinations) == maxDestinations {
+		m.destinations = slices.Delete(m.destinations, 0, 1)
+	}
 	m.destinations = append(m.destinations, x)
+	return 1
 }

@@ -330,6 +330,39 @@ func TestDestinationsIn(t *testing.T) {
 	}
 }
 
+// Of a long conversation that is not recognised, and new as a whole, what the agent does last is looked at: the tool called, the one before it, and where things go.
+func TestTheLatestOfManyCalls(t *testing.T) {
+	b := known(t)
+	call := ordinaryAgent(0).call()
+	const ordinary = 3 * maxCalledTools
+	say := func(tool, arguments string) {
+		call.Messages = append(call.Messages, llm.Message{Role: llm.RoleAssistant, Parts: []llm.Part{{Kind: llm.PartToolCall, ToolName: tool, Text: []byte(arguments)}}})
+	}
+	for i := range ordinary {
+		say("lookup", fmt.Sprintf(`{"url":"https://site%d.example"}`, i))
+	}
+	of := func() (v Vector, e Evidence) {
+		Extract(&v, &e, call, nil, &Context{Salt: 5, Baseline: b})
+		return v, e
+	}
+	before, was := of()
+	say("wire_money", `{"to":"https://evil.example"}`)
+	after, e := of()
+	if after[toolSurprise] <= before[toolSurprise] {
+		t.Errorf("a tool that is new after %d calls is no surprise: %v", ordinary, after[toolSurprise])
+	}
+	m := &e.marks
+	if len(m.calls) != maxCalledTools || m.calls[maxCalledTools-1] != calledTool("wire_money") || m.previous != calledTool("lookup") {
+		t.Errorf("%d calls kept, after %d", len(m.calls), m.previous)
+	}
+	if n := len(m.destinations); n != maxDestinations || slices.Contains(was.marks.destinations, m.destinations[n-1]) {
+		t.Errorf("%d destinations, and not the last one", n)
+	}
+	if _, err := DecodeEvidence(e.Encoded()); err != nil {
+		t.Error(err)
+	}
+}
+
 func FuzzDestinationsIn(f *testing.F) {
 	f.Add([]byte(`{"a":"https:\/\/a.example","b":"DE89 3704 0044 0532 0130 00"}`))
 	f.Add([]byte("www.@://@:\xff"))
