@@ -31,9 +31,6 @@ func (l *Learner) job(w xds.Workload, have *learned, what task, s learning) *job
 	if len(have.attacked) > 0 {
 		j.rows = slices.DeleteFunc(j.rows, func(row detector.Row) bool { return have.attacked[row.Session] })
 	}
-	if have.model != nil && have.source == v1alpha1.ModelOwn {
-		j.options.Earlier = have.model.info
-	}
 	if what == trainPrior {
 		j.source = v1alpha1.ModelPrior
 		pool := l.prior(w, s)

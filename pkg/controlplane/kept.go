@@ -24,6 +24,7 @@ import (
 const (
 	keepYoungEvery = 10 * time.Minute // while there is no model of its own
 	keepEvery      = time.Hour
+	keepAgain      = time.Minute // what could not be kept
 	// flushTimeout is how long keeping everything may take when the controller stops, flushing how many baselines are kept at a time then.
 	flushTimeout = 20 * time.Second
 	flushing     = 4
@@ -46,11 +47,7 @@ func (l *Learner) flush(ctx context.Context, last bool) {
 	l.mu.Lock()
 	dirty := map[xds.Workload]*learned{}
 	for w, have := range l.workloads {
-		every := keepEvery
-		if have.source != v1alpha1.ModelOwn {
-			every = keepYoungEvery
-		}
-		if have.dirty && (last || l.now().Sub(have.keptAt) >= every) {
+		if have.dirty && (last || l.now().Sub(have.keptAt) >= have.keepEvery()) {
 			dirty[w] = have
 		}
 	}
@@ -70,6 +67,14 @@ func (l *Learner) flush(ctx context.Context, last bool) {
 		})
 	}
 	_ = g.Wait() // each has said what became of it
+}
+
+// keepEvery is how often a baseline that changes is kept.
+func (have *learned) keepEvery() time.Duration {
+	if have.source != v1alpha1.ModelOwn {
+		return keepYoungEvery
+	}
+	return keepEvery
 }
 
 // keptVersion is the version of a kept baseline's encoding.
@@ -121,7 +126,7 @@ func (l *Learner) keepBy(ctx context.Context, w xds.Workload, have *learned, sav
 	}
 	if err != nil {
 		l.mu.Lock()
-		have.dirty = true
+		have.dirty, have.keptAt = true, l.now().Add(keepAgain-have.keepEvery())
 		l.mu.Unlock()
 	}
 	return err

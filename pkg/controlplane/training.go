@@ -148,8 +148,9 @@ func (l *Learner) doOne(ctx context.Context) bool {
 	have.waiting = time.Time{}
 	if what == withdraw {
 		have.replace(nil, "")
+		l.weigh(have)
 		l.mu.Unlock()
-		if err := l.publish(w, nil); err != nil {
+		if err := l.send(w, have); err != nil {
 			l.report(err, "model of "+workloadName(w)+" is not withdrawn")
 		}
 		l.changed()
@@ -192,7 +193,7 @@ func (l *Learner) doOne(ctx context.Context) bool {
 	if err := l.keep(ctx, w, have); err != nil {
 		l.report(err, "model of "+workloadName(w)+" is not kept")
 	}
-	if err := l.send(w, have, model); err != nil {
+	if err := l.send(w, have); err != nil {
 		l.report(err, "model of "+workloadName(w)+" is not published")
 	}
 	l.metrics.trained.Inc()
@@ -200,14 +201,18 @@ func (l *Learner) doOne(ctx context.Context) bool {
 	return true
 }
 
-// send publishes a workload's model, unless the workload was forgotten meanwhile.
-func (l *Learner) send(w xds.Workload, have *learned, model *encodedModel) error {
+// send publishes a workload's model, or that there is none any more, unless the workload was forgotten meanwhile. It is the model that there is now: what has taken its place meanwhile may have
+// been published already.
+func (l *Learner) send(w xds.Workload, have *learned) error {
 	defer l.keeping.lock(w)()
 	l.mu.Lock()
-	known := l.workloads[w] == have
+	known, model := l.workloads[w] == have, have.model
 	l.mu.Unlock()
-	if !known {
+	switch {
+	case !known:
 		return nil
+	case model == nil:
+		return l.publish(w, nil)
 	}
 	return l.publish(w, model.sent())
 }
