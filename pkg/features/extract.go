@@ -7,7 +7,7 @@ import (
 )
 
 // Extract writes the call's features to dst, and what it leaves behind for learning to ev, where that is not nil; it returns what is new to the workload. t is the
-// call's turn in the conversation; without one, nil, the call is taken to open a conversation. It reads the new messages' text once, up to a limit, keeps nothing of it
+// call's turn in the conversation; without one, nil, the call is taken to open a conversation. It reads the new messages' text once, of a great deal the latest, keeps nothing of it
 // and changes nothing but dst and ev.
 //
 // In the steady state it does not allocate.
@@ -51,7 +51,9 @@ func extract(dst *Vector, s *scan, ev *Evidence, call *llm.Call, t *Turn, cx *Co
 		s.marks.note(call, t, from, cx, &s.known, &s.tools)
 	}
 
-	s.comparing = toolCallsIn(fresh)
+	var there int
+	s.comparing, there = within(fresh)
+	s.over = max(0, there-maxScan)
 	if s.comparing > 0 {
 		s.recall(call.Messages[:from])
 	}
@@ -175,16 +177,21 @@ var log1pOfFew = func() (t [256]float32) {
 	return
 }()
 
-func toolCallsIn(messages []llm.Message) int {
-	n := 0
+// within is how many tool calls and bytes of text there are to read.
+func within(messages []llm.Message) (toolCalls, text int) {
 	for i := range messages {
 		for j := range messages[i].Parts {
-			if messages[i].Parts[j].Kind == llm.PartToolCall {
-				n++
+			switch p := &messages[i].Parts[j]; p.Kind {
+			case llm.PartToolCall:
+				toolCalls++
+				text += len(p.Text)
+			case llm.PartImage, llm.PartAudio, llm.PartFile:
+			default:
+				text += len(p.Text)
 			}
 		}
 	}
-	return n
+	return toolCalls, text
 }
 
 // recall gathers what users and tools said earlier, the latest first.

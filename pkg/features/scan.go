@@ -10,7 +10,7 @@ import (
 
 // Limits on what is read of one call. They bound the time that a call of any size can take to some milliseconds.
 const (
-	maxScan    = 4 << 20   // bytes of new text; unreadBytes says when there was more
+	maxScan    = 4 << 20   // bytes of new text, the latest; unreadBytes says when there was more
 	maxHistory = 256 << 10 // bytes of earlier text that arguments of tool calls are compared with, the latest first
 )
 
@@ -117,7 +117,7 @@ func (s *wordSet) has(h uint64) bool { return s[h>>6%1024]>>(h&63)&1 != 0 }
 // scan is what one pass over a call's new text gathers. It is 55 KiB of scratch that belongs to the Extract that took it from the pool,
 // until Extract puts it back.
 type scan struct {
-	budget int // bytes that may still be read
+	over int // bytes that are still to be passed over, as there are more than may be read
 
 	// Of all new text.
 	text         quads
@@ -203,7 +203,7 @@ func (s *scan) begin() {
 	if s.argsBytes > 0 {
 		clear(s.args[:])
 	}
-	s.budget, s.bytes, s.toolBytes, s.unread, s.words, s.wordBytes, s.distinct = maxScan, 0, 0, 0, 0, 0, 0
+	s.over, s.bytes, s.toolBytes, s.unread, s.words, s.wordBytes, s.distinct = 0, 0, 0, 0, 0, 0, 0
 	s.longestToken, s.longestRun, s.secrets = 0, 0, 0
 	s.instructions, s.addresses, s.machines, s.markers, s.imperatives = 0, 0, 0, 0, 0
 	s.capitals, s.exclaimed, s.invisible, s.tags, s.overrides, s.peak, s.prose = 0, 0, 0, 0, 0, 0, 0
@@ -221,12 +221,10 @@ func (s *scan) hears(said *wordSet) {
 
 // take returns the part of b that may be read.
 func (s *scan) take(b []byte) []byte {
-	if len(b) > s.budget {
-		s.unread += len(b) - s.budget
-		b = b[:s.budget]
-	}
-	s.budget -= len(b)
-	return b
+	n := min(len(b), s.over)
+	s.over -= n
+	s.unread += n
+	return b[n:]
 }
 
 // reading is the state of reading one text.
