@@ -163,6 +163,9 @@ func (s source) parquet(ctx context.Context, want func(*Sample) bool, each func(
 	if id, ok := file.Lookup(schemaKey); ok && id != features.SchemaID {
 		return fmt.Errorf("%s: %w: %.64q, not %q", s.name, ErrSchema, id, features.SchemaID)
 	}
+	if err := compressions(file.Metadata()); err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
 	setters, err := columns(file.Schema())
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
@@ -229,6 +232,22 @@ func footer(f io.ReaderAt, size int64) error {
 	}
 	if n := int64(binary.LittleEndian.Uint32(end[:])); string(end[4:]) != "PAR1" || n > size-frame {
 		return errors.New("its end is missing or damaged")
+	}
+	return nil
+}
+
+// compressions refuses a file with pages that the library cannot decompress. Of LZ4_RAW it makes zeros where a page is compressed to more than a third, without an error, and
+// of a damaged page it never makes an end.
+func compressions(m *format.FileMetaData) error {
+	for i := range m.RowGroups {
+		for j := range m.RowGroups[i].Columns {
+			c := &m.RowGroups[i].Columns[j].MetaData
+			switch c.Codec {
+			case format.Uncompressed, format.Snappy, format.Gzip, format.Brotli, format.Zstd:
+			default:
+				return fmt.Errorf("column %s is compressed by %s; accepted are ZSTD, SNAPPY, GZIP, BROTLI and no compression", strings.Join(c.PathInSchema, "."), c.Codec)
+			}
+		}
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // Accepted says which files are read, in the words of an error or a help text.
-const Accepted = `decision records (JSON lines, as sidecars log them and "sallyport exec" keeps them), recorded sessions (JSON lines with messages and requests), either of them gzipped, and Parquet files of "sallyport features"`
+const Accepted = `decision records (JSON lines, as sidecars log them and "sallyport exec" keeps them), recorded sessions (JSON lines with messages and requests), either of them gzipped, and Parquet files with a column for each feature, as "sallyport features" writes`
 
 // ErrSchema is wrapped by the error about features of another schema than this program's.
 var ErrSchema = detector.ErrSchema

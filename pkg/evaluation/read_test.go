@@ -7,14 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/compress"
 
 	"sallyport.dev/sallyport/pkg/detector/detectortest"
 	"sallyport.dev/sallyport/pkg/evaluation/evaluationtest"
@@ -479,6 +482,50 @@ func TestParquetOfOthers(t *testing.T) {
 			t.Errorf("%s: %d rows, %v", name, rows, err)
 		case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
 			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
+	}
+}
+
+// What is compressed in whatever way is read as it was written, or refused.
+func TestParquetCompressions(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for codec, want := range map[compress.Codec]string{
+		&parquet.Uncompressed: "", &parquet.Snappy: "", &parquet.Gzip: "", &parquet.Brotli: "", &parquet.Zstd: "",
+		&parquet.Lz4Raw: "is compressed by LZ4_RAW; accepted are ZSTD, SNAPPY, GZIP, BROTLI and no compression",
+	} {
+		g := parquet.Group{"session": parquet.String()}
+		for _, f := range features.Schema {
+			g[f.Name] = parquet.Leaf(parquet.FloatType)
+		}
+		schema := parquet.NewSchema("others", g)
+		var b bytes.Buffer
+		w := parquet.NewGenericWriter[any](&b, schema, parquet.Compression(codec))
+		written := make([]features.Vector, 200)
+		for i := range written {
+			row := make(parquet.Row, len(schema.Columns()))
+			for j, f := range features.Schema {
+				written[i][j] = rng.Float32()
+				c, _ := schema.Lookup(f.Name)
+				row[c.ColumnIndex] = parquet.FloatValue(written[i][j]).Level(0, 0, c.ColumnIndex)
+			}
+			c, _ := schema.Lookup("session")
+			row[c.ColumnIndex] = parquet.ByteArrayValue([]byte("s")).Level(0, 0, c.ColumnIndex)
+			if _, err := w.WriteRows([]parquet.Row{row}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var read []features.Vector
+		err := open(t, put(t, filepath.Join(t.TempDir(), "f"), b.Bytes())).Each(t.Context(), nil, func(s *Sample) error { read = append(read, s.Vector); return nil })
+		switch {
+		case want != "":
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want %q", codec, err, want)
+			}
+		case err != nil || !slices.Equal(read, written):
+			t.Errorf("%s: other features than were written, %v", codec, err)
 		}
 	}
 }
