@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -40,31 +41,54 @@ func (p *Plane) everyBaseline(ctx context.Context) []reconcile.Request {
 	defer p.mu.Unlock()
 	requests := make([]reconcile.Request, 0, len(workloads))
 	for _, w := range workloads {
-		name := types.NamespacedName{Namespace: w.Namespace, Name: baselineName(w)}
+		name := baselineOf(w)
 		p.workloads[name] = w
 		requests = append(requests, reconcile.Request{NamespacedName: name})
 	}
 	return requests
 }
 
-// primeBaselines freezes what is to be frozen before anything is learned.
+// primeBaselines freezes what is to be frozen, and forgets what Baselines were deleted of, before anything is learned.
 func (p *Plane) primeBaselines(ctx context.Context) error {
 	p.everyBaseline(ctx)
 	var list v1alpha1.BaselineList
 	if err := p.client.List(ctx, &list); err != nil {
 		return err
 	}
+	there := make(map[types.NamespacedName]types.UID, len(list.Items))
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for i := range list.Items {
-		name := types.NamespacedName{Namespace: list.Items[i].Namespace, Name: list.Items[i].Name}
-		if w, ok := p.workloads[name]; ok {
+		name := client.ObjectKeyFromObject(&list.Items[i])
+		there[name] = list.Items[i].UID
+		p.learner.freeze(name, list.Items[i].Spec.Freeze)
+		if _, ok := p.workloads[name]; ok {
 			p.seen[name] = true
-			p.learner.freeze(w, list.Items[i].Spec.Freeze)
+		}
+	}
+	p.mu.Unlock()
+	for _, w := range p.learner.known() {
+		if err := p.outlived(ctx, w, there[baselineOf(w)]); err != nil {
+			return err
 		}
 	}
 	p.baselinesChanged.poke()
 	return nil
+}
+
+// outlived forgets what was learned of a workload whose Baseline was deleted while nobody looked. There is this Baseline now, or "" for none, as far as the cache has it, which may be late.
+func (p *Plane) outlived(ctx context.Context, w xds.Workload, now types.UID) error {
+	before := p.learner.belongs(w, now)
+	if before == "" {
+		return nil
+	}
+	live := &v1alpha1.Baseline{}
+	if err := p.reader.Get(ctx, baselineOf(w), live); client.IgnoreNotFound(err) != nil {
+		return err
+	}
+	if live.UID == before {
+		return nil
+	}
+	return p.learner.forget(ctx, w)
 }
 
 func (p *Plane) reconcileBaseline(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
@@ -72,25 +96,31 @@ func (p *Plane) reconcileBaseline(ctx context.Context, request reconcile.Request
 	w, known := p.workloads[request.NamespacedName]
 	seen := p.seen[request.NamespacedName]
 	p.mu.Unlock()
-	if !known {
-		return reconcile.Result{}, p.deaf(ctx, request.NamespacedName)
-	}
 	baseline := &v1alpha1.Baseline{}
 	err := p.client.Get(ctx, request.NamespacedName, baseline)
-	if apierrors.IsNotFound(err) {
-		return reconcile.Result{}, p.missingBaseline(ctx, request.NamespacedName, w, seen)
-	}
-	if err != nil {
+	if client.IgnoreNotFound(err) != nil {
 		return reconcile.Result{}, err
+	}
+	there := err == nil
+	p.learner.freeze(request.NamespacedName, there && baseline.Spec.Freeze)
+	switch {
+	case !known && there:
+		return reconcile.Result{}, p.deaf(ctx, baseline)
+	case !known:
+		return reconcile.Result{}, nil
+	case !there:
+		return reconcile.Result{}, p.missingBaseline(ctx, request.NamespacedName, w, seen)
 	}
 	p.mu.Lock()
 	p.seen[request.NamespacedName] = true
 	p.mu.Unlock()
-	p.learner.freeze(w, baseline.Spec.Freeze)
-	if err := p.hear(ctx, baseline, w); err != nil {
+	if err := p.outlived(ctx, w, baseline.UID); err != nil {
 		return reconcile.Result{}, err
 	}
 	before := slices.Clone(baseline.Status.Conditions)
+	if err := p.hear(ctx, baseline, w); err != nil {
+		return reconcile.Result{}, err
+	}
 	if err := p.writeStatus(ctx, baseline, func() { baselineStatus(baseline, p.learner.state(w)) }); err != nil {
 		return reconcile.Result{}, err
 	}
@@ -104,6 +134,8 @@ func (p *Plane) missingBaseline(ctx context.Context, name types.NamespacedName, 
 		if err := p.learner.forget(ctx, w); err != nil {
 			return err
 		}
+	} else if err := p.outlived(ctx, w, ""); err != nil {
+		return err
 	}
 	connected := false
 	for _, sidecar := range p.discovery.Sidecars() {

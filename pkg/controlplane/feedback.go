@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
@@ -128,11 +127,7 @@ func (p *Plane) hear(ctx context.Context, baseline *v1alpha1.Baseline, w xds.Wor
 }
 
 // deaf answers the annotation of a Baseline of whose workload nothing is known: it has no sidecar, and nothing was learned of it.
-func (p *Plane) deaf(ctx context.Context, name types.NamespacedName) error {
-	baseline := &v1alpha1.Baseline{}
-	if err := p.client.Get(ctx, name, baseline); err != nil {
-		return client.IgnoreNotFound(err)
-	}
+func (p *Plane) deaf(ctx context.Context, baseline *v1alpha1.Baseline) error {
 	if _, ok := baseline.Annotations[v1alpha1.FeedbackAnnotation]; !ok {
 		return nil
 	}
@@ -179,7 +174,7 @@ func (l *Learner) apply(w xds.Workload, annotation string) heard {
 	defer l.mu.Unlock()
 	if len(done) > 0 {
 		out.note = strings.Join(done, ", ") + ": the next model is trained with it"
-		if l.frozen[w] {
+		if l.isFrozen(w) {
 			out.note += ", once the baseline is not frozen"
 		}
 	}

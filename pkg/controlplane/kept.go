@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/types"
 
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
 	"sallyport.dev/sallyport/pkg/detector"
@@ -85,6 +86,7 @@ type keptLearned struct {
 	Version   int                  `json:"version"`
 	Workload  xds.Workload         `json:"workload"`
 	Salt      uint64               `json:"salt"` // a hash of it
+	Baseline  types.UID            `json:"baseline,omitempty"`
 	Source    v1alpha1.ModelSource `json:"source,omitempty"`
 	TrainedAt time.Time            `json:"trainedAt"`
 	Admitted  uint64               `json:"admitted"`
@@ -134,7 +136,7 @@ func (l *Learner) keepBy(ctx context.Context, w xds.Workload, have *learned, sav
 
 func encodeLearned(w xds.Workload, salt uint64, have *learned) ([]byte, error) {
 	head, err := json.Marshal(keptLearned{
-		Version: keptVersion, Workload: w, Salt: saltMark(salt), Source: have.source, TrainedAt: have.trainedAt, Admitted: have.admitted,
+		Version: keptVersion, Workload: w, Salt: saltMark(salt), Baseline: have.baseline, Source: have.source, TrainedAt: have.trainedAt, Admitted: have.admitted,
 		Own: have.own, Lent: have.lent, Tally: have.recent.tally, Stale: have.spoken != have.heard, Said: have.said, Drift: have.drift,
 	})
 	if err != nil {
@@ -187,7 +189,7 @@ func decodeLearned(b []byte, salt func(xds.Workload) uint64, now time.Time) (xds
 		return xds.Workload{}, nil, errors.New("learned under another salt")
 	}
 	have := newLearned(head.Workload, now)
-	have.source, have.trainedAt, have.admitted, have.own, have.lent, have.said, have.drift = head.Source, head.TrainedAt, head.Admitted, head.Own, head.Lent, head.Said, head.Drift
+	have.baseline, have.source, have.trainedAt, have.admitted, have.own, have.lent, have.said, have.drift = head.Baseline, head.Source, head.TrainedAt, head.Admitted, head.Own, head.Lent, head.Said, head.Drift
 	if head.Stale {
 		have.spoken = 1
 	}

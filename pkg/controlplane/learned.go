@@ -4,6 +4,8 @@ import (
 	"hash/fnv"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
 	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/features"
@@ -16,6 +18,7 @@ const reservoirCapacity = 2048
 
 // learned is what was learned of one workload. Learner.mu guards it.
 type learned struct {
+	baseline  types.UID // of the Baseline that this is of; "" before it was seen
 	reservoir *detector.Reservoir
 	model     *encodedModel
 	source    v1alpha1.ModelSource // of the model
@@ -102,9 +105,9 @@ func (have *learned) attacks() {
 // workloadName is namespace/Kind/name.
 func workloadName(w xds.Workload) string { return w.Namespace + "/" + w.Kind + "/" + w.Name }
 
-// baselineName is the name of the workload's Baseline.
-func baselineName(w xds.Workload) string {
-	return v1alpha1.BaselineName(w.Kind, w.Name)
+// baselineOf is the name of the workload's Baseline.
+func baselineOf(w xds.Workload) types.NamespacedName {
+	return types.NamespacedName{Namespace: w.Namespace, Name: v1alpha1.BaselineName(w.Kind, w.Name)}
 }
 
 // seed makes what is random about a workload's learning repeatable.

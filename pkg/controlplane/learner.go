@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
 	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/telemetry"
@@ -41,8 +43,8 @@ type Learner struct {
 	mu        sync.Mutex
 	salt      func(xds.Workload) uint64
 	workloads map[xds.Workload]*learned
-	settings  map[string]learning // by namespace
-	frozen    map[xds.Workload]bool
+	settings  map[string]learning           // by namespace
+	frozen    map[types.NamespacedName]bool // by the name of the Baseline: what is to be frozen may not be known yet
 	room      room
 }
 
@@ -53,7 +55,7 @@ func newLearner(publish func(xds.Workload, *xdsv1.DetectorModel) error, k *keepe
 		salt:      saltOf(nil),
 		workloads: map[xds.Workload]*learned{},
 		settings:  map[string]learning{},
-		frozen:    map[xds.Workload]bool{},
+		frozen:    map[types.NamespacedName]bool{},
 		room:      room{most: defaultMemory.learned(0), bound: func() int { return defaultMemory.learned(0) }, least: leastShare, turnedAway: map[xds.Workload]bool{}},
 	}
 }
@@ -97,7 +99,7 @@ func (l *Learner) Record(id xds.Identity, record []byte) {
 		admission.Tainted = true
 	}
 	have.recent.note(&r, row, admission, have.model.Digest(), l.now())
-	if !l.frozen[w] {
+	if !l.isFrozen(w) {
 		have.reservoir.Add(row, admission)
 	}
 	have.dirty, have.settled, have.calledAt = true, false, l.now()
@@ -130,7 +132,7 @@ func (l *Learner) meet(ctx context.Context, connected []xds.Workload) error {
 	}
 	for w, have := range l.workloads {
 		counts := have.reservoir.Counts()
-		if counts.Seen == 0 && counts.Refused == 0 && len(have.labels.list) == 0 && !l.frozen[w] && l.now().Sub(have.metAt) > forgottenAfter {
+		if counts.Seen == 0 && counts.Refused == 0 && len(have.labels.list) == 0 && !l.isFrozen(w) && l.now().Sub(have.metAt) > forgottenAfter {
 			gone = append(gone, w)
 		}
 	}
@@ -179,26 +181,44 @@ func (l *Learner) tell() {
 	}
 }
 
-// freeze stops learning of a workload, or takes it up again.
-func (l *Learner) freeze(w xds.Workload, frozen bool) {
+// freeze stops learning of the workload that has a Baseline of this name, or takes it up again.
+func (l *Learner) freeze(baseline types.NamespacedName, frozen bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if frozen == l.frozen[w] {
+	if frozen == l.frozen[baseline] {
 		return
 	}
 	if frozen {
-		l.frozen[w] = true
+		l.frozen[baseline] = true
 	} else {
-		delete(l.frozen, w)
+		delete(l.frozen, baseline)
 		l.tell() // what has waited
 	}
+}
+
+// isFrozen says whether nothing is to be learned of a workload. The lock is held by the caller.
+func (l *Learner) isFrozen(w xds.Workload) bool { return len(l.frozen) > 0 && l.frozen[baselineOf(w)] }
+
+// belongs is told which Baseline a workload has, and says which it had when that is another. What was learned is that Baseline's until it is forgotten, also when it is kept: who deletes a Baseline while
+// nobody leads has it forgotten by the next leader.
+func (l *Learner) belongs(w xds.Workload, baseline types.UID) (another types.UID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	have := l.workloads[w]
+	switch {
+	case have == nil || have.baseline == baseline:
+		return ""
+	case have.baseline != "":
+		return have.baseline
+	}
+	have.baseline, have.dirty, have.keptAt = baseline, true, time.Time{} // soon: a deletion may come while nobody leads
+	return ""
 }
 
 // forget drops everything learned of a workload and withdraws its model.
 func (l *Learner) forget(ctx context.Context, w xds.Workload) error {
 	l.mu.Lock()
 	l.leave(w)
-	delete(l.frozen, w)
 	l.mu.Unlock()
 	defer l.keeping.lock(w)()
 	if err := l.publish(w, nil); err != nil {
@@ -265,7 +285,7 @@ func (l *Learner) phases() map[string]int {
 	out := map[string]int{"learning": 0, "prior": 0, "ready": 0, "drifting": 0, "frozen": 0, "no_room": len(l.room.turnedAway)}
 	for w, have := range l.workloads {
 		switch {
-		case l.frozen[w]:
+		case l.isFrozen(w):
 			out["frozen"]++
 		case have.source == v1alpha1.ModelOwn && have.drift.beyond():
 			out["drifting"]++

@@ -56,7 +56,7 @@ func (l *Learner) state(w xds.Workload) LearnedState {
 	defer l.mu.Unlock()
 	settings := l.settings[w.Namespace]
 	s := LearnedState{
-		Frozen: l.frozen[w], RefuseCold: settings.refuseCold, MinCalls: settings.minCalls, MinSessions: settings.minSessions, NoRoom: l.room.turnedAway[w], Wordless: l.salt(w) == 0,
+		Frozen: l.isFrozen(w), RefuseCold: settings.refuseCold, MinCalls: settings.minCalls, MinSessions: settings.minSessions, NoRoom: l.room.turnedAway[w], Wordless: l.salt(w) == 0,
 		NoPrior: settings.prior == "" || l.lent(w, settings) < settings.minCalls,
 	}
 	have := l.workloads[w]

@@ -39,7 +39,7 @@ const youngest = 16
 // not enough, it is trained of a shared prior where the settings say so and there is one. The lock is held by the caller.
 func (l *Learner) due(w xds.Workload, have *learned) task {
 	s, known := l.settings[w.Namespace]
-	if have.training || l.frozen[w] || !known || l.now().Before(have.failed.retryAt) {
+	if have.training || l.isFrozen(w) || !known || l.now().Before(have.failed.retryAt) {
 		return nothing
 	}
 	counts := have.reservoir.Counts()
@@ -179,7 +179,7 @@ func (l *Learner) doOne(ctx context.Context) bool {
 		l.changed()
 		return true
 	}
-	if l.frozen[w] {
+	if l.isFrozen(w) {
 		l.mu.Unlock()
 		return true
 	}

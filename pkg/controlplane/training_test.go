@@ -72,7 +72,7 @@ func TestDue(t *testing.T) {
 			l.workloads[w] = tt.have
 			l.workloads[lending] = trained(100, v1alpha1.ModelOwn, 100)
 			l.settings[w.Namespace] = tt.settings
-			l.frozen[w] = tt.frozen
+			l.frozen[baselineOf(w)] = tt.frozen
 			if got := l.due(w, tt.have); got != tt.want {
 				t.Errorf("task %d, want %d", got, tt.want)
 			}
