@@ -11,6 +11,7 @@ import (
 // job is a training: all that it needs, so that it runs without the lock.
 type job struct {
 	source   v1alpha1.ModelSource
+	scope    v1alpha1.PriorScope // of a prior
 	rows     []detector.Row // the workload's own
 	admitted uint64
 	heard    uint64
@@ -32,7 +33,7 @@ func (l *Learner) job(w xds.Workload, have *learned, what task, s learning) *job
 		j.rows = slices.DeleteFunc(j.rows, func(row detector.Row) bool { return have.attacked[row.Session] })
 	}
 	if what == trainPrior {
-		j.source = v1alpha1.ModelPrior
+		j.source, j.scope = v1alpha1.ModelPrior, s.prior
 		pool := l.prior(w, s)
 		j.options.Prior = mixed(pool, max(0, s.minCalls-len(j.rows)))
 		j.options.MinCalls = s.minCalls // below which the detector trusts a workload's own words with nothing

@@ -92,6 +92,7 @@ type keptLearned struct {
 	Admitted  uint64               `json:"admitted"`
 	Own       int                  `json:"own"`
 	Lent      int                  `json:"lent,omitempty"`
+	Scope     v1alpha1.PriorScope  `json:"scope,omitempty"`
 	Tally     tally                `json:"tally"`
 	Stale     bool                 `json:"stale,omitempty"` // labels are not trained with yet
 	Said      string               `json:"said,omitempty"`
@@ -137,7 +138,7 @@ func (l *Learner) keepBy(ctx context.Context, w xds.Workload, have *learned, sav
 func encodeLearned(w xds.Workload, salt uint64, have *learned) ([]byte, error) {
 	head, err := json.Marshal(keptLearned{
 		Version: keptVersion, Workload: w, Salt: saltMark(salt), Baseline: have.baseline, Source: have.source, TrainedAt: have.trainedAt, Admitted: have.admitted,
-		Own: have.own, Lent: have.lent, Tally: have.recent.tally, Stale: have.spoken != have.heard, Said: have.said, Drift: have.drift,
+		Own: have.own, Lent: have.lent, Scope: have.scope, Tally: have.recent.tally, Stale: have.spoken != have.heard, Said: have.said, Drift: have.drift,
 	})
 	if err != nil {
 		return nil, err
@@ -189,7 +190,7 @@ func decodeLearned(b []byte, salt func(xds.Workload) uint64, now time.Time) (xds
 		return xds.Workload{}, nil, errors.New("learned under another salt")
 	}
 	have := newLearned(head.Workload, now)
-	have.baseline, have.source, have.trainedAt, have.admitted, have.own, have.lent, have.said, have.drift = head.Baseline, head.Source, head.TrainedAt, head.Admitted, head.Own, head.Lent, head.Said, head.Drift
+	have.baseline, have.source, have.trainedAt, have.admitted, have.own, have.lent, have.scope, have.said, have.drift = head.Baseline, head.Source, head.TrainedAt, head.Admitted, head.Own, head.Lent, head.Scope, head.Said, head.Drift
 	if head.Stale {
 		have.spoken = 1
 	}

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"hash/fnv"
+	"math"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -23,9 +24,10 @@ type learned struct {
 	model     *encodedModel
 	source    v1alpha1.ModelSource // of the model
 	trainedAt time.Time
-	admitted  uint64 // when the model was trained
-	own       int    // rows that the model was trained on
-	lent      int    // and such of others
+	admitted  uint64              // when the model was trained
+	own       int                 // rows that the model was trained on
+	lent      int                 // and such of others
+	scope     v1alpha1.PriorScope // where from
 	recent    recent
 	labels    calls           // what feedback was given on
 	attacked  map[string]bool // sessions of calls that were said to be attacks
@@ -43,6 +45,7 @@ type learned struct {
 	bytes         int       // of memory, as it was weighed last
 	limited       bool      // it gave up some of what it had learned, for others
 	capacity      int       // of its reservoir
+	words         int       // how many bytes of evidence that may hold
 
 	training bool
 	waiting  time.Time // since when something is due
@@ -86,7 +89,7 @@ func (m *encodedModel) sent() *xdsv1.DetectorModel {
 
 // newLearned knows nothing yet.
 func newLearned(w xds.Workload, now time.Time) *learned {
-	return &learned{reservoir: detector.NewReservoir(reservoirCapacity, seed(w)), capacity: reservoirCapacity, keptAt: now, metAt: now, calledAt: now}
+	return &learned{reservoir: detector.NewReservoir(reservoirCapacity, seed(w)), capacity: reservoirCapacity, words: math.MaxInt, keptAt: now, metAt: now, calledAt: now}
 }
 
 // attacks finds the sessions of calls that were said to be attacks: nothing of them is learned as benign.

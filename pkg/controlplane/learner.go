@@ -160,6 +160,7 @@ func (l *Learner) configure(namespace string, s learning) {
 	for w, have := range l.workloads {
 		if w.Namespace == namespace {
 			have.failed = failure{}
+			have.widen(l.leastCalls(w))
 		}
 	}
 	l.changed() // a prior may be for workloads that were not met

@@ -115,10 +115,10 @@ func level(sizes []int, most int) int {
 	return sizes[len(sizes)-1]
 }
 
-// leastCalls is how many calls a workload does not give up. The lock is held by the caller.
+// leastCalls is how many calls a workload does not give up: what a model takes. The lock is held by the caller.
 func (l *Learner) leastCalls(w xds.Workload) int {
 	if s, ok := l.settings[w.Namespace]; ok {
-		return s.minCalls
+		return max(s.minCalls, s.minSessions)
 	}
 	return reservoirCapacity / 2
 }
@@ -130,7 +130,8 @@ func (have *learned) giveUp(share, least int) {
 	all, evidence := have.reservoir.Bytes()
 	counts := have.reservoir.Counts()
 	if evidence > over {
-		have.reservoir.Limit(have.capacity, int(float64(counts.Evidence)*float64(evidence-over)/float64(evidence)))
+		have.words = int(float64(counts.Evidence) * float64(evidence-over) / float64(evidence))
+		have.reservoir.Limit(have.capacity, have.words)
 		return
 	}
 	over -= evidence
@@ -141,7 +142,16 @@ func (have *learned) giveUp(share, least int) {
 		each := max(1, (all-evidence)/max(1, counts.Calls))
 		have.capacity = max(least, min(have.capacity, counts.Calls-over/each))
 	}
-	have.reservoir.Limit(have.capacity, 0)
+	have.words = 0
+	have.reservoir.Limit(have.capacity, have.words)
+}
+
+// widen gives a workload back the capacity for so many calls, which it needs for a model.
+func (have *learned) widen(least int) {
+	if have.capacity < least {
+		have.capacity = least
+		have.reservoir.Limit(have.capacity, have.words)
+	}
 }
 
 // spread has workloads that gave something up learn as before where there is room for that again. The lock is held by the caller.
@@ -158,8 +168,8 @@ func (l *Learner) spread() {
 
 // unlimit has a workload learn as much as any again.
 func (have *learned) unlimit() {
-	have.limited, have.capacity = false, reservoirCapacity
-	have.reservoir.Limit(reservoirCapacity, math.MaxInt)
+	have.limited, have.capacity, have.words = false, reservoirCapacity, math.MaxInt
+	have.reservoir.Limit(have.capacity, have.words)
 }
 
 // taken is how much memory all baselines take.

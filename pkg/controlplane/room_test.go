@@ -263,3 +263,26 @@ func highest(stop chan struct{}, out chan uint64) {
 		}
 	}
 }
+
+// A workload that gave up calls takes in as many as a model of its own takes, also when that is more than it was.
+func TestMoreIsWantedThanWasLeft(t *testing.T) {
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	l := newLearner(nil, nil, func() time.Time { return now }, func() {}, func() {}, newMetrics(), nil)
+	id := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "web"}
+	l.configure(id.Namespace, learningOf(&v1alpha1.DetectorSpec{MinCalls: 50, MinSessions: 100}))
+	records := recordsOf(t, detectortest.Rows(1, 1500), "")
+	for _, record := range records[:600] {
+		l.Record(id, record)
+	}
+	have := l.workloads[id.Workload()]
+	if have.giveUp(0, l.leastCalls(id.Workload())); have.capacity != 100 {
+		t.Fatalf("capacity %d, and 100 sessions are wanted", have.capacity)
+	}
+	l.configure(id.Namespace, learningOf(&v1alpha1.DetectorSpec{MinCalls: 400, MinSessions: 2}))
+	for _, record := range records[600:] {
+		l.Record(id, record)
+	}
+	if c := have.reservoir.Counts(); c.Calls != 400 || c.Evidence != 0 || l.due(id.Workload(), have) != trainOwn {
+		t.Errorf("%+v", c)
+	}
+}

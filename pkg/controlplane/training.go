@@ -34,9 +34,10 @@ const (
 // youngest is the least number of calls whose doubling is worth a training.
 const youngest = 16
 
-// due says what is to be done about a workload's model now. It is trained of its own calls when there are enough of them, then whenever the number of admitted
+// due says what is to be done about a workload's model now. It is trained of its own calls when there are enough of them, then, however many that takes by now, whenever the number of admitted
 // calls has doubled, and from retrainCalls on after that many; when it has become old, and when the budget or the labels have changed. While there are
-// not enough, it is trained of a shared prior where the settings say so and there is one. The lock is held by the caller.
+// not enough, it is trained of a shared prior where the settings say so and there is one, and anew where that is to be of others; rows from beyond its namespace do not stay where they may not any
+// more. The lock is held by the caller.
 func (l *Learner) due(w xds.Workload, have *learned) task {
 	s, known := l.settings[w.Namespace]
 	if have.training || l.isFrozen(w) || !known || l.now().Before(have.failed.retryAt) {
@@ -47,17 +48,20 @@ func (l *Learner) due(w xds.Workload, have *learned) task {
 	stale := have.model != nil && (have.spoken != have.heard || have.model.info.FalsePositivesPerMillion != s.budget ||
 		counts.Seen >= have.admitted+max(youngest, min(have.admitted, s.retrainCalls)) ||
 		counts.Seen > have.admitted && l.now().Sub(have.trainedAt) >= s.retrainInterval)
+	elsewhere := have.model != nil && have.scope != s.prior
 	switch {
 	case have.source == v1alpha1.ModelOwn:
-		if stale && enough {
+		if stale {
 			return trainOwn
 		}
 	case enough:
 		return trainOwn
 	case have.model != nil && s.prior == "":
 		return withdraw
-	case s.prior != "" && (have.model == nil || stale) && l.lent(w, s) >= s.minCalls:
+	case s.prior != "" && (have.model == nil || stale || elsewhere) && l.lent(w, s) >= s.minCalls:
 		return trainPrior
+	case elsewhere && s.prior == v1alpha1.PriorNamespace:
+		return withdraw
 	}
 	return nothing
 }
@@ -185,7 +189,7 @@ func (l *Learner) doOne(ctx context.Context) bool {
 	}
 	have.replace(model, j.source)
 	have.trainedAt, have.admitted, have.heard = l.now(), j.admitted, j.heard
-	have.own, have.lent = len(j.rows), len(j.options.Prior)
+	have.own, have.lent, have.scope = len(j.rows), len(j.options.Prior), j.scope
 	l.weigh(have)
 	l.mu.Unlock()
 

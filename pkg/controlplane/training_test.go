@@ -39,6 +39,11 @@ func TestDue(t *testing.T) {
 	with := func(have *learned, change func(*learned)) *learned { change(have); return have }
 	set := func(change func(*learning)) learning { s := usual; change(&s); return s }
 	cluster := set(func(s *learning) { s.prior = v1alpha1.PriorCluster })
+	within := set(func(s *learning) { s.prior = v1alpha1.PriorNamespace })
+	prior := func(calls int, admitted uint64, of v1alpha1.PriorScope) *learned {
+		return with(trained(calls, v1alpha1.ModelPrior, admitted), func(h *learned) { h.scope = of })
+	}
+	more := func(s *learning) { s.minCalls, s.minSessions = 500, 50 }
 	for name, tt := range map[string]struct {
 		settings learning
 		have     *learned
@@ -59,13 +64,19 @@ func TestDue(t *testing.T) {
 		"old":                       {usual, with(trained(65, v1alpha1.ModelOwn, 64), func(h *learned) { h.trainedAt = now.Add(-time.Hour) }), false, trainOwn},
 		"another budget":            {set(func(s *learning) { s.budget++ }), trained(64, v1alpha1.ModelOwn, 64), false, trainOwn},
 		"labelled":                  {usual, with(trained(64, v1alpha1.ModelOwn, 64), func(h *learned) { h.spoken++ }), false, trainOwn},
-		"no prior to be had":        {set(func(s *learning) { s.prior = v1alpha1.PriorNamespace }), &learned{reservoir: of(5, 5)}, false, nothing},
+		"no prior to be had":        {within, &learned{reservoir: of(5, 5)}, false, nothing},
 		"a prior":                   {cluster, &learned{reservoir: of(0, 1)}, false, trainPrior},
 		"a prior that is too small": {set(func(s *learning) { s.prior, s.minCalls = v1alpha1.PriorCluster, 500 }), &learned{reservoir: of(5, 5)}, false, nothing},
-		"a prior and little new":    {cluster, trained(15, v1alpha1.ModelPrior, 0), false, nothing},
-		"a prior and more":          {cluster, trained(16, v1alpha1.ModelPrior, 0), false, trainPrior},
-		"a prior no more":           {usual, trained(16, v1alpha1.ModelPrior, 0), false, withdraw},
-		"its own at last":           {cluster, trained(64, v1alpha1.ModelPrior, 40), false, trainOwn},
+		"a prior and little new":    {cluster, prior(15, 0, v1alpha1.PriorCluster), false, nothing},
+		"a prior and more":          {cluster, prior(16, 0, v1alpha1.PriorCluster), false, trainPrior},
+		"a prior no more":           {usual, prior(16, 0, v1alpha1.PriorCluster), false, withdraw},
+		"a prior of fewer":          {within, prior(5, 0, v1alpha1.PriorCluster), false, withdraw},
+		"a prior of more":           {cluster, prior(5, 0, v1alpha1.PriorNamespace), false, trainPrior},
+		"no more to be had":         {set(func(s *learning) { s.prior, s.minCalls = v1alpha1.PriorCluster, 500 }), prior(5, 0, v1alpha1.PriorNamespace), false, nothing},
+		"more are wanted now":       {set(more), trained(64, v1alpha1.ModelOwn, 64), false, nothing},
+		"and labelled":              {set(more), with(trained(64, v1alpha1.ModelOwn, 64), func(h *learned) { h.spoken++ }), false, trainOwn},
+		"and with another budget":   {set(func(s *learning) { more(s); s.budget++ }), trained(64, v1alpha1.ModelOwn, 64), false, trainOwn},
+		"its own at last":           {cluster, prior(64, 40, v1alpha1.PriorCluster), false, trainOwn},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLearner(nil, nil, func() time.Time { return now }, func() {}, func() {}, newMetrics(), nil)
