@@ -22,11 +22,14 @@ func Extract(dst *Vector, ev *Evidence, call *llm.Call, t *Turn, cx *Context) Fa
 
 func extract(dst *Vector, s *scan, ev *Evidence, call *llm.Call, t *Turn, cx *Context) (facts Facts) {
 	*dst = Vector{}
-	from := 0
+	from, others := 0, 0
 	if t != nil {
 		from = min(max(0, t.newFrom), len(call.Messages))
+		if t.others {
+			others = min(t.asides, from)
+		}
 	}
-	fresh := call.Messages[from:]
+	fresh := [...][]llm.Message{call.Messages[:others], call.Messages[from:]}
 
 	if ev != nil {
 		ev.reset()
@@ -52,19 +55,27 @@ func extract(dst *Vector, s *scan, ev *Evidence, call *llm.Call, t *Turn, cx *Co
 	}
 
 	var there int
-	s.comparing, there = within(fresh)
+	for _, messages := range fresh {
+		calls, text := within(messages)
+		s.comparing += calls
+		there += text
+	}
 	s.over = max(0, there-maxScan)
 	if s.comparing > 0 {
 		s.recall(call.Messages[:from])
 	}
 	var d struct{ bytes, lateSystem, attachments int }
-	for i := range fresh {
-		m := &fresh[i]
-		d.bytes += max(0, m.Bytes)
-		if m.Role == llm.RoleSystem && from+i > 0 && call.Messages[from+i-1].Role != llm.RoleSystem {
+	for _, messages := range fresh {
+		for i := range messages {
+			m := &messages[i]
+			d.bytes += max(0, m.Bytes)
+			d.attachments += s.message(m)
+		}
+	}
+	for i := max(from, asides(call.Messages)+1); i < len(call.Messages); i++ {
+		if call.Messages[i].Role == llm.RoleSystem && call.Messages[i-1].Role != llm.RoleSystem {
 			d.lateSystem++
 		}
-		d.attachments += s.message(m)
 	}
 
 	count := func(feature, n int) { dst[feature] = log1pOf(n) }

@@ -166,14 +166,18 @@ func leadingSystem(messages []llm.Message) int {
 	return len(messages)
 }
 
-// systemOf names the system prompt: the messages before the first of another role. Words with digits in them are all one, and white space is left out, as prompts have dates, numbers and
+// systemOf names the system prompt: the messages before the first of another role, and asides of the same. Words with digits in them are all one, and white space is left out, as prompts have dates, numbers and
 // other identifiers in them.
 func systemOf(messages []llm.Message) point {
 	h := sha256.New()
 	var room [512]byte
 	b := room[:0]
 	budget := maxSystem
-	for i := range messages[:leadingSystem(messages)] {
+	before := asides(messages)
+	for i := range messages[:before+leadingSystem(messages[before:])] {
+		if messages[i].Role != llm.RoleSystem {
+			continue // what only says whose call it is
+		}
 		for j := range messages[i].Parts {
 			text := messages[i].Parts[j].Text
 			if len(text) > budget {

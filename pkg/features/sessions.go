@@ -84,6 +84,7 @@ type session struct {
 	model  uint64
 	tools  uint64
 	system point
+	beside point
 
 	newer, older *session // in Sessions.recent
 	placed       bool     // in Sessions.recent; false once forgotten
@@ -150,8 +151,11 @@ type Turn struct {
 	with   *session  // nil for a call that opens a conversation
 	thread *Thread   // nil for a call that brings its whole conversation
 	opens  bool      // in a thread: somebody else than the system prompt speaks for the first time
-	points []point   // of the call, as other processes have them
-	chain  []prefix  // of the call
+	points []point   // of the call's turns, as other processes have them
+	chain  []prefix  // of the same
+	asides int       // messages before the turns
+	beside point     // names them
+	others bool      // they are not those of the conversation's last released call
 	model  uint64
 	tools  uint64
 	system point // names the system prompt
@@ -174,8 +178,11 @@ type Turn struct {
 func (t *Turn) Session() policy.Session { return t.session }
 
 // NewFrom is the index of the first message that is new: those before it came, byte for byte and in these places, with a released call of
-// the conversation.
+// the conversation. Asides are new where IsNew says so.
 func (t *Turn) NewFrom() int { return t.newFrom }
+
+// IsNew says whether the message at an index is new. Asides are if they are others than those of the last released call of the conversation, whatever is new of the conversation itself.
+func (t *Turn) IsNew(i int) bool { return i >= t.newFrom || i < t.asides && t.others }
 
 // openingName names the messages of the conversation's first call; 0 where there are none.
 func (t *Turn) openingName(salt uint64) uint64 {
@@ -189,13 +196,18 @@ func (t *Turn) openingName(salt uint64) uint64 {
 // not settled leaves no trace.
 func (s *Sessions) Begin(call *llm.Call, now time.Time) *Turn {
 	t := newTurn(call, now)
-	t.points = pointsOf(call.Messages, point{})
+	t.asides = asides(call.Messages)
+	turns := call.Messages[t.asides:]
+	t.points = pointsOf(turns, point{})
+	if beside := pointsOf(call.Messages[:t.asides], point{}); len(beside) > 0 {
+		t.beside = beside[len(beside)-1]
+	}
 	t.chain = make([]prefix, len(t.points))
 	for i := range t.points {
 		t.chain[i] = prefix(maphash.Bytes(s.seed, t.points[i][:]))
 	}
 
-	if s.begin(t, call, now); t.with == nil || leadingSystem(call.Messages) > int(t.with.opening) {
+	if s.begin(t, turns, now); t.with == nil || t.others || leadingSystem(turns) > int(t.with.opening) {
 		t.system = systemOf(call.Messages)
 	}
 	return t
@@ -209,10 +221,11 @@ func (s *Sessions) BeginIn(thread *Thread, call *llm.Call, now time.Time) *Turn 
 	defer s.mu.Unlock()
 	t.pace = s.pace.with(t.cost, now)
 	if t.opening = thread.opening; !thread.opened {
-		if t.points = pointsOf(call.Messages, t.opening); len(t.points) > 0 {
+		if t.points = pointsOf(call.Messages[asides(call.Messages):], t.opening); len(t.points) > 0 {
 			t.opening = t.points[len(t.points)-1]
 		}
-		t.opens = leadingSystem(call.Messages) < len(call.Messages)
+		turns := call.Messages[asides(call.Messages):]
+		t.opens = leadingSystem(turns) < len(turns)
 	}
 	if thread.session.id == "" {
 		s.counter++
@@ -231,13 +244,16 @@ func (c *session) seen() policy.Session {
 	return policy.Session{ID: c.id, Calls: c.calls, MaxPercentile: c.worst, MaxScore: c.score, Tainted: c.tainted}
 }
 
-func (s *Sessions) begin(t *Turn, call *llm.Call, now time.Time) {
+func (s *Sessions) begin(t *Turn, turns []llm.Message, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire(now)
 	t.pace = s.pace.with(t.cost, now)
 
-	with, known := s.find(t.chain, lastReply(call.Messages))
+	with, known := s.find(t.chain, lastReply(turns))
+	if with != nil {
+		t.lacks = max(0, len(with.chain)-known)
+	}
 	if with == nil {
 		if len(t.points) > 0 {
 			t.opening = t.points[len(t.points)-1]
@@ -248,20 +264,19 @@ func (s *Sessions) begin(t *Turn, call *llm.Call, now time.Time) {
 	}
 	t.with = with
 	t.opening = t.points[with.opening-1] // a call that goes on with a conversation shares all of its opening
-	t.newFrom = known
-	if known == len(call.Messages) {
+	if known == len(turns) {
 		// A repetition: go back to where the last call before it ended.
-		t.newFrom = 0
+		known = 0
 		for _, n := range with.bounds {
-			if int(n) < known {
-				t.newFrom = int(n)
+			if int(n) < len(turns) {
+				known = int(n)
 			}
 		}
 	}
+	t.newFrom, t.others = t.asides+known, t.beside != with.beside
 	t.session, t.calls = with.seen(), with.calls
 	t.modelChanged = t.model != with.model
 	t.toolsChanged = t.tools != with.tools
-	t.lacks = max(0, len(with.chain)-known)
 	t.gap = time.Duration(max(0, now.UnixNano()-with.last))
 	t.age = time.Duration(max(0, now.UnixNano()-with.started))
 	t.system = with.system
@@ -422,7 +437,7 @@ func (thread *Thread) settle(t *Turn, o Outcome) {
 
 // advance makes the released call the conversation's last one.
 func (s *Sessions) advance(c *session, t *Turn) {
-	c.model, c.tools, c.system = t.model, t.tools, t.system
+	c.model, c.tools, c.system, c.beside = t.model, t.tools, t.system, t.beside
 	common := inCommon(c.chain, t.chain)
 	if common == len(t.chain) {
 		return // a repetition of this call or an earlier one
@@ -500,6 +515,16 @@ func drop(index map[prefix][]*session, p prefix, c *session) {
 	default:
 		index[p] = slices.Delete(sharers, i, i+1)
 	}
+}
+
+// asides is how many messages come before the turns of a conversation.
+func asides(messages []llm.Message) int {
+	for i := range messages {
+		if !messages[i].Aside {
+			return i
+		}
+	}
+	return len(messages)
 }
 
 // pointsOf names the prefixes of a conversation, or of what goes on after a point.

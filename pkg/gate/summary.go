@@ -47,12 +47,9 @@ func summarise(c *llm.Call, turn *features.Turn) policy.Call {
 			out.Tools = append(out.Tools, t.Name)
 		}
 	}
-	newFrom := 0
-	if turn != nil {
-		newFrom = turn.NewFrom()
-	}
 	for i, m := range c.Messages {
-		if i >= newFrom {
+		fresh := turn == nil || turn.IsNew(i)
+		if fresh {
 			out.Roles = append(out.Roles, string(m.Role))
 		}
 		for _, p := range m.Parts {
@@ -61,7 +58,7 @@ func summarise(c *llm.Call, turn *features.Turn) policy.Call {
 				out.Attachments++
 				out.AttachmentKinds = append(out.AttachmentKinds, kind(&p))
 			case llm.PartToolCall:
-				if i >= newFrom {
+				if fresh {
 					out.ToolCalls = append(out.ToolCalls, p.ToolName)
 				}
 			}

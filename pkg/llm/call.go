@@ -133,7 +133,10 @@ type Call struct {
 
 // Message is one turn of the conversation.
 type Message struct {
-	Role  Role
+	Role Role
+	// Aside says that the message is no turn but a member of the request that stands beside the conversation, such as a schema of the output or metadata. Asides come first. One
+	// call of a conversation can have others than the next.
+	Aside bool
 	Parts []Part
 	// Digest is of the message's content as sent, so that two calls of a conversation can be compared.
 	Digest Digest

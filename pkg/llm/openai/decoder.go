@@ -45,15 +45,22 @@ var (
 )
 
 // asides puts in sight what the body says in members that are not read: a schema of the output, metadata, a template, and what is not known.
-// They come before the conversation as the system prompt does, so that two calls of one conversation begin alike.
+// They come before the conversation, as the system prompt does. What only says whose call it is is the user's.
 func (d decoder) asides(root strictjson.Value, read map[string]bool) {
 	for k, v := range root.Members() {
 		if len(v.Raw()) > wire.MaxSilent && !read[string(k.Bare())] {
-			d.begin(llm.RoleSystem, v)
+			role := llm.RoleSystem
+			if labels[string(k.Bare())] {
+				role = llm.RoleUser
+			}
+			d.Message(role, v, cacheMarker).Aside = true
 			d.aside(v)
 		}
 	}
 }
+
+// labels are the members by which calls are told apart afterwards. No model reads them, and they are others in every call.
+var labels = map[string]bool{"metadata": true, "prompt_cache_key": true, "request_id": true, "safety_identifier": true, "session_id": true, "trace": true, "user": true}
 
 // aside adds a part for a value that the codec does not read.
 func (d decoder) aside(v strictjson.Value) {

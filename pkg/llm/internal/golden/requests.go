@@ -36,6 +36,7 @@ type view struct {
 
 type message struct {
 	Role  llm.Role `json:"role"`
+	Aside bool     `json:"aside,omitempty"`
 	Bytes int      `json:"bytes"`
 	Parts []part   `json:"parts,omitempty"`
 }
@@ -63,7 +64,7 @@ func Call(t *testing.T, file string, c *llm.Call) {
 	v := view{Surface: c.Surface, Class: c.Class, Operation: c.Operation, RPCMethod: c.RPCMethod, Model: c.Model, OtherModels: c.OtherModels, Stream: c.Stream, MaxTokens: c.MaxTokens, Temperature: c.Temperature,
 		URLs: c.URLs, UnknownFields: c.UnknownFields, Findings: c.Findings}
 	for _, m := range c.Messages {
-		out := message{Role: m.Role, Bytes: m.Bytes}
+		out := message{Role: m.Role, Aside: m.Aside, Bytes: m.Bytes}
 		for _, p := range m.Parts {
 			out.Parts = append(out.Parts, part{p.Kind, string(p.Text), p.ToolName, p.ToolCallID, p.Bytes, p.MediaType})
 		}
