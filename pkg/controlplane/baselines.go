@@ -16,6 +16,7 @@ import (
 
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
 	"sallyport.dev/sallyport/pkg/xds"
+	"sallyport.dev/sallyport/pkg/xds/xdsserver"
 )
 
 // setupBaselines keeps a Baseline for each workload that has a sidecar. Deleting one forgets what was learned.
@@ -33,10 +34,10 @@ func (p *Plane) everyBaseline(ctx context.Context) []reconcile.Request {
 	for _, sidecar := range p.discovery.Sidecars() {
 		connected = append(connected, sidecar.Workload())
 	}
+	workloads := append(p.learner.known(), connected...) // such as are forgotten now, too, whose Baselines are to say so
 	if err := p.learner.meet(ctx, connected); err != nil {
 		p.report(err, "workloads that are gone are not forgotten")
 	}
-	workloads := append(p.learner.known(), connected...)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	requests := make([]reconcile.Request, 0, len(workloads))
@@ -125,7 +126,18 @@ func (p *Plane) reconcileBaseline(ctx context.Context, request reconcile.Request
 		return reconcile.Result{}, err
 	}
 	p.tellOfChanges(baseline, before)
+	if !p.learner.knows(w) && !p.connected(w) {
+		p.mu.Lock()
+		delete(p.workloads, request.NamespacedName)
+		delete(p.seen, request.NamespacedName)
+		p.mu.Unlock()
+	}
 	return reconcile.Result{}, nil
+}
+
+// connected says whether a workload has a sidecar.
+func (p *Plane) connected(w xds.Workload) bool {
+	return slices.ContainsFunc(p.discovery.Sidecars(), func(s xdsserver.Sidecar) bool { return s.Workload() == w })
 }
 
 // missingBaseline forgets what was learned where the Baseline was there and is not any more, then makes one if the workload has a sidecar.
@@ -137,10 +149,7 @@ func (p *Plane) missingBaseline(ctx context.Context, name types.NamespacedName, 
 	} else if err := p.outlived(ctx, w, ""); err != nil {
 		return err
 	}
-	connected := false
-	for _, sidecar := range p.discovery.Sidecars() {
-		connected = connected || sidecar.Workload() == w
-	}
+	connected := p.connected(w)
 	p.mu.Lock()
 	delete(p.seen, name)
 	if !connected && seen {

@@ -12,7 +12,7 @@ import (
 type job struct {
 	source   v1alpha1.ModelSource
 	scope    v1alpha1.PriorScope // of a prior
-	rows     []detector.Row // the workload's own
+	rows     []detector.Row      // the workload's own
 	admitted uint64
 	heard    uint64
 	options  detector.Options

@@ -92,6 +92,14 @@ func newLearned(w xds.Workload, now time.Time) *learned {
 	return &learned{reservoir: detector.NewReservoir(reservoirCapacity, seed(w)), capacity: reservoirCapacity, words: math.MaxInt, keptAt: now, metAt: now, calledAt: now}
 }
 
+// seenAt is when it called or had a sidecar last.
+func (have *learned) seenAt() time.Time {
+	if have.calledAt.After(have.metAt) {
+		return have.calledAt
+	}
+	return have.metAt
+}
+
 // attacks finds the sessions of calls that were said to be attacks: nothing of them is learned as benign.
 func (have *learned) attacks() {
 	have.attacked = nil

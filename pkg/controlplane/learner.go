@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 const (
 	// lookEvery is how often it is looked for what is due because time has passed.
 	lookEvery = 10 * time.Second
-	// forgottenAfter is how long a workload that never called is remembered without a sidecar.
+	// forgottenAfter is how long a workload that never called is remembered without a sidecar, and how long one that neither calls nor has a sidecar keeps the room that others have none for.
 	forgottenAfter = time.Hour
 	// settledAfter is how long a workload does not call before what came of it last is packed as well.
 	settledAfter = 5 * time.Minute
@@ -113,9 +114,9 @@ func (l *Learner) Record(id xds.Identity, record []byte) {
 }
 
 // meet is told which workloads have sidecars, so that one that has not called yet may have a shared prior. Those that never called and have had no sidecar for a while are
-// forgotten.
+// forgotten, and those whose namespace is gone; of the others that are gone without having come to a model, as jobs with a name for each run are, as many as there is no room for.
 func (l *Learner) meet(ctx context.Context, connected []xds.Workload) error {
-	var gone []xds.Workload
+	var gone, idle []xds.Workload
 	l.mu.Lock()
 	there := make(map[xds.Workload]bool, len(connected))
 	for _, w := range connected {
@@ -130,17 +131,24 @@ func (l *Learner) meet(ctx context.Context, connected []xds.Workload) error {
 			have.metAt = l.now()
 		}
 	}
-	for w, have := range l.workloads {
-		counts := have.reservoir.Counts()
-		if counts.Seen == 0 && counts.Refused == 0 && len(have.labels.list) == 0 && !l.isFrozen(w) && l.now().Sub(have.metAt) > forgottenAfter {
-			gone = append(gone, w)
-		}
-	}
 	for w := range l.room.turnedAway {
 		if !there[w] {
 			delete(l.room.turnedAway, w)
 		}
 	}
+	for w, have := range l.workloads {
+		counts := have.reservoir.Counts()
+		_, somewhere := l.settings[w.Namespace]
+		switch {
+		case there[w] || l.now().Sub(have.seenAt()) <= forgottenAfter || len(have.labels.list) > 0 || l.isFrozen(w):
+		case counts.Seen == 0 && counts.Refused == 0 || !somewhere:
+			gone = append(gone, w)
+		case have.source != v1alpha1.ModelOwn:
+			idle = append(idle, w)
+		}
+	}
+	slices.SortFunc(idle, func(a, b xds.Workload) int { return l.workloads[a].seenAt().Compare(l.workloads[b].seenAt()) })
+	gone = append(gone, idle[:min(len(idle), max(0, len(l.room.turnedAway)-len(gone)))]...)
 	l.mu.Unlock()
 	var errs []error
 	for _, w := range gone {
@@ -252,6 +260,13 @@ func (l *Learner) known() []xds.Workload {
 		all = append(all, w)
 	}
 	return all
+}
+
+// knows says whether anything was learned of a workload.
+func (l *Learner) knows(w xds.Workload) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.workloads[w] != nil
 }
 
 // tidy does what time alone asks for: it packs what came last of workloads that do not call, has workloads give something up where less may be learned than before, and those that gave

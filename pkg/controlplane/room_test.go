@@ -286,3 +286,62 @@ func TestMoreIsWantedThanWasLeft(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// Jobs that have a name for each run do not take the room of what comes after them for ever, and take nothing from what has a model, labels or a sidecar.
+func TestRoomOfWhatIsGone(t *testing.T) {
+	l := newLab(t)
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
+	learner := l.learner(k, &now)
+	learner.room.least = 32 << 10
+	learner.room.most = 10 * learner.room.least
+	learner.configure("agents", learningOf(&quick))
+	id := func(i int) xds.Identity {
+		return xds.Identity{Namespace: "agents", Kind: "Job", Name: fmt.Sprint("run-", i)}
+	}
+	records := recordsOf(t, detectortest.Rows(1, 100), "")
+	for _, record := range records {
+		learner.Record(id(0), record)
+	}
+	for learner.doOne(l.ctx) {
+	}
+	refused, runs := 0, 1
+	for ; runs < 40; runs++ {
+		learner.Record(id(runs), records[0])
+		if learner.workloads[id(runs).Workload()] == nil {
+			refused++
+		}
+		connected := []xds.Workload{id(1).Workload(), id(runs).Workload()}
+		must(t, learner.meet(l.ctx, connected))
+		learner.Record(id(runs), records[1])
+		if learner.workloads[id(runs).Workload()] == nil {
+			t.Fatalf("there is no room for run %d", runs)
+		}
+		must(t, learner.keepNow(l.ctx, id(runs).Workload()))
+		if runs == 2 {
+			must(t, learner.label(id(2).Workload(), said{"0198e7a4-0000-7000-8000-000000000000", v1alpha1.LabelAttack}))
+		}
+		now = now.Add(20 * time.Minute)
+	}
+	for i, why := range []string{"has a model", "has a sidecar", "has a label"} {
+		if learner.workloads[id(i).Workload()] == nil {
+			t.Errorf("run %d is forgotten, and %s", i, why)
+		}
+	}
+	kept, _, err := k.load(l.ctx, keptBaseline)
+	must(t, err)
+	if n := len(learner.known()); refused == 0 || n > 10 || len(kept) > n {
+		t.Errorf("%d are learned, %d kept, and %d were refused at first", n, len(kept), refused)
+	}
+	// A namespace that is gone takes with it what came of it late.
+	late := xds.Identity{Namespace: "gone", Kind: "Pod", Name: "late"}
+	for i := range 30 {
+		learner.leave(id(i).Workload())
+	}
+	learner.Record(late, records[0])
+	now = now.Add(2 * forgottenAfter)
+	must(t, learner.meet(l.ctx, nil))
+	if learner.workloads[late.Workload()] != nil {
+		t.Error("what came of a namespace that is gone is there still")
+	}
+}
