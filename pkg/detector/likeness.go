@@ -187,7 +187,7 @@ func likenessOf(labels []label, distance func(row []float32) float64, with heard
 			}
 		}
 	}
-	if !l.place(with, ordinary, far, shown, weights) {
+	if !finite(&l.weight) || !finite(&l.middle) || !l.place(with, ordinary, far, shown, weights) {
 		return nil, nil
 	}
 	return l, ordinary

@@ -1,5 +1,7 @@
 package detector
 
+import "math"
+
 // How the threshold may rise from one training to the next. Calls that pass are learned from, and those that were sent to be learned from lie just below the threshold: as soon as they are as many as the
 // budget has false positives, it is theirs that the threshold is set by, and it is out of fold, where they do not vouch for each other, that they are scored. Of recorded agents that were sent
 // ten such calls a training, the threshold rose by three quarters in one step, to where what they prepared for passed; the distance of that had hardly changed.
@@ -15,5 +17,9 @@ func (i Info) allows(o Options, calls int) float64 {
 	if i.Calls == 0 || i.PriorRows > 0 || len(o.Prior) > 0 || i.FalsePositivesPerMillion != o.FalsePositivesPerMillion || calls >= 2*i.Calls {
 		return 0
 	}
-	return max((1+looseningPerTraining)*distanceAt(i.Threshold, ordinary), (1-looseningForgotten)*i.Ceiling)
+	ceiling := max((1+looseningPerTraining)*distanceAt(i.Threshold, ordinary), (1-looseningForgotten)*i.Ceiling)
+	if !(ceiling >= 0 && ceiling <= math.MaxFloat32) {
+		return 0 // a threshold that nothing was beyond
+	}
+	return ceiling
 }

@@ -101,7 +101,7 @@ func newModel(forest *iforest.Forest, calibration *iforest.Calibration, referenc
 }
 
 // Baseline is what the model knows of the workload: what features.Extract wants of a call that it is to judge. It is nil for a nil model and
-// where the rows of its training had no evidence.
+// where too few rows of its training had evidence, see Row.
 func (m *Model) Baseline() *features.Baseline {
 	if m == nil {
 		return nil
@@ -194,13 +194,8 @@ func (m *Model) clear(row *features.Vector, distance float64) float64 {
 	return distance
 }
 
-// scale is by what the forest's features are multiplied. A model of other workloads' calls has no baseline, and one of its own has, unless its rows had no evidence.
-func (m *Model) scale() *[features.Size]float32 {
-	if m.info.PriorRows > 0 && m.baseline == nil {
-		return &lentScale
-	}
-	return &scale
-}
+// scale is by what the forest's features are multiplied.
+func (m *Model) scale() *[features.Size]float32 { return scaleFor(m.baseline, m.info.PriorRows > 0) }
 
 // top returns the features that raised the score most.
 func (m *Model) top(v *features.Vector) []policy.Feature {

@@ -271,6 +271,21 @@ var untaught = sync.OnceValue(features.NewBaseline)
 // uncompare takes the features out of a vector that come of a comparison with a baseline.
 func uncompare(v *features.Vector) { untaught().Features(v, &features.Evidence{}) }
 
+// fewestTold is how many rows with evidence make a baseline, if they are less than half of all.
+const fewestTold = 2 * DefaultMinCalls
+
+// tells says whether enough of so many rows of the workload's own have evidence still for a baseline. One that was learned from few of them, as where memory was short, knows little, and finds in every
+// call what it finds in none of the rows that keep what they had when they were judged: of a constructed agent's calls, of which 3 in 600 had evidence, every second exceeded a threshold for one in a hundred.
+func tells(evidence []*features.Evidence, own int) bool {
+	n := 0
+	for _, e := range evidence {
+		if e != nil {
+			n++
+		}
+	}
+	return n >= fewestTold || 2*n >= own
+}
+
 // baseline learns the evidence of all rows; it is nil where there are none.
 func baseline(words []*features.Evidence) *features.Baseline {
 	var s *features.Baseline

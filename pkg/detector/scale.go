@@ -2,6 +2,7 @@ package detector
 
 import (
 	"strings"
+	"sync"
 
 	"sallyport.dev/sallyport/pkg/features"
 )
@@ -55,21 +56,53 @@ func scaleOf(name string) float32 {
 	return 1
 }
 
-// lentScale is scale without what tells one workload from another rather than one call from another, for models that know other workloads only.
-var lentScale = func() (s [features.Size]float32) {
-	s = scale
+// wordlessScale is scale without what comes of a comparison with a baseline, for models that have none: what their rows were compared with is not what calls will be.
+var wordlessScale = sync.OnceValue(func() *[features.Size]float32 {
+	var of features.Vector
+	for i := range of {
+		of[i] = scale[i]
+	}
+	uncompare(&of)
+	s := [features.Size]float32(of)
+	return &s
+})
+
+// lentScale is wordlessScale without what tells one workload from another rather than one call from another, for models that know other workloads only.
+var lentScale = sync.OnceValue(func() *[features.Size]float32 {
+	s := *wordlessScale()
 	for i := range s {
 		switch features.Schema[i].Name {
 		case "envelope.tools", "envelope.server_tools", "envelope.attachments", "envelope.unknown_fields", "envelope.max_tokens":
 			s[i] = 0
 		}
 	}
-	return s
-}()
+	return &s
+})
+
+// scaleFor is the scale of a model with this baseline, nil for none, that learned from other workloads' calls or did not.
+func scaleFor(base *features.Baseline, prior bool) *[features.Size]float32 {
+	switch {
+	case base != nil:
+		return &scale
+	case prior:
+		return lentScale()
+	}
+	return wordlessScale()
+}
+
+// farthest bounds what a forest sees of a feature. None comes near it: of the largest there are logarithms. It is for rows that no gate wrote, whose distances would be infinite, and their sums no
+// numbers.
+const farthest = 1e4
 
 // scaledBy writes a row as a forest wants it.
 func scaledBy(dst, v *features.Vector, by *[features.Size]float32) {
 	for i, x := range v {
-		dst[i] = x * by[i]
+		x *= by[i]
+		if x > farthest {
+			x = farthest
+		} else if x < -farthest {
+			x = -farthest
+		}
+		dst[i] = x
 	}
 }

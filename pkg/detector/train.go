@@ -24,9 +24,12 @@ type Row struct {
 	// Lender names the workload whose call it is in Options.Prior; "" is the workload's own.
 	Lender string
 	// Evidence is features.Evidence, encoded; nil where it was not kept. With it, the features that come of a comparison with the baseline are what training
-	// makes of them, whatever the vector has.
+	// makes of them, whatever the vector has. Where less than half of the workload's own rows have it, and less than 512, the model has no baseline, and these features no part in it.
 	Evidence []byte
 }
+
+// fewestBeside is how many calls there must be besides those of the largest group: these are scored by a forest that has learned the others, for which iforest wants as many.
+const fewestBeside = 4
 
 // Labelled is a call that someone judged.
 type Labelled struct {
@@ -156,11 +159,7 @@ func Train(rows []Row, o Options) (*Model, error) {
 	if len(rows) < o.MinCalls || len(sessions) < o.MinSessions {
 		return nil, fmt.Errorf("train: %d calls of %d sessions, wanted %d of %d: %w", len(rows), len(sessions), o.MinCalls, o.MinSessions, ErrTooFew)
 	}
-	by := &scale
 	if prior {
-		if len(own) < o.MinCalls {
-			by = &lentScale
-		}
 		rows = slices.Clone(rows)
 		for i := range rows {
 			if i >= len(own) || len(own) < o.MinCalls {
@@ -175,6 +174,11 @@ func Train(rows []Row, o Options) (*Model, error) {
 		return nil, fmt.Errorf("train: %w", err)
 	}
 	reads, of := sessionsOf(rows, evidence)
+	if !tells(evidence, len(own)) {
+		clear(evidence)
+	}
+	base := baseline(evidence)
+	by := scaleFor(base, prior)
 	// What a row is compared with, and what it is scored by, is to be as strange to it as the workload's past is to a new call. With the finer groups novelty is understated where
 	// one task was put in different words, with the coarser ones it is overstated a little, as they take more away from those that are left. The forest learns from the finer ones, as novelty that is
 	// overstated in training is overlooked later; the threshold is set by the coarser ones, and by the finer ones for a part.
@@ -185,7 +189,9 @@ func Train(rows []Row, o Options) (*Model, error) {
 	for _, g := range groups {
 		sizes[g]++
 	}
-	base := baseline(evidence)
+	if rest := len(rows) - slices.Max(slices.Collect(maps.Values(sizes))); rest < fewestBeside {
+		return nil, fmt.Errorf("train: %d calls, all but %d of which resemble each other by where they come from, wanted %d others: %w", len(rows), rest, fewestBeside, ErrTooFew)
+	}
 	labels, err := o.labels(base, by)
 	if err != nil {
 		return nil, fmt.Errorf("train: %w", err)
