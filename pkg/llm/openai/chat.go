@@ -89,7 +89,7 @@ func (d decoder) chat(root strictjson.Value) {
 			}
 		case "web_search_options":
 			if v.Kind() == strictjson.Object {
-				d.call.Tools = append(d.call.Tools, llm.Tool{Name: "web_search", Type: "web_search", ServerSide: true, Class: llm.ServerToolWebSearch, Digest: d.Digest(v, cacheMarker)})
+				d.call.Tools = append(d.call.Tools, llm.Tool{Name: "web_search", Type: "web_search", ServerSide: true, Class: llm.ServerToolWebSearch, Digest: d.Digest(v, cacheMarkers...)})
 			}
 		default:
 			d.compatible(name, v)
@@ -104,7 +104,7 @@ func (d decoder) chat(root strictjson.Value) {
 // function reads one of functions, the older form of tools.
 func (d decoder) function(v strictjson.Value) {
 	if d.Want(v, wire.Object) {
-		d.call.Tools = append(d.call.Tools, llm.Tool{Name: d.named(v), Type: "function", Digest: d.Digest(v, cacheMarker)})
+		d.call.Tools = append(d.call.Tools, llm.Tool{Name: d.named(v), Type: "function", Digest: d.Digest(v, cacheMarkers...)})
 	}
 }
 
@@ -212,7 +212,7 @@ const (
 
 var partFields = []string{"type", "text", "image_url", "input_audio", "file", "refusal",
 	"document_url", "thinking", "reference_ids", "video_url", // Mistral, and OpenRouter
-	cacheMarker, "cache_control", "document_name"}
+	cacheMarker, cacheControl, "document_name"}
 
 // part reads one part of a message's content.
 func (d decoder) part(v strictjson.Value, of llm.Part) {

@@ -106,7 +106,7 @@ var pluginTools = map[string]llm.ServerTool{
 // compatible reads a member of compatibleFields that decides something: models to fall back to and tools that the server carries out.
 func (d decoder) compatible(name []byte, v strictjson.Value) {
 	server := func(class llm.ServerTool) {
-		d.call.Tools = append(d.call.Tools, llm.Tool{Name: string(name), Type: string(name), ServerSide: true, Class: class, Digest: d.Digest(v, cacheMarker)})
+		d.call.Tools = append(d.call.Tools, llm.Tool{Name: string(name), Type: string(name), ServerSide: true, Class: class, Digest: d.Digest(v, cacheMarkers...)})
 	}
 	switch string(name) {
 	case "models":
@@ -124,7 +124,7 @@ func (d decoder) compatible(name []byte, v strictjson.Value) {
 			if !ok {
 				class = llm.ServerToolOther
 			}
-			d.call.Tools = append(d.call.Tools, llm.Tool{Name: id, Type: "plugin", ServerSide: true, Class: class, Digest: d.Digest(p, cacheMarker)})
+			d.call.Tools = append(d.call.Tools, llm.Tool{Name: id, Type: "plugin", ServerSide: true, Class: class, Digest: d.Digest(p, cacheMarkers...)})
 			d.otherModel(p.Get("model"))
 		}
 	case "search_settings":
@@ -143,7 +143,7 @@ func (d decoder) compatible(name []byte, v strictjson.Value) {
 
 // dataSource reads one of Azure's data_sources: a search index or database that the provider asks with what the caller says.
 func (d decoder) dataSource(v strictjson.Value) {
-	t := llm.Tool{Name: d.Str(v.Get("type")), Type: "data_source", ServerSide: true, Class: llm.ServerToolFileSearch, Digest: d.Digest(v, cacheMarker)}
+	t := llm.Tool{Name: d.Str(v.Get("type")), Type: "data_source", ServerSide: true, Class: llm.ServerToolFileSearch, Digest: d.Digest(v, cacheMarkers...)}
 	if endpoint := v.Get("parameters").Get("endpoint"); endpoint.Kind() != strictjson.Absent {
 		t.URL = d.Str(endpoint)
 		d.URL(endpoint)

@@ -10,8 +10,13 @@ import (
 	"sallyport.dev/sallyport/pkg/llm/strictjson"
 )
 
-// cacheMarker is the member of a content part that marks a place to cache up to.
-const cacheMarker = "prompt_cache_breakpoint"
+// The members that mark a place to cache up to: OpenAI's, of a content part, and Anthropic's, which servers take that pass calls on to it, such as OpenRouter.
+const (
+	cacheMarker  = "prompt_cache_breakpoint"
+	cacheControl = "cache_control"
+)
+
+var cacheMarkers = []string{cacheMarker, cacheControl}
 
 // reader reads a request into a call whose provider, surface, class and operation are set, and whose model is where the path names one.
 type reader func(call *llm.Call, r *llm.Request, lim llm.Limits)
@@ -53,7 +58,7 @@ func (d decoder) asides(root strictjson.Value, read map[string]bool) {
 			if labels[string(k.Bare())] {
 				role = llm.RoleUser
 			}
-			d.Message(role, v, cacheMarker).Aside = true
+			d.Message(role, v, cacheMarkers...).Aside = true
 			d.aside(v)
 		}
 	}
@@ -73,7 +78,7 @@ func (d decoder) aside(v strictjson.Value) {
 
 // begin begins a message that is a value.
 func (d decoder) begin(role llm.Role, v strictjson.Value) {
-	d.Message(role, v, cacheMarker)
+	d.Message(role, v, cacheMarkers...)
 }
 
 // model reads the member that names the model. Where the path names one, as Azure's deployments do, the member may be absent; where it differs it is
@@ -88,7 +93,7 @@ func (d decoder) model(root, v strictjson.Value) {
 		d.call.OtherModels = append(d.call.OtherModels, name)
 	}
 	if strings.HasSuffix(d.call.Model, online) {
-		d.call.Tools = append(d.call.Tools, llm.Tool{Name: "web", Type: "plugin", ServerSide: true, Class: llm.ServerToolWebSearch, Digest: d.Digest(v, cacheMarker)})
+		d.call.Tools = append(d.call.Tools, llm.Tool{Name: "web", Type: "plugin", ServerSide: true, Class: llm.ServerToolWebSearch, Digest: d.Digest(v, cacheMarkers...)})
 	}
 }
 

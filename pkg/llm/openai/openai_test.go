@@ -183,3 +183,24 @@ func FuzzWatchRealtime(f *testing.F) {
 func FuzzWatchTranslations(f *testing.F) {
 	golden.FuzzWatch(f, "testdata/realtime.translations/responses", openai.WatchTranslations)
 }
+
+// Agents move the marker of what is to be cached to the end of each call, for models of Anthropic's by its own name. That makes no other message of one that was sent before.
+func TestCacheMarkerMoves(t *testing.T) {
+	for _, marker := range []string{"prompt_cache_breakpoint", "cache_control"} {
+		marked := func(s string) string {
+			return `{"role":"user","content":[{"type":"text","text":"` + s + `","` + marker + `":{"type":"ephemeral"}}]}`
+		}
+		read := func(messages string) []llm.Message {
+			call := openai.Decode(&llm.Request{ContentType: "application/json", Body: []byte(`{"model":"m","messages":[` + messages + `]}`)}, llm.DefaultLimits())
+			if len(call.Findings) > 0 {
+				t.Fatal(call.Findings)
+			}
+			return call.Messages
+		}
+		first := read(marked("one"))
+		next := read(`{"role":"user","content":"one"},{"role":"assistant","content":"yes"},` + marked("two"))
+		if first[0].Digest != next[0].Digest || next[0].Digest == next[2].Digest {
+			t.Errorf("%s: %x and %x", marker, first[0].Digest, next[0].Digest)
+		}
+	}
+}

@@ -149,7 +149,7 @@ func (d decoder) session(v strictjson.Value, known wire.Fields) {
 // realtimeTool reads one of a session's tools. The type of a function may be absent there.
 func (d decoder) realtimeTool(v strictjson.Value) {
 	if v.Kind() == strictjson.Object && v.Get("type").Kind() == strictjson.Absent {
-		d.call.Tools = append(d.call.Tools, llm.Tool{Name: d.named(v), Type: "function", Digest: d.Digest(v, cacheMarker)})
+		d.call.Tools = append(d.call.Tools, llm.Tool{Name: d.named(v), Type: "function", Digest: d.Digest(v, cacheMarkers...)})
 		return
 	}
 	d.flatTool(v)

@@ -57,7 +57,7 @@ func (d decoder) chatTool(v strictjson.Value) {
 	if !d.Want(v, wire.Object) {
 		return
 	}
-	t := llm.Tool{Digest: d.Digest(v, cacheMarker)}
+	t := llm.Tool{Digest: d.Digest(v, cacheMarkers...)}
 	var definition strictjson.Value
 	for k, m := range v.Members() {
 		switch d.Name(k, toolFields) {
@@ -126,7 +126,7 @@ func (d decoder) flatTool(v strictjson.Value) {
 			m[i] = value
 		}
 	}
-	t := llm.Tool{Type: d.Str(m[toolType]), Name: d.Str(m[toolName]), Digest: d.Digest(v, cacheMarker)}
+	t := llm.Tool{Type: d.Str(m[toolType]), Name: d.Str(m[toolName]), Digest: d.Digest(v, cacheMarkers...)}
 	switch t.Type {
 	case "":
 		d.Missing(v, "type")

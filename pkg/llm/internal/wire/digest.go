@@ -37,10 +37,20 @@ func (d *digester) end() (out llm.Digest) {
 	return out
 }
 
-// object adds an object's members but for the marker.
-func (d *digester) object(v strictjson.Value, marker string) {
+// marks says whether a member is a cache marker that is left out.
+func marks(name, value strictjson.Value, markers []string) bool {
+	for _, marker := range markers {
+		if marker != "" && name.Is(marker) && len(value.Raw()) <= maxMarker {
+			return true
+		}
+	}
+	return false
+}
+
+// object adds an object's members but for the markers.
+func (d *digester) object(v strictjson.Value, markers []string) {
 	for k, m := range v.Members() {
-		if k.Is(marker) && len(m.Raw()) <= maxMarker {
+		if marks(k, m, markers) {
 			continue
 		}
 		d.field('k', k.Raw())
@@ -50,7 +60,7 @@ func (d *digester) object(v strictjson.Value, marker string) {
 }
 
 // plainText returns the text of a block that is text and nothing else.
-func plainText(block strictjson.Value, marker string) (text strictjson.Value, ok bool) {
+func plainText(block strictjson.Value, markers []string) (text strictjson.Value, ok bool) {
 	isText := false
 	for k, m := range block.Members() {
 		switch {
@@ -58,7 +68,7 @@ func plainText(block strictjson.Value, marker string) (text strictjson.Value, ok
 			isText = true
 		case k.Is("text") && m.Kind() == strictjson.String:
 			text = m
-		case k.Is(marker) && len(m.Raw()) <= maxMarker:
+		case marks(k, m, markers):
 		default:
 			return text, false
 		}
@@ -67,27 +77,27 @@ func plainText(block strictjson.Value, marker string) (text strictjson.Value, ok
 }
 
 // isMarker says whether a block is a cache marker and nothing else, as Bedrock's are.
-func isMarker(block strictjson.Value, marker string) bool {
+func isMarker(block strictjson.Value, markers []string) bool {
 	for k, m := range block.Members() {
-		return block.Len() == 1 && k.Is(marker) && len(m.Raw()) <= maxMarker
+		return block.Len() == 1 && marks(k, m, markers)
 	}
 	return false
 }
 
 // content adds a message's content. A string counts as a list of one block of text.
-func (d *digester) content(v strictjson.Value, marker string) {
+func (d *digester) content(v strictjson.Value, markers []string) {
 	switch v.Kind() {
 	case strictjson.String:
 		d.field('t', v.Raw())
 	case strictjson.Array:
 		for e := range v.Elements() {
-			if isMarker(e, marker) {
+			if isMarker(e, markers) {
 				continue
 			}
-			if t, ok := plainText(e, marker); ok {
+			if t, ok := plainText(e, markers); ok {
 				d.field('t', t.Raw())
 			} else if e.Kind() == strictjson.Object {
-				d.object(e, marker)
+				d.object(e, markers)
 			} else {
 				d.field('v', e.Raw())
 			}
@@ -99,20 +109,20 @@ func (d *digester) content(v strictjson.Value, marker string) {
 }
 
 // Digest returns the digest of a message, a tool or a system prompt: of its bytes as sent, but for white space between the members, for
-// members named marker (the wire format's cache marker, if it is short) and for whether content that is one text is written as
+// members named as one of the markers (the wire format's cache markers, if they are short) and for whether content that is one text is written as
 // a string or as a list of one block.
-func (r *Reader) Digest(v strictjson.Value, marker string) llm.Digest {
+func (r *Reader) Digest(v strictjson.Value, markers ...string) llm.Digest {
 	d := &r.digest
 	if v.Kind() != strictjson.Object {
-		d.content(v, marker)
+		d.content(v, markers)
 		return d.end()
 	}
 	for k, m := range v.Members() {
 		switch {
 		case k.Is("content"):
 			d.field('k', k.Raw())
-			d.content(m, marker)
-		case k.Is(marker) && len(m.Raw()) <= maxMarker:
+			d.content(m, markers)
+		case marks(k, m, markers):
 		default:
 			d.field('k', k.Raw())
 			d.field('v', m.Raw())

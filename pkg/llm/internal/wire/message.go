@@ -9,10 +9,10 @@ import (
 	"sallyport.dev/sallyport/pkg/llm/strictjson"
 )
 
-// Message begins a message that is a value: its digest and its length are the value's, marker is the wire format's cache marker. Parts that follow
+// Message begins a message that is a value: its digest and its length are the value's, markers are the wire format's cache markers. Parts that follow
 // belong to it. What is returned may be changed until the next message begins.
-func (r *Reader) Message(role llm.Role, v strictjson.Value, marker string) *llm.Message {
-	r.call.Messages = append(r.call.Messages, llm.Message{Role: role, Digest: r.Digest(v, marker), Bytes: len(v.Raw())})
+func (r *Reader) Message(role llm.Role, v strictjson.Value, markers ...string) *llm.Message {
+	r.call.Messages = append(r.call.Messages, llm.Message{Role: role, Digest: r.Digest(v, markers...), Bytes: len(v.Raw())})
 	r.starts = append(r.starts, len(r.parts))
 	return &r.call.Messages[len(r.call.Messages)-1]
 }

@@ -10,7 +10,7 @@ import (
 	"sallyport.dev/sallyport/pkg/llm/strictjson"
 )
 
-func digest(t *testing.T, message, marker string) llm.Digest {
+func digest(t *testing.T, message string, markers ...string) llm.Digest {
 	t.Helper()
 	r := wire.Open(&llm.Call{}, wire.JSON, []byte(`{"m":`+message+`}`), llm.Limits{})
 	defer r.Close()
@@ -18,7 +18,7 @@ func digest(t *testing.T, message, marker string) llm.Digest {
 	if v.Kind() == strictjson.Absent {
 		t.Fatalf("%s is not read", message)
 	}
-	return r.Digest(v, marker)
+	return r.Digest(v, markers...)
 }
 
 // A conversation is recognised by the digests of its messages, so what agents change between calls without saying
@@ -58,6 +58,12 @@ func TestDigest(t *testing.T) {
 	}
 	if got := fmt.Sprintf("%x", digest(t, text, "cache")); got != fmt.Sprintf("%x", digest(t, text, "")) || got == "" {
 		t.Errorf("the marker's name changes the digest of a message without one: %s", got)
+	}
+	if digest(t, `{"content":"hello","other":{}}`, "cache", "other") != digest(t, `{"content":"hello","cache":{}}`, "cache", "other") {
+		t.Error("of two markers one is not left out")
+	}
+	if digest(t, `{"content":"hello","":"a"}`, "") == digest(t, `{"content":"hello","":"b"}`, "") {
+		t.Error("without a marker, a member without a name is left out")
 	}
 }
 
