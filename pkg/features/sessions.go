@@ -53,10 +53,10 @@ type Sessions struct {
 	seed maphash.Seed // nobody outside knows what a prefix is remembered by, so that none can be made to pass for another
 
 	mu       sync.Mutex
-	recent   list                  // the most recently used first
+	clean    list                  // conversations that are not tainted
+	tainted  list                  // those that are; they are forgotten after the others, so that no flood washes taint away, unless they take up half of the room
 	ends     map[prefix][]*session // conversations by the whole of their last released calls
 	openings map[prefix][]*session // conversations that have gone on, by their openings; the latest last
-	held     int                   // messages over all conversations
 	counter  uint64                // makes ids unique
 	pace     pace
 }
@@ -86,24 +86,27 @@ type session struct {
 	system point
 	beside point
 
-	newer, older *session // in Sessions.recent
-	placed       bool     // in Sessions.recent; false once forgotten
+	in           *list // Sessions.clean or Sessions.tainted; nil once forgotten
+	newer, older *session
 }
 
-// list has the sessions in the order of their last use.
+// list has sessions in the order of their last use.
 type list struct {
 	newest, oldest *session
 	n              int
+	held           int // messages
 }
 
+// push makes the session the newest. It and its chain stay as they are until they are removed.
 func (l *list) push(c *session) {
 	if c.older, c.newer = l.newest, nil; l.newest != nil {
 		l.newest.newer = c
 	} else {
 		l.oldest = c
 	}
-	l.newest, c.placed = c, true
+	l.newest, c.in = c, l
 	l.n++
+	l.held += len(c.chain)
 }
 
 func (l *list) remove(c *session) {
@@ -117,8 +120,9 @@ func (l *list) remove(c *session) {
 	} else {
 		l.oldest = c.newer
 	}
-	c.newer, c.older, c.placed = nil, nil, false
+	c.newer, c.older, c.in = nil, nil, nil
 	l.n--
+	l.held -= len(c.chain)
 }
 
 // Thread is a conversation of which each call brings what is new alone, as the messages of a WebSocket do: it is known by the connection, which holds the Thread, and all that is said in it is
@@ -402,21 +406,35 @@ func (s *Sessions) Settle(t *Turn, o Outcome, now time.Time) {
 		}
 		c = &session{id: t.session.ID, started: t.at.UnixNano(), opening: uint16(len(t.chain))}
 	}
+	forgotten := c.in == nil // meanwhile, or not known yet
+	if !forgotten {
+		c.in.remove(c)
+	}
 	c.last = max(c.last, t.at.UnixNano())
 	c.used = now.UnixNano()
 	c.carry(o)
 	if o.Released {
 		s.advance(c, t)
+	} else if forgotten {
+		return
 	}
-	if c.placed {
-		s.recent.remove(c)
-	} else if !o.Released {
-		return // forgotten meanwhile
+	if c.tainted {
+		s.tainted.push(c)
+	} else {
+		s.clean.push(c)
 	}
-	s.recent.push(c)
-	for s.recent.n > s.max || s.held > maxHeld && s.recent.n > 1 {
-		s.forget(s.recent.oldest)
+	for n := s.clean.n + s.tainted.n; n > s.max || s.clean.held+s.tainted.held > maxHeld && n > 1; n-- {
+		s.forget(s.least(c))
 	}
+}
+
+// least is the conversation to forget where there is no room for c: another one.
+func (s *Sessions) least(c *session) *session {
+	clean, tainted := s.clean.oldest, s.tainted.oldest
+	if tainted == nil || tainted == c || clean != nil && clean != c && 2*s.tainted.n <= s.max && 2*s.tainted.held <= maxHeld {
+		return clean
+	}
+	return tainted
 }
 
 // carry notes what became of a call.
@@ -456,26 +474,27 @@ func Carried(before, score float64) float64 { return max(score, before*scoreDeca
 func (s *Sessions) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.recent.n
+	return s.clean.n + s.tainted.n
 }
 
 // expire forgets conversations that have been idle for too long. It looks at the least recently used only, so that its
 // work is bounded by what it forgets.
 func (s *Sessions) expire(now time.Time) {
-	for c := s.recent.oldest; c != nil && now.UnixNano()-c.used > int64(s.idle); c = s.recent.oldest {
-		s.forget(c)
+	for _, l := range [...]*list{&s.clean, &s.tainted} {
+		for c := l.oldest; c != nil && now.UnixNano()-c.used > int64(s.idle); c = l.oldest {
+			s.forget(c)
+		}
 	}
 }
 
 func (s *Sessions) forget(c *session) {
 	s.unlink(c)
-	s.recent.remove(c)
+	c.in.remove(c)
 	c.chain, c.bounds = nil, nil
 }
 
 // link makes the conversation findable.
 func (s *Sessions) link(c *session) {
-	s.held += len(c.chain)
 	if len(c.chain) == 0 {
 		return
 	}
@@ -495,7 +514,6 @@ func (s *Sessions) link(c *session) {
 }
 
 func (s *Sessions) unlink(c *session) {
-	s.held -= len(c.chain)
 	if len(c.chain) == 0 {
 		return
 	}

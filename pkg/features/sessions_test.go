@@ -239,19 +239,29 @@ func (s *Sessions) check(t *testing.T) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	held, n := 0, 0
-	for c := s.recent.newest; c != nil; c = c.older {
-		held += len(c.chain)
-		n++
-		if c.older == nil && c != s.recent.oldest {
-			t.Error("the list ends before its oldest")
+	n := 0
+	for _, l := range []*list{&s.clean, &s.tainted} {
+		held, of := 0, 0
+		for c := l.newest; c != nil; c = c.older {
+			held += len(c.chain)
+			of++
+			if c.in != l || c.tainted != (l == &s.tainted) {
+				t.Error("a conversation in a list that is not its own")
+			}
+			if c.older == nil && c != l.oldest {
+				t.Error("the list ends before its oldest")
+			}
 		}
+		if held != l.held || of != l.n {
+			t.Errorf("%d messages of %d conversations held, %d of %d counted", held, of, l.held, l.n)
+		}
+		n += of
 	}
 	ends := 0
 	for p, sharers := range s.ends {
 		ends += len(sharers)
 		for _, c := range sharers {
-			if !c.placed || c.chain[len(c.chain)-1] != p {
+			if c.in == nil || c.chain[len(c.chain)-1] != p {
 				t.Errorf("%x is no end of a conversation", p)
 			}
 		}
@@ -264,16 +274,13 @@ func (s *Sessions) check(t *testing.T) {
 			t.Errorf("%d conversations opened alike", len(sharers))
 		}
 		for _, c := range sharers {
-			if !c.placed || c.chain[c.opening-1] != p {
+			if c.in == nil || c.chain[c.opening-1] != p {
 				t.Errorf("%x is no opening of a conversation", p)
 			}
 		}
 	}
-	if held != s.held || n != s.recent.n {
-		t.Errorf("%d messages of %d conversations held, %d of %d counted", held, n, s.held, s.recent.n)
-	}
-	if s.recent.n > s.max {
-		t.Errorf("%d conversations, more than %d", s.recent.n, s.max)
+	if n > s.max {
+		t.Errorf("%d conversations, more than %d", n, s.max)
 	}
 }
 
@@ -405,8 +412,8 @@ func TestSessionsAreBounded(t *testing.T) {
 			turn := s.Begin(call, epoch)
 			s.Settle(turn, Outcome{Released: true}, epoch)
 		}
-		if s.held > maxHeld {
-			t.Errorf("%d messages held, more than %d", s.held, maxHeld)
+		if held := s.clean.held + s.tainted.held; held > maxHeld {
+			t.Errorf("%d messages held, more than %d", held, maxHeld)
 		}
 		s.check(t)
 	})
@@ -417,6 +424,44 @@ func TestSessionsAreBounded(t *testing.T) {
 		}
 		s.check(t)
 	})
+}
+
+// A flood of conversations does not wash taint away, be they many or long; nor do tainted ones take all the room.
+func TestFloods(t *testing.T) {
+	long := make([]llm.Message, maxMessages)
+	for name, flood := range map[string]func(i int) *llm.Call{
+		"many": func(i int) *llm.Call { return talk(fmt.Sprintf("s:1 u:%d", i)) },
+		"long": func(i int) *llm.Call { return &llm.Call{Messages: append(talk(fmt.Sprint("u:", i)).Messages, long...)} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := NewSessions(64, time.Hour)
+			s.Settle(s.Begin(talk("s:1 u:x"), epoch), Outcome{Released: true, Taint: true}, epoch)
+			s.Settle(s.Begin(talk("s:1 u:y"), epoch), Outcome{Released: true}, epoch)
+			for i := range 80 {
+				s.Settle(s.Begin(flood(i), epoch), Outcome{Released: true}, epoch)
+			}
+			s.check(t)
+			if !s.Begin(talk("s:1 u:x a:1"), epoch).Session().Tainted {
+				t.Error("the taint is gone")
+			}
+			if s.Begin(talk("s:1 u:y a:1"), epoch).NewFrom() != 0 {
+				t.Error("what is not tainted is kept as well")
+			}
+			for i := range 80 {
+				s.Settle(s.Begin(flood(1000+i), epoch), Outcome{Released: true, Taint: true}, epoch)
+			}
+			s.check(t)
+			if s.Begin(talk("s:1 u:x a:1"), epoch).Session().Tainted {
+				t.Error("the oldest of many tainted ones is kept")
+			}
+			for i := range 8 {
+				s.Settle(s.Begin(talk(fmt.Sprintf("s:1 u:%d", 2000+i)), epoch), Outcome{Released: true}, epoch)
+			}
+			if s.Begin(talk("s:1 u:2000 a:1"), epoch).NewFrom() == 0 {
+				t.Error("tainted conversations leave no room for others")
+			}
+		})
+	}
 }
 
 func TestSettleAfterForgetting(t *testing.T) {
