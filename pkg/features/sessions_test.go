@@ -434,10 +434,10 @@ func TestFloods(t *testing.T) {
 		"long": func(i int) *llm.Call { return &llm.Call{Messages: append(talk(fmt.Sprint("u:", i)).Messages, long...)} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := NewSessions(64, time.Hour)
+			s := NewSessions(32, time.Hour)
 			s.Settle(s.Begin(talk("s:1 u:x"), epoch), Outcome{Released: true, Taint: true}, epoch)
 			s.Settle(s.Begin(talk("s:1 u:y"), epoch), Outcome{Released: true}, epoch)
-			for i := range 80 {
+			for i := range 40 {
 				s.Settle(s.Begin(flood(i), epoch), Outcome{Released: true}, epoch)
 			}
 			s.check(t)
@@ -447,7 +447,7 @@ func TestFloods(t *testing.T) {
 			if s.Begin(talk("s:1 u:y a:1"), epoch).NewFrom() != 0 {
 				t.Error("what is not tainted is kept as well")
 			}
-			for i := range 80 {
+			for i := range 40 {
 				s.Settle(s.Begin(flood(1000+i), epoch), Outcome{Released: true, Taint: true}, epoch)
 			}
 			s.check(t)
@@ -529,7 +529,7 @@ func TestIDsDiffer(t *testing.T) {
 // Whatever callers do with their histories, a message counts as old only where it was new in a call of the same conversation that was released, after the same messages. Nor does a
 // conversation lose its taint.
 func TestNothingIsOldThatWasNeverNew(t *testing.T) {
-	for seed := range uint64(200) {
+	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		s := NewSessions(1+r.IntN(12), time.Minute)
 		type pending struct {
