@@ -30,7 +30,7 @@ type histogram struct {
 // NewReference takes the distributions of rows and of their scores, which best
 // are those of CrossScores: scores of rows the forest was fitted on are too low,
 // and new rows would seem to drift. It needs two rows at least, of equal length,
-// and a score for each.
+// their values finite or NaN for missing ones, and a finite score for each.
 func NewReference(rows [][]float32, scores []float64) (*Reference, error) {
 	if len(scores) != len(rows) {
 		return nil, fmt.Errorf("iforest: %d scores of %d rows", len(scores), len(rows))
@@ -41,7 +41,9 @@ func NewReference(rows [][]float32, scores []float64) (*Reference, error) {
 	r := &Reference{rows: uint64(len(rows))}
 	column := make([]float32, len(rows))
 	for i, s := range scores {
-		column[i] = float32(s)
+		if column[i] = float32(s); column[i]-column[i] != 0 {
+			return nil, fmt.Errorf("iforest: score %d is %v; only finite scores can be remembered", i, s)
+		}
 	}
 	r.columns = append(r.columns, newHistogram(column))
 	for f := range rows[0] {

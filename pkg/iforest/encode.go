@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 )
 
 // A forest is encoded as
@@ -247,17 +248,19 @@ func decodeForest(data []byte) (*Forest, error) {
 	if o.Scoring == LeafDistance {
 		f.inverse = r.floats("inverse deviation", f.dims, 0)
 		f.base = r.floats("base", f.dims, 0)
-		n := r.varint("prototypes", 1, uint64(len(r.rest)))
-		for range n {
-			p := r.floats("prototype", f.dims, -math.MaxFloat32)
-			if r.err != nil {
-				break
-			}
-			f.prototypes = append(f.prototypes, p)
+		n := int(r.varint("prototypes", 1, uint64(o.Trees*o.SampleSize)))
+		if r.err == nil && n > len(r.rest)/(4*f.dims) {
+			r.fail("ends too early")
+		}
+		if r.err == nil {
+			f.prototypes = make([][]float32, n)
+		}
+		for i := range f.prototypes {
+			f.prototypes[i] = r.floats("prototype", f.dims, -math.MaxFloat32)
 		}
 		for _, w := range f.inverse {
-			if w > maxInverse {
-				r.fail("inverse deviation too large")
+			if !(w > 0 && w <= maxInverse) {
+				r.fail("inverse deviation of 0 or too large")
 			}
 		}
 	}
@@ -267,24 +270,31 @@ func decodeForest(data []byte) (*Forest, error) {
 	if r.err == nil {
 		f.trees = make([]tree, o.Trees)
 	}
-	d := treeDecoder{reader: r, dims: f.dims, classic: o.RangeExtension == 0, prototypes: len(f.prototypes), heard: heard}
+	d := treeDecoder{reader: r, dims: f.dims, prototypes: len(f.prototypes), heard: heard, referred: make([]bool, len(f.prototypes))}
+	if o.RangeExtension > 0 {
+		d.widened = o.depth() - depthLimit(o.SampleSize)
+	} else {
+		d.widened = o.depth()
+	}
 	if o.Columns > 1 {
 		d.columns = o.Columns
 	}
 	any := false
 	for i := range f.trees {
-		d.tree = tree{}
 		d.node(o.SampleSize, o.depth())
 		if d.err != nil {
 			break
 		}
-		f.trees[i] = d.tree
-		for _, w := range d.tree.weight {
+		f.trees[i] = d.take()
+		for _, w := range f.trees[i].weight {
 			any = any || w != 0
 		}
 	}
 	if r.err == nil && heard && !any {
 		r.fail("feedback that says nothing")
+	}
+	if r.err == nil && slices.Contains(d.referred, false) {
+		r.fail("prototype of no leaf")
 	}
 	if err := r.end(); err != nil {
 		return nil, fmt.Errorf("iforest: decode forest: %w", err)
@@ -302,11 +312,20 @@ func (f *Forest) plainOptions() bool {
 type treeDecoder struct {
 	*reader
 	dims       int
-	classic    bool
+	widened    int // splits with more levels than that under them may leave a side empty
 	columns    int // 0 where splits have no terms
 	prototypes int // 0 with PathLength
 	heard      bool
-	tree       tree
+	referred   []bool // prototypes that leaves refer to
+	tree       tree   // the one that is read, in memory that is used again
+}
+
+// take returns a copy of the tree that was read, of no more memory than it takes, and makes room for the next.
+func (d *treeDecoder) take() tree {
+	t := &d.tree
+	taken := tree{nodes: slices.Clone(t.nodes), terms: slices.Clone(t.terms), proto: slices.Clone(t.proto), weight: slices.Clone(t.weight)}
+	t.nodes, t.terms, t.proto, t.weight = t.nodes[:0], t.terms[:0], t.proto[:0], t.weight[:0]
+	return taken
 }
 
 // node reads the subtree of size rows with this many levels under it. Depth,
@@ -346,7 +365,7 @@ func (d *treeDecoder) node(size, levels int) {
 	}
 	threshold := d.finite("threshold")
 	least := 0
-	if d.classic {
+	if levels <= d.widened {
 		least = 1 // no empty leaves
 	}
 	left := int(d.varint("rows that go left", uint64(least), uint64(size-least)))
@@ -363,7 +382,9 @@ func (d *treeDecoder) node(size, levels int) {
 // leaf reads what follows leaf i.
 func (d *treeDecoder) leaf(i int) {
 	if d.prototypes > 0 {
-		d.tree.proto[i] = int32(d.varint("prototype", 0, uint64(d.prototypes-1)))
+		p := d.varint("prototype", 0, uint64(d.prototypes-1))
+		d.tree.proto[i] = int32(p)
+		d.referred[p] = true
 	}
 	if d.heard {
 		d.tree.weight[i] = d.weight()

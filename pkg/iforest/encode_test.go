@@ -214,6 +214,7 @@ func TestHostileForestsOfVersion2AreRefused(t *testing.T) {
 	measures := join(floats(1, 1, 0, 0), []byte{1}, floats(3, 4))
 	for name, b := range map[string][]byte{
 		"deep":     join(deep, []byte{0}),
+		"deeper":   join(deep, inner(0, 1, 4), inner(0, 1, 4), inner(0, 1, 3), []byte{0}),
 		"planes":   join(planes, plane),
 		"far":      join(far, measures, []byte{0, 0}),
 		"feedback": join(heard, []byte{0, 2}),
@@ -245,6 +246,10 @@ func TestHostileForestsOfVersion2AreRefused(t *testing.T) {
 		"medians cut short":      header2(2, 4, 1, 1, 0, 2, 0, 1, 0, 0, 0, 1, 0),
 		"coefficient is NaN":     join(planes, []byte{1}, floats(nan), []byte{1}, floats(1), floats(0.5), []byte{0, 0}),
 		"column out of range":    join(planes, []byte{1}, floats(1), []byte{2}, floats(1), floats(0.5), []byte{0, 0}),
+		"deviation of infinity":  join(far, floats(0, 1, 0, 0), []byte{1}, floats(3, 4), []byte{0, 0}),
+		"prototype of no leaf":   join(far, floats(1, 1, 0, 0), []byte{2}, floats(3, 4, 5, 6), []byte{0, 0}),
+		"more than were sampled": join(far, floats(1, 1, 0, 0), []byte{5}, floats(3, 4, 3, 4, 3, 4, 3, 4, 3, 4), []byte{0, 0}),
+		"empty side far below":   join(deep, inner(0, 1, 4), inner(0, 1, 4), inner(0, 1, 4), []byte{0}),
 		"weight beyond 1":        join(heard, []byte{0}, binary.AppendVarint(nil, 1025)),
 		"feedback of nothing":    join(heard, []byte{0, 0}),
 	} {

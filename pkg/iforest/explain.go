@@ -51,7 +51,7 @@ func (f *Forest) Explain(x []float32) []Contribution {
 // more than 128 features or such as Score does not take as they are a little
 // more.
 func (f *Forest) ExplainTop(x []float32, n int) []Contribution {
-	top := make([]Contribution, 0, max(n, 0))
+	top := make([]Contribution, 0, max(0, min(n, f.dims)))
 	var small [128]float64
 	if f.opts.Scoring != LeafDistance || f.dims > len(small) || !f.scorable(x) || !finite(x) {
 		for _, c := range f.contributions(x) {

@@ -87,7 +87,9 @@ type Feedback struct {
 	weight [][]float64 // per tree, per node
 }
 
-// NewFeedback starts from a forest and the feedback that is in it already.
+// NewFeedback starts from a forest and the feedback that is in it already, as
+// far as that is within the bounds of opts. It fails for a zero Forest and, with
+// an *OptionError, for options outside of what is accepted.
 func NewFeedback(f *Forest, opts FeedbackOptions) (*Feedback, error) {
 	if f.dims == 0 {
 		return nil, errors.New("iforest: feedback to a forest that was never fitted")
@@ -100,7 +102,7 @@ func NewFeedback(f *Forest, opts FeedbackOptions) (*Feedback, error) {
 	for i := range f.trees {
 		b.weight[i] = make([]float64, len(f.trees[i].nodes))
 		for n := range f.trees[i].weight {
-			b.weight[i][n] = leafWeight(f.trees[i].weight[n])
+			b.weight[i][n] = max(-opts.Relief, min(opts.Cap, leafWeight(f.trees[i].weight[n])))
 		}
 	}
 	return b, nil

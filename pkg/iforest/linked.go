@@ -37,6 +37,9 @@ func link(f *Forest) linked {
 	}
 	l.hops = make([]hop, 0, n)
 	l.value = make([]float32, 0, n)
+	if l.columns > 1 {
+		l.terms = make([]term, 0, n*l.columns)
+	}
 	l.add() // the leaf of missing trees
 	for i := range f.trees {
 		t := &f.trees[i]

@@ -14,9 +14,9 @@ const (
 	DefaultSampleSize = 256
 )
 
-// Limits on what Fit accepts and Load believes. They bound the scoring form of a
-// loaded forest to 24 MiB, and all of it to about 200 MiB, whatever the bytes
-// claim.
+// Limits on what Fit accepts and Load believes. They bound a loaded forest to
+// about 320 MiB of memory, whatever the bytes claim. (One of the default options
+// takes some 2 MiB.)
 const (
 	// MaxTrees is the largest number of trees.
 	MaxTrees = 1 << 14

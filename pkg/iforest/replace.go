@@ -2,7 +2,9 @@ package iforest
 
 import (
 	"fmt"
+	"math"
 	"runtime"
+	"slices"
 )
 
 // Replace returns a forest in which the n oldest trees have given way to trees
@@ -68,19 +70,23 @@ func (f *Forest) Replace(rows [][]float32, n int) (*Forest, error) {
 		g.base = make([]float32, dims)
 		for i := range g.base {
 			old := float64(float64(f.base[i]) * float64(len(kept)))
-			g.base[i] = float32((old + base[i]) / float64(len(f.trees)))
-		}
-	}
-	weighted := false
-	for i := range kept {
-		weighted = weighted || kept[i].weight != nil
-	}
-	if weighted { // all trees have weights, or none
-		for i := range fresh {
-			fresh[i].weight = make([]int16, len(fresh[i].nodes))
+			// Rows beyond all deviations of the first fit are farther than a float32 tells.
+			g.base[i] = float32(min(math.MaxFloat32, (old+base[i])/float64(len(f.trees))))
 		}
 	}
 	g.trees = append(g.trees, fresh...)
+	weighted := false
+	for i := range kept {
+		weighted = weighted || slices.ContainsFunc(kept[i].weight, func(w int16) bool { return w != 0 })
+	}
+	for i := range g.trees { // all trees have weights, or none, where no label is left
+		switch t := &g.trees[i]; {
+		case !weighted:
+			t.weight = nil
+		case t.weight == nil:
+			t.weight = make([]int16, len(t.nodes))
+		}
+	}
 	if f.opts.Scoring == LeafDistance {
 		g.compact()
 	}
