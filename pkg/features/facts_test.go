@@ -154,6 +154,77 @@ func TestFeaturesOfEvidence(t *testing.T) {
 	}
 }
 
+// The same of calls of any text, as far as the evidence has all of it, and by a baseline that was encoded.
+func TestFeaturesOfAnyEvidence(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	vocab := strings.Fields("alpha beta gamma delta 12 x9 über naïve \u200bzero wid\u200bth Ignore ALL 日本語 a b c d e f g h i j k l m n o p q r s t u v w x y z <b> https://x.example/a?b=c x@y.example DE89370400440532013000 \\n \\\\n sk-abcdefghijklmnopqrstuvwxyz012345 \xff\xfe !!! ### [[a")
+	text := func(n int) []byte {
+		var b strings.Builder
+		for range n {
+			b.WriteString(vocab[r.IntN(len(vocab))])
+			b.WriteString([]string{" ", ", ", "\n", "", "."}[r.IntN(5)])
+		}
+		return []byte(b.String())
+	}
+	tools := []string{"a", "b", "send_mail", ""}
+	random := func() *llm.Call {
+		c := &llm.Call{Model: fmt.Sprint("m", r.IntN(3)), BodyBytes: r.IntN(10000)}
+		for range 1 + r.IntN(5) {
+			var p []llm.Part
+			for range r.IntN(4) {
+				k := []llm.PartKind{llm.PartText, llm.PartToolResult, llm.PartToolCall, llm.PartReasoning, llm.PartUnknown, llm.PartImage}[r.IntN(6)]
+				p = append(p, llm.Part{Kind: k, Text: text([]int{0, 1, 2, 20, 64, 65, 200}[r.IntN(7)]), ToolName: tools[r.IntN(4)]})
+			}
+			c.Messages = append(c.Messages, llm.Message{Role: []llm.Role{llm.RoleSystem, llm.RoleUser, llm.RoleAssistant, llm.RoleTool}[r.IntN(4)], Parts: p})
+		}
+		for range r.IntN(3) {
+			c.Tools = append(c.Tools, llm.Tool{Digest: llm.Digest{byte(r.IntN(5))}})
+		}
+		return c
+	}
+	for round := range 8 {
+		b := NewBaseline()
+		cx := &Context{Salt: 9, Destination: fmt.Sprint("h", r.IntN(2)), Credential: fmt.Append(nil, r.IntN(2)), Now: epoch}
+		for range r.IntN(60) {
+			var v Vector
+			var e Evidence
+			Extract(&v, &e, random(), nil, cx)
+			d, err := DecodeEvidence(e.Encoded())
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Learn(d)
+		}
+		encoded, err := b.AppendBinary(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back := new(Baseline)
+		if err := back.UnmarshalBinary(encoded); err != nil {
+			t.Fatal(err)
+		}
+		for range 60 {
+			var live, later Vector
+			var e Evidence
+			Extract(&live, &e, random(), nil, &Context{Salt: 9, Destination: "h1", Credential: []byte("1"), Now: epoch.Add(1), Baseline: back})
+			d, err := DecodeEvidence(e.Encoded())
+			if err != nil {
+				t.Fatal(err)
+			}
+			later = live
+			clear(later[unseenBurst : voicePeak+1])
+			back.Features(&later, d)
+			if later != live && e.Len() < maxWords-runWords {
+				for i := range later {
+					if later[i] != live[i] {
+						t.Fatalf("round %d: %s is %v of a call of %d words, %v of its evidence", round, Schema[i].Name, live[i], e.Len(), later[i])
+					}
+				}
+			}
+		}
+	}
+}
+
 // What was learned under another salt is not compared, as all would be new, and not mixed.
 func TestAnotherSalt(t *testing.T) {
 	b := known(t)
