@@ -47,7 +47,7 @@ come of a comparison with a baseline are compared with the model's.
 
 With --fail-over, the exit status is 3 where the scores or a feature have a PSI beyond it, chance taken off.
 
-Accepted are ` + evaluation.Accepted + `.`,
+` + accepted + ``,
 		Example: `  sallyport drift --model support.model --against today.jsonl
   sallyport drift --in march.parquet --against april.parquet --fail-over 0.25`,
 		Args: cobra.NoArgs,
@@ -62,11 +62,11 @@ Accepted are ` + evaluation.Accepted + `.`,
 		}, func(ctx context.Context, s streams) error { return drift(ctx, s, o) }),
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.model, "model", "", "file with the model")
-	f.StringArrayVar(&o.in, "in", nil, "file of the calls to compare with; may be repeated; - is standard input")
-	o.against.flag(cmd, "against", "file of the calls that may have moved")
+	f.StringVar(&o.model, "model", "", "`file` with the model")
+	f.StringArrayVar(&o.in, "in", nil, "`file` of the calls to compare with; may be repeated; - is standard input")
+	o.against.flag(cmd, "against", "of the calls that may have moved")
 	o.against.workloadFlag(cmd)
-	f.Float64Var(&o.failOver, "fail-over", math.Inf(1), "exit with status 3 beyond this PSI")
+	f.Float64Var(&o.failOver, "fail-over", math.Inf(1), "exit with status 3 beyond this `PSI`")
 	f.BoolVar(&o.all, "all", false, "show features that have not moved as well")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	cmd.MarkFlagsMutuallyExclusive("model", "in")

@@ -42,8 +42,11 @@ A figure over several models is the mean over attacks, each compared with the be
 judged. Intervals come of drawing tasks with replacement; they do not tell what other training data would have
 given.
 
-Accepted are ` + evaluation.Accepted + `.
+` + accepted + `
+
 Records that sidecars made have no labels: those released count as benign, and there is nothing to find.
+
+Groups of features for --without are ` + strings.Join(evaluation.Groups(), ", ") + `.
 
 A model that was learned in a cluster knows words under a salt of that cluster: judge with it calls that were
 recorded there, for of others it cannot tell what is new.`,
@@ -64,15 +67,15 @@ recorded there, for of others it cannot tell what is new.`,
 		}, func(ctx context.Context, s streams) error { return eval(ctx, s, o) }),
 	}
 	f := cmd.Flags()
-	o.flag(cmd, "in", "file to read")
+	o.flag(cmd, "in", "to read")
 	o.workloadFlag(cmd)
-	f.StringVar(&o.model, "model", "", "file with the model that is to judge; without, models are trained")
+	f.StringVar(&o.model, "model", "", "`file` with the model that is to judge; without, models are trained")
 	budgetFlag(cmd, &o.budget)
 	f.IntVar(&o.folds, "folds", 5, "parts that an agent's tasks are dealt to")
 	f.IntVar(&o.seeds, "seeds", 3, "how often that is done")
 	f.IntVar(&o.samples, "samples", 1000, "samples that intervals are found from")
-	f.StringArrayVar(&o.without, "without", nil, "leave out these features: a group ("+strings.Join(evaluation.Groups(), ", ")+") or a single one; may be repeated")
-	f.StringVar(&o.html, "html", "", "file to write a report with plots to")
+	f.StringArrayVar(&o.without, "without", nil, "leave out the features of a `group`, or a single one; may be repeated")
+	f.StringVar(&o.html, "html", "", "`file` to write a report with plots to")
 	f.BoolVar(&o.json, "json", false, "print the report as JSON")
 	required(cmd, "in")
 	return cmd

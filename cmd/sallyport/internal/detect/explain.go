@@ -58,7 +58,7 @@ A contribution is in units of distance: how much farther than an ordinary call t
 were learned, in this feature. Positive contributions make a call more anomalous. They say what the forest did,
 not what caused the call.
 
-Accepted are ` + evaluation.Accepted + `.`,
+` + accepted + ``,
 		Example: `  sallyport explain 01a205f1-546b
   sallyport explain -n agents --input 01a205f1-546b-7cc1-9394-277c26b664f9
   sallyport explain --model support.model --in decisions.jsonl 01a205f1-546b
@@ -74,12 +74,12 @@ Accepted are ` + evaluation.Accepted + `.`,
 		})(cmd, args)
 	}
 	f := cmd.Flags()
-	o.flag(cmd, "in", "file to look in, instead of this machine's decisions")
+	o.flag(cmd, "in", "to look in, instead of this machine's decisions")
 	o.workloadFlag(cmd)
 	f.StringVarP(&o.namespace, "namespace", "n", "", "look in the logs of the sidecars of this namespace")
 	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "look in the logs of all sidecars")
-	f.StringVar(&o.model, "model", "", "file with the model")
-	f.StringArrayVar(&o.baseline, "baseline", nil, "file of calls to learn a baseline from, instead of a model; may be repeated; - is standard input")
+	f.StringVar(&o.model, "model", "", "`file` with the model")
+	f.StringArrayVar(&o.baseline, "baseline", nil, "`file` of calls to learn from, instead of a model; may be repeated")
 	f.BoolVar(&o.all, "all", false, "show features without a part in the score as well")
 	f.BoolVar(&o.showIn, "input", false, "show the input that the policy decided on, as JSON")
 	cmd.MarkFlagsMutuallyExclusive("in", "namespace", "all-namespaces")

@@ -34,7 +34,7 @@ but tell of one: keep such files as you keep the traffic's metadata.
 
 Features of recorded sessions are without a baseline; the others compare them with what they learn.
 
-Accepted are ` + evaluation.Accepted + `.`,
+` + accepted + ``,
 		Example: `  sallyport features --in sessions.jsonl.gz --out calls.parquet
   kubectl logs deploy/support -c sallyport-proxy | sallyport features --in - --out calls.jsonl`,
 		Args: cobra.NoArgs,
@@ -43,8 +43,8 @@ Accepted are ` + evaluation.Accepted + `.`,
 			return err
 		}, func(ctx context.Context, s streams) error { return convert(ctx, s, o) }),
 	}
-	o.flag(cmd, "in", "file to read")
-	cmd.Flags().StringVar(&o.out, "out", "", "file to write; its ending, .parquet or .jsonl, says how")
+	o.flag(cmd, "in", "to read")
+	cmd.Flags().StringVar(&o.out, "out", "", "`file` to write; its ending, .parquet or .jsonl, says how")
 	o.workloadFlag(cmd)
 	required(cmd, "in", "out")
 	return cmd

@@ -55,6 +55,13 @@ func required(cmd *cobra.Command, names ...string) {
 	}
 }
 
+// accepted is evaluation.Accepted for a help text.
+const accepted = `Accepted, mixed as one likes and the first two gzipped or not, are
+  decision records   JSON lines or lines of a log, as sidecars log them and "sallyport exec" keeps them
+  recorded sessions  JSON lines of {session, agent, model, task, label, attack, tools, messages, requests}, request k
+                     being {n, stage, first_exposed, ts}: the first n messages
+  Parquet files      with a column for each feature and a session, as "sallyport features" writes`
+
 // input is what recorded calls a command reads.
 type input struct {
 	files    []string
@@ -74,12 +81,12 @@ func (in *input) String() string {
 
 // flag adds a flag of files.
 func (in *input) flag(cmd *cobra.Command, name, what string) {
-	cmd.Flags().StringArrayVar(&in.files, name, nil, what+"; may be repeated; - is standard input")
+	cmd.Flags().StringArrayVar(&in.files, name, nil, "`file` "+what+"; may be repeated; - is standard input")
 }
 
 // workloadFlag adds the flag that names a workload.
 func (in *input) workloadFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&in.workload, "workload", "", "of this workload only, namespace/kind/name, or of this agent of a recording")
+	cmd.Flags().StringVar(&in.workload, "workload", "", "only calls of the workload of this `name`, namespace/kind/name, or of this agent of a recording")
 }
 
 // use hands over the files, and what tells of progress.

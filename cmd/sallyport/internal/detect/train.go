@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport.dev/sallyport/pkg/detector"
-	"sallyport.dev/sallyport/pkg/evaluation"
 )
 
 // trainOptions are the flags of train.
@@ -32,7 +31,7 @@ func NewTrain() *cobra.Command {
 		Short: "Learn a detector's model from recorded calls",
 		Long: `Learn a detector's model of one workload, or of one agent of a recording.
 
-Accepted are ` + evaluation.Accepted + `.
+` + accepted + `
 
 Only calls that were released by decision are learned from: not those that were refused or that a setting
 released, that exceeded the threshold then in force, or that came in a conversation with such a call; nor those
@@ -51,8 +50,8 @@ that.`,
 		}, func(ctx context.Context, s streams) error { return train(ctx, s, o) }),
 	}
 	f := cmd.Flags()
-	o.flag(cmd, "in", "file to read")
-	f.StringVar(&o.out, "out", "", "file to write the model to")
+	o.flag(cmd, "in", "to read")
+	f.StringVar(&o.out, "out", "", "`file` to write the model to")
 	o.workloadFlag(cmd)
 	budgetFlag(cmd, &o.budget)
 	f.IntVar(&o.minCalls, "min-calls", detector.DefaultMinCalls, "calls that there must be, 16 at least")
@@ -64,7 +63,7 @@ that.`,
 
 // budgetFlag adds the flag of the budget, and checkBudget says whether a budget can be kept to.
 func budgetFlag(cmd *cobra.Command, to *float64) {
-	cmd.Flags().Float64Var(to, "budget", float64(detector.DefaultFalsePositivesPerMillion)/1e6, "share of benign calls that may exceed the threshold")
+	cmd.Flags().Float64Var(to, "budget", float64(detector.DefaultFalsePositivesPerMillion)/1e6, "`share` of benign calls that may exceed the threshold")
 }
 
 func checkBudget(budget float64) error {
