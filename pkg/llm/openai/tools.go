@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"fmt"
 	"strings"
 
 	"sallyport.dev/sallyport/pkg/llm"
@@ -138,9 +139,11 @@ func (d decoder) flatTool(v strictjson.Value) {
 			d.Missing(v, "name")
 		}
 	case "namespace":
+		first := len(d.call.Tools)
 		for inner := range m[toolTools].Elements() {
 			d.flatTool(inner)
 		}
+		d.within(v, d.call.Tools[first:])
 		return
 	default:
 		t.Class = classOf(t.Type)
@@ -161,4 +164,17 @@ func (d decoder) flatTool(v strictjson.Value) {
 		}
 	}
 	d.call.Tools = append(d.call.Tools, t)
+}
+
+// within makes what a namespace says of its tools a part of each of them: of its description the model reads as much as of theirs.
+func (d decoder) within(namespace strictjson.Value, tools []llm.Tool) {
+	var own []byte
+	for k, m := range namespace.Members() {
+		if !k.Is("tools") && !k.Is("type") {
+			own = fmt.Appendf(own, "%d:%s%d:%s", len(k.Raw()), k.Raw(), len(m.Raw()), m.Raw())
+		}
+	}
+	for i := range tools {
+		tools[i].Digest = wire.DigestOf(append(tools[i].Digest[:], own...))
+	}
 }
