@@ -88,7 +88,7 @@ func (l *Learner) label(w xds.Workload, s said) error {
 		have.labels.push(*call, have.recent.row(s.id), maxLabels)
 	}
 	have.attacks()
-	l.weigh(have)
+	l.grew(have)
 	have.spoken++
 	have.dirty = true
 	l.metrics.feedback.WithLabelValues(s.label).Inc()

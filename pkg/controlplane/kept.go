@@ -267,10 +267,7 @@ func (l *Learner) takeUp(k kept, salt func(xds.Workload) uint64) error {
 	}
 	l.mu.Lock()
 	l.workloads[w] = have
-	l.weigh(have)
-	if l.room.taken > l.room.most {
-		l.share(0)
-	}
+	l.grew(have)
 	l.mu.Unlock()
 	if have.model != nil {
 		if err := l.publish(w, have.model.sent()); err != nil {

@@ -99,14 +99,17 @@ func (l *Learner) Record(id xds.Identity, record []byte) {
 	if have.attacked[row.Session] {
 		admission.Tainted = true
 	}
-	have.recent.note(&r, row, admission, have.model.Digest(), l.now())
-	if !l.isFrozen(w) {
+	full := l.room.taken > l.room.most // all have given up what they can, and still: calls take the place of others, and none comes besides
+	have.recent.note(&r, row, admission, have.model.Digest(), l.now(), full)
+	switch {
+	case l.isFrozen(w):
+	case full && have.reservoir.Counts().Calls < have.capacity:
+		l.metrics.records.WithLabelValues("no_room").Inc()
+	default:
 		have.reservoir.Add(row, admission)
 	}
 	have.dirty, have.settled, have.calledAt = true, false, l.now()
-	if l.weigh(have); l.room.taken > l.room.most {
-		l.share(0)
-	}
+	l.grew(have)
 	if l.due(w, have) != nothing {
 		l.tell()
 	}

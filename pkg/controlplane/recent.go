@@ -118,8 +118,8 @@ type recent struct {
 	windowAt time.Time       // when the last did
 }
 
-// note takes a call in. Model is the digest of the model in use.
-func (c *recent) note(r *telemetry.Record, row detector.Row, a detector.Admission, model string, now time.Time) {
+// note takes a call in. Model is the digest of the model in use. Where there is no room, calls take the place of others alone.
+func (c *recent) note(r *telemetry.Record, row detector.Row, a detector.Admission, model string, now time.Time, full bool) {
 	current := r.Anomaly.Ready && model != "" && r.Anomaly.ModelDigest == model
 	counted := current && !a.Tainted && (a.Released || a.Exceeds && refusedForScore(r))
 	if counted {
@@ -128,7 +128,7 @@ func (c *recent) note(r *telemetry.Record, row detector.Row, a detector.Admissio
 			c.tally.Exceeded++
 		}
 	}
-	if counted && now.Sub(c.windowAt) >= windowEvery {
+	if counted && now.Sub(c.windowAt) >= windowEvery && (!full || c.window.Len() == maxWindow) {
 		c.windowAt = now
 		c.window.Put(c.taken%maxWindow, detector.Row{Vector: row.Vector})
 		c.taken++
@@ -137,8 +137,15 @@ func (c *recent) note(r *telemetry.Record, row detector.Row, a detector.Admissio
 		return // nothing to name it by, nothing to learn from, or here already: a batch may arrive twice
 	}
 	call := recentCall{id: strings.Clone(r.ID), counted: counted}
+	if full {
+		row.Evidence = nil
+	}
 	if a.Exceeds {
-		c.exceeded.push(call, row, maxExceeded)
+		if !full || len(c.exceeded.list) == maxExceeded {
+			c.exceeded.push(call, row, maxExceeded)
+		}
+	} else if full && len(c.others.list) < maxSampled {
+		return
 	} else if h := fnv.New32a(); len(c.others.list) < maxSampled || func() bool { _, _ = h.Write([]byte(r.ID)); return h.Sum32()%sampled == 0 }() {
 		c.others.push(call, row, maxSampled)
 	}

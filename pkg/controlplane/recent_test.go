@@ -46,7 +46,7 @@ func TestRecent(t *testing.T) {
 				r.Action, r.Outcome = policy.ActionDeny, telemetry.OutcomeRefused
 			}
 			var c recent
-			c.note(&r, detector.Row{Session: "s"}, detector.Admission{Released: len(tt.reasons) == 0, Exceeds: tt.anomaly.Exceeds, Tainted: tt.tainted}, model, time.Now())
+			c.note(&r, detector.Row{Session: "s"}, detector.Admission{Released: len(tt.reasons) == 0, Exceeds: tt.anomaly.Exceeds, Tainted: tt.tainted}, model, time.Now(), false)
 			if c.tally != tt.want {
 				t.Errorf("tally %+v, want %+v", c.tally, tt.want)
 			}
@@ -69,7 +69,7 @@ func TestRecent(t *testing.T) {
 	for i := range 3000 {
 		r := telemetry.Record{ID: fmt.Sprint(i), Action: policy.ActionAllow, Anomaly: judged}
 		r.Anomaly.Exceeds = i%10 == 0
-		c.note(&r, detector.Row{Session: "s", Evidence: make([]byte, 4<<10)}, detector.Admission{Released: true, Exceeds: r.Anomaly.Exceeds}, model, time.Unix(0, 0).Add(time.Duration(i)*windowEvery/2))
+		c.note(&r, detector.Row{Session: "s", Evidence: make([]byte, 4<<10)}, detector.Admission{Released: true, Exceeds: r.Anomaly.Exceeds}, model, time.Unix(0, 0).Add(time.Duration(i)*windowEvery/2), false)
 	}
 	if len(c.exceeded.list) != maxExceeded || len(c.others.list) != maxSampled || c.window.Len() != maxWindow || c.call("2990") == nil || c.call("0") != nil {
 		t.Errorf("%d exceeded, %d others, %d in the window", len(c.exceeded.list), len(c.others.list), c.window.Len())

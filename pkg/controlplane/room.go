@@ -40,6 +40,13 @@ func (l *Learner) weigh(have *learned) {
 	have.bytes = n
 }
 
+// grew weighs a workload's baseline that something was added to, and has those with the most give up some where that was too much. The lock is held by the caller.
+func (l *Learner) grew(have *learned) {
+	if l.weigh(have); l.room.taken > l.room.most {
+		l.share(0)
+	}
+}
+
 // begin makes room for a workload; nil where there is none. The lock is held by the caller.
 func (l *Learner) begin(w xds.Workload) *learned {
 	if l.room.taken+l.room.least > l.room.most {

@@ -190,7 +190,7 @@ func (l *Learner) doOne(ctx context.Context) bool {
 	have.replace(model, j.source)
 	have.trainedAt, have.admitted, have.heard = l.now(), j.admitted, j.heard
 	have.own, have.lent, have.scope = len(j.rows), len(j.options.Prior), j.scope
-	l.weigh(have)
+	l.grew(have)
 	l.mu.Unlock()
 
 	// Kept before it is published: a model that sidecars have must not be lost.

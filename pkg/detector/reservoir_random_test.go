@@ -13,10 +13,10 @@ import (
 // Whatever is done to a reservoir, in whatever order, it holds rows that were offered, each once and as it was offered but for its evidence; it counts them rightly; and what it is kept as is taken up as what it
 // is.
 func TestReservoirThroughAnything(t *testing.T) {
-	from := detectortest.Rows(1, 200)
-	seeds := uint64(6)
+	from := detectortest.Rows(1, 100)
+	seeds, steps := uint64(6), 2500
 	if testing.Short() {
-		seeds = 2
+		seeds, steps = 1, 500
 	}
 	for seed := range seeds {
 		random := rand.New(rand.NewPCG(seed, 1))
@@ -24,7 +24,7 @@ func TestReservoirThroughAnything(t *testing.T) {
 		capacity, evidence := 1<<16, 2<<20 // as they were limited last
 		var offered []detector.Row
 		var want detector.Counts
-		for step := range 2500 {
+		for step := range steps {
 			switch k := random.IntN(1000); {
 			case k < 900:
 				in := from[random.IntN(len(from))]
