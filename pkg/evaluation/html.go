@@ -174,7 +174,7 @@ func (r *Report) plotROC(logarithm bool) *plot {
 	}
 	a.path("chance", chance)
 	for i, s := range r.Stages {
-		class := fmt.Sprintf("c%d", i%6)
+		class := style(i)
 		a.path("curve "+class, steps(s.Table.ROC, from))
 		a.p.Legend = append(a.p.Legend, key{class, s.Title})
 	}
@@ -192,6 +192,11 @@ func steps(curve []Point, from float64) []Point {
 		out = append(out, Point{p.FPR, last.TPR}, p)
 	}
 	return out
+}
+
+// style is how the i-th curve of a plot is drawn: in one of six colours, and what is beyond six dashed and then dotted.
+func style(i int) string {
+	return fmt.Sprintf("c%d", i%6) + []string{"", " dashed", " dotted"}[i/6%3]
 }
 
 func percentage(v float64) string { return strconv.FormatFloat(v*100, 'g', 3, 64) + " %" }
@@ -295,7 +300,7 @@ func (r *Report) plotCalibration() *plot {
 	a.labels("budget: share of benign calls that may exceed", "share of benign calls that did")
 	a.path("chance", []Point{{leastRate, leastRate}, {1, 1}})
 	for i, s := range r.Budgets {
-		class := fmt.Sprintf("c%d", i%6)
+		class := style(i)
 		var points []Point
 		for _, c := range s.Calibration {
 			points = append(points, Point{c.Budget, c.Realised})

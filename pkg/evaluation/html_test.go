@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -98,6 +99,24 @@ func TestHTML(t *testing.T) {
 		}
 	}
 	checkNesting(t, got)
+}
+
+// Curves of many agents are told apart.
+func TestHTMLOfManyAgents(t *testing.T) {
+	r := sample()
+	for i := range 9 {
+		more := r.Budgets[0]
+		more.Name = fmt.Sprint("agent ", i)
+		r.Budgets = append(r.Budgets, more)
+	}
+	styles := map[string]bool{}
+	for _, k := range r.plotCalibration().Legend {
+		styles[k.Class] = true
+	}
+	if len(styles) != len(r.Budgets) {
+		t.Errorf("%d curves are drawn in %d ways: %v", len(r.Budgets), len(styles), styles)
+	}
+	checkNesting(t, page(t, r))
 }
 
 func TestHTMLOfBenignCallsOnly(t *testing.T) {
