@@ -85,7 +85,14 @@ func (l *Learner) label(w xds.Workload, s said) error {
 			return fmt.Errorf("%s: %w", s.id, errUnknownCall)
 		}
 		have.recent.relabel(call, s.label)
+		before := have.attacked
 		have.labels.push(*call, have.recent.row(s.id), maxLabels)
+		have.attacks()
+		for session := range before {
+			if !have.attacked[session] { // its label was the oldest, and nothing else will keep its calls from being learned from
+				have.reservoir.Forget(session)
+			}
+		}
 	}
 	have.attacks()
 	l.grew(have)

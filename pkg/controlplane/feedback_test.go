@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -151,4 +152,27 @@ func FuzzFeedbackAnnotation(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Of a session that attacked nothing is learned, also when its label is no more among those that are kept.
+func TestOldLabels(t *testing.T) {
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	l := newLearner(nil, nil, func() time.Time { return now }, func() {}, func() {}, newMetrics(), nil)
+	id := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "web"}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range maxLabels + 20 {
+		session := func(r *telemetry.Record) { r.Session.ID = fmt.Sprint("session-", i) }
+		l.Record(id, record(random, 2*i, session))
+		l.Record(id, record(random, 2*i+1, func(r *telemetry.Record) { session(r); r.Anomaly = policy.Anomaly{Ready: true, Exceeds: true} }))
+		must(t, l.label(id.Workload(), said{fmt.Sprint(2*i + 1), v1alpha1.LabelAttack}))
+	}
+	have := l.workloads[id.Workload()]
+	if j := l.job(id.Workload(), have, trainOwn, learningOf(&quick)); len(j.rows) != 0 || len(j.options.Feedback) != maxLabels {
+		t.Errorf("%d calls are learned, with %d labels", len(j.rows), len(j.options.Feedback))
+	}
+	// What somebody takes back is learned from.
+	must(t, l.label(id.Workload(), said{fmt.Sprint(2*(maxLabels+19) + 1), v1alpha1.LabelFalsePositive}))
+	if j := l.job(id.Workload(), have, trainOwn, learningOf(&quick)); len(j.rows) != 1 {
+		t.Errorf("%d calls are learned", len(j.rows))
+	}
 }

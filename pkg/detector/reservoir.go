@@ -191,20 +191,31 @@ func (r *Reservoir) Limit(capacity, evidence int) {
 	r.capacity, r.most = max(minCapacity, min(maxCapacity, capacity)), max(0, min(maxEvidence, evidence))
 	changed := r.rows.Len() > r.capacity || r.rows.held > r.most
 	for r.rows.Len() > r.capacity {
-		last := r.rows.Len() - 1
-		gone := int(r.below(uint64(last + 1)))
-		r.drop(gone)
-		if gone != last {
-			r.rows.Move(gone, last)
-			rows := r.sessions[r.rows.Session(gone)].rows
-			rows[slices.Index(rows, last)] = gone
-		}
-		r.rows.Truncate(last)
+		r.remove(int(r.below(uint64(r.rows.Len()))))
 	}
 	r.strip()
 	if changed {
 		r.rows.Repack()
 	}
+}
+
+// Forget drops what there is of a session, so that nothing is learned of it any more.
+func (r *Reservoir) Forget(session string) {
+	for r.sessions[session] != nil {
+		r.remove(r.sessions[session].rows[0])
+	}
+}
+
+// remove takes a row out. The last takes its place.
+func (r *Reservoir) remove(gone int) {
+	r.drop(gone)
+	last := r.rows.Len() - 1
+	if gone != last {
+		r.rows.Move(gone, last)
+		rows := r.sessions[r.rows.Session(gone)].rows
+		rows[slices.Index(rows, last)] = gone
+	}
+	r.rows.Truncate(last)
 }
 
 // Settle packs what came last as well, as is worth it where nothing has come for a while.

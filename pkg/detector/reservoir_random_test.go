@@ -47,6 +47,14 @@ func TestReservoirThroughAnything(t *testing.T) {
 			case k < 930:
 				r.Settle()
 				continue
+			case k < 940:
+				session := fmt.Sprint(random.IntN(60))
+				r.Forget(session)
+				for _, row := range r.Rows() {
+					if row.Session == session {
+						t.Fatalf("seed %d, step %d: session %s is not forgotten", seed, step, session)
+					}
+				}
 			case k < 970:
 				capacity, evidence = random.IntN(450), random.IntN(60_000)
 				r.Limit(capacity, evidence)
