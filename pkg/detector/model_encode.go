@@ -162,6 +162,9 @@ func Load(b []byte) (*Model, error) {
 	if calibration.Size() == 0 || info.FalsePositivesPerMillion == 0 {
 		return nil, fmt.Errorf("load model: %w: nothing to set a threshold by", ErrCorrupt)
 	}
+	if calibration.Percentile(0) > 0 || calibration.Quantile(0) > 1 {
+		return nil, fmt.Errorf("load model: %w: scores beyond 0 to 1", ErrCorrupt)
+	}
 	reference := new(iforest.Reference)
 	if err := reference.UnmarshalBinary(d); err != nil {
 		return nil, fmt.Errorf("load model: %w: %w", ErrCorrupt, err)

@@ -89,7 +89,7 @@ type Options struct {
 	// comparison with one, or that tell workloads apart rather than calls, have no part in it.
 	Prior []Row
 	// Feedback are calls that people judged. An attack makes what is like it more anomalous, and nothing of its session is learned from; a false positive is learned from like any
-	// row, and what is like it no longer exceeds. What labels of attacks do is bounded: the leaves they are in count for more, see iforest.Feedback, and what is like them is brought over the threshold where that tells it from ordinary
+	// row, and what is like it no longer exceeds; of two that say otherwise of the same features, the later counts. What labels of attacks do is bounded: the leaves they are in count for more, see iforest.Feedback, and what is like them is brought over the threshold where that tells it from ordinary
 	// calls; no score falls by it, and the threshold rises by 2 % for each of the two at most.
 	Feedback []Labelled
 	// Earlier is what the model says of itself that has judged the workload's calls until now, zero for none. The threshold rises over its by little, see looseningPerTraining: calls that were sent to be
@@ -242,8 +242,9 @@ func Train(rows []Row, o Options) (*Model, error) {
 		return nil, fmt.Errorf("train: remember the distributions: %w", err)
 	}
 	var cleared []features.Vector
-	for _, l := range labels {
-		if !l.attack {
+	for i, l := range labels {
+		attack := func(later label) bool { return later.attack && later.row == l.row }
+		if !l.attack && !slices.ContainsFunc(labels[i+1:], attack) {
 			cleared = append(cleared, l.row)
 		}
 	}
