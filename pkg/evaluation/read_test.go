@@ -180,6 +180,19 @@ func TestFirstExposedIsFound(t *testing.T) {
 	}
 }
 
+// What editors put around lines changes nothing.
+func TestLinesOfEditors(t *testing.T) {
+	text := recording(t, "support", 3, 1)
+	want := len(all(t, open(t, put(t, filepath.Join(t.TempDir(), "f"), text))))
+	for name, b := range map[string][]byte{
+		"a byte order mark": append([]byte("\ufeff"), text...), "carriage returns": bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n")), "empty lines": bytes.ReplaceAll(text, []byte("\n"), []byte("\n\n  \n")),
+	} {
+		if got := len(all(t, open(t, put(t, filepath.Join(t.TempDir(), "f"), b)))); got != want || want == 0 {
+			t.Errorf("with %s %d calls, want %d", name, got, want)
+		}
+	}
+}
+
 func TestLogLinesAreCounted(t *testing.T) {
 	r := telemetry.Record{ID: "x", Outcome: telemetry.OutcomeReleased}
 	b, err := r.Encode()
@@ -338,6 +351,7 @@ func TestReadErrors(t *testing.T) {
 		"session in records":  {good + "\n" + session, "f:2: a recorded session in a file that began with decision records"},
 		"record in sessions":  {session + "\n\n" + good, "f:3: not a recorded session"},
 		"no messages":         {session + "\n" + `{"session":"s","requests":[]}`, "f:2: not a recorded session"},
+		"no session":          {session + "\n" + `{"messages":[],"requests":[]}`, "f:2: not a recorded session: it has no session"},
 		"too many messages":   {strings.Replace(session, `"n":1`, `"n":2`, 1), "f:1: request 1 has 2 messages of 1"},
 		"label":               {strings.Replace(session, "benign", "bening", 1), `f:1: label "bening"; accepted are`},
 		"stage":               {strings.Replace(session, "clean", "claen", 1), `f:1: request 1: stage "claen"; accepted are`},

@@ -63,8 +63,11 @@ func (s source) sessions() func(at string, line []byte, want func(*Sample) bool,
 		if err := json.Unmarshal(line, &r); err != nil {
 			return fmt.Errorf("not a recorded session: %w", err)
 		}
-		if r.Session == "" || r.Messages == nil || r.Requests == nil {
-			return errors.New("not a recorded session: it has no session, messages or requests")
+		switch {
+		case r.Session == "":
+			return errors.New("not a recorded session: it has no session, which names it")
+		case r.Messages == nil || r.Requests == nil:
+			return errors.New("not a recorded session: it has no messages or requests")
 		}
 		of := Sample{At: at, Session: r.Session, Agent: r.Agent, Task: r.Task, Model: r.Model, Attack: r.Attack, Label: r.Label, Outcome: telemetry.OutcomeReleased, Schema: features.SchemaID}
 		if of.Label == Attack && of.Attack == "" {

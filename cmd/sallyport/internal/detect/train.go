@@ -83,6 +83,9 @@ func train(ctx context.Context, s streams, o trainOptions) error {
 		Trimmed:                  detector.Counts{Seen: uint64(len(l.rows)), Exceeded: uint64(l.tally.exceeding)}.Trimmed(),
 		MinCalls:                 o.minCalls, MinSessions: o.minSessions, Seed: o.seed,
 	})
+	if errors.Is(err, detector.ErrTooFew) {
+		return fmt.Errorf("%w; --min-calls and --min-sessions ask for fewer", err)
+	}
 	if err != nil {
 		return err
 	}
