@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -29,6 +31,7 @@ const (
 const (
 	keptBundle   = "last-good"
 	keptBaseline = "baseline"
+	keptWordless = "baseline-wordless" // what was learned while there was no salt
 	keptClock    = "clock"
 )
 
@@ -188,6 +191,42 @@ func (k *keeper) dropPieces(ctx context.Context, kind string, head *corev1.Confi
 	for i := range min(pieces, maxPieces) {
 		if err := k.client.Delete(ctx, k.object(kind, pieceName(head.Name, head.Data["digest"], i))); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("drop kept %s: %w", kind, err)
+		}
+	}
+	return nil
+}
+
+// sweepAfter is how old a piece is that belongs to no head: a younger one may be of a write that is under way.
+const sweepAfter = time.Hour
+
+// sweep deletes what writes that were broken off have left of a kind: pieces of no head that each has read.
+func (k *keeper) sweep(ctx context.Context, kind string, now time.Time) error {
+	var list metav1.PartialObjectMetadataList
+	list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ConfigMapList"))
+	if err := k.reader.List(ctx, &list, client.InNamespace(k.namespace), client.MatchingLabels{managedByLabel: managedBy, componentLabel: kind}); err != nil {
+		return fmt.Errorf("list kept %s: %w", kind, err)
+	}
+	heads := map[string]bool{}
+	length := len(keptName(kind, ""))
+	for i := range list.Items {
+		if len(list.Items[i].Name) == length {
+			heads[list.Items[i].Name] = true
+		}
+	}
+	for i := range list.Items {
+		piece := &list.Items[i]
+		if len(piece.Name) <= length || now.Sub(piece.CreationTimestamp.Time) < sweepAfter {
+			continue
+		}
+		head := piece.Name[:length]
+		k.mu.Lock()
+		digest, known := k.digests[head]
+		k.mu.Unlock()
+		if heads[head] && (!known || strings.HasPrefix(piece.Name, strings.TrimSuffix(pieceName(head, digest, 0), "0"))) {
+			continue
+		}
+		if err := k.client.Delete(ctx, k.object(kind, piece.Name)); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("drop piece of kept %s: %w", kind, err)
 		}
 	}
 	return nil

@@ -121,11 +121,13 @@ func (l *Learner) keepBy(ctx context.Context, w xds.Workload, have *learned, sav
 		l.mu.Unlock()
 		return nil
 	}
-	content, err := encodeLearned(w, l.salt(w), have)
+	salt := l.salt(w)
+	kind := keptKind(salt)
+	content, err := encodeLearned(w, salt, have)
 	have.dirty, have.keptAt = false, l.now()
 	l.mu.Unlock()
 	if err == nil {
-		err = save(ctx, keptBaseline, workloadName(w), content)
+		err = save(ctx, kind, workloadName(w), content)
 	}
 	if err != nil {
 		l.mu.Lock()
@@ -133,6 +135,14 @@ func (l *Learner) keepBy(ctx context.Context, w xds.Workload, have *learned, sav
 		l.mu.Unlock()
 	}
 	return err
+}
+
+// keptKind keeps what is learned without a salt apart from what was learned with one, which is of use again when that comes back.
+func keptKind(salt uint64) string {
+	if salt == 0 {
+		return keptWordless
+	}
+	return keptBaseline
 }
 
 func encodeLearned(w xds.Workload, salt uint64, have *learned) ([]byte, error) {
@@ -236,9 +246,10 @@ func (l *Learner) restore(ctx context.Context, salt func(xds.Workload) uint64) e
 	l.mu.Lock()
 	l.salt = salt
 	l.mu.Unlock()
-	g, ctx := errgroup.WithContext(ctx)
+	g, taking := errgroup.WithContext(ctx)
 	g.SetLimit(max(2, min(4, runtime.GOMAXPROCS(0))))
-	unusable, err := l.keeper.each(ctx, keptBaseline, func(k kept) {
+	kind := keptKind(salt(xds.Workload{}))
+	unusable, err := l.keeper.each(taking, kind, func(k kept) {
 		g.Go(func() error { return l.takeUp(k, salt) })
 	})
 	if failed := g.Wait(); failed != nil {
@@ -247,7 +258,29 @@ func (l *Learner) restore(ctx context.Context, salt func(xds.Workload) uint64) e
 	for _, err := range unusable {
 		l.report(err, "kept baseline is not used")
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if err := l.sweep(ctx, kind); err != nil {
+		l.report(err, "what is of no use any more is kept still")
+	}
+	return nil
+}
+
+// sweep drops what was kept and is of no use: what is left of writes that were broken off, and what was learned while there was no salt, where there is one.
+func (l *Learner) sweep(ctx context.Context, kind string) error {
+	if kind == keptWordless {
+		return l.keeper.sweep(ctx, kind, l.now())
+	}
+	var wordless []string
+	if _, err := l.keeper.each(ctx, keptWordless, func(k kept) { wordless = append(wordless, k.id) }); err != nil {
+		return err
+	}
+	errs := []error{l.keeper.sweep(ctx, kind, l.now())}
+	for _, id := range wordless {
+		errs = append(errs, l.keeper.remove(ctx, keptWordless, id))
+	}
+	return errors.Join(errs...)
 }
 
 // takeUp takes up one baseline.

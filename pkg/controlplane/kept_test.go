@@ -264,6 +264,82 @@ func TestWhatIsWrittenInAnHour(t *testing.T) {
 	}
 }
 
+// What was learned of words is there again when the Secret of the salts is right again, also after a while without.
+func TestWithoutWordsForAWhile(t *testing.T) {
+	l := newLab(t)
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	id := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "web"}
+	lead := func(salt uint64, calls int) int64 {
+		t.Helper()
+		learner := l.learner(nil, &now)
+		must(t, learner.restore(l.ctx, salted(salt)))
+		before := learner.state(id.Workload()).Calls
+		random := rand.New(rand.NewPCG(1, 2))
+		for i := range calls {
+			learner.Record(id, record(random, i, func(r *telemetry.Record) { r.Evidence = evidenceOf("so many words") }))
+		}
+		learner.flush(l.ctx, true)
+		return before
+	}
+	lead(7, 100)
+	if n := lead(0, 10); n != 0 {
+		t.Errorf("%d calls without a salt", n)
+	}
+	if n := lead(0, 1); n != 10 {
+		t.Errorf("%d calls without a salt, again", n)
+	}
+	if n := lead(7, 1); n != 100 {
+		t.Errorf("%d calls with the salt that there was", n)
+	}
+	if n := lead(0, 0); n != 0 {
+		t.Errorf("%d calls of long ago", n)
+	}
+	learner := l.learner(nil, &now)
+	learner.salt = salted(0)
+	must(t, learner.forget(l.ctx, id.Workload()))
+	if n := lead(7, 0); n != 0 {
+		t.Errorf("%d calls are left of what was forgotten", n)
+	}
+}
+
+// What a write that was broken off has left is dropped, and nothing else.
+func TestSweep(t *testing.T) {
+	l := newLab(t)
+	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
+	random := rand.NewChaCha8([32]byte{1})
+	content := make([]byte, 2*maxPieceBytes)
+	save := func(id string) {
+		_, _ = random.Read(content)
+		must(t, k.save(l.ctx, keptBaseline, id, content))
+	}
+	save("a/B/c")
+	save("a/B/d")
+	must(t, l.client.Delete(l.ctx, k.object(keptBaseline, keptName(keptBaseline, "a/B/d")))) // so that three pieces are nobody's
+	save("a/B/e")
+	for _, left := range []string{pieceName(keptName(keptBaseline, "a/B/e"), "0123456789abcdef", 0), pieceName(keptName(keptBaseline, "a/B/e"), "0123456789abcdef", 1)} {
+		l.create(k.object(keptBaseline, left))
+	}
+	count := func() int {
+		var pieces corev1.ConfigMapList
+		must(t, l.client.List(l.ctx, &pieces, client.InNamespace(l.namespace), client.MatchingLabels{componentLabel: keptBaseline}))
+		return len(pieces.Items)
+	}
+	next := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
+	all, unusable, err := next.load(l.ctx, keptBaseline)
+	must(t, err)
+	before := count()
+	must(t, next.sweep(l.ctx, keptBaseline, time.Now()))
+	if n := count(); n != before {
+		t.Errorf("%d of %d pieces that have just been written are dropped", before-n, before)
+	}
+	must(t, next.sweep(l.ctx, keptBaseline, time.Now().Add(2*sweepAfter)))
+	again, broken, err := next.load(l.ctx, keptBaseline)
+	must(t, err)
+	if n := count(); n != before-3-2 || len(all) != 2 || len(again) != 2 || len(unusable)+len(broken) != 0 {
+		t.Errorf("%d pieces, before %d; %d are kept, before %d; unusable %v, before %v", n, before, len(again), len(all), broken, unusable)
+	}
+}
+
 func FuzzKeptBaseline(f *testing.F) {
 	w := xds.Workload{Namespace: "a", Kind: "Pod", Name: "b"}
 	good, err := encodeLearned(w, 7, newLearned(w, time.Now()))

@@ -237,7 +237,7 @@ func (l *Learner) forget(ctx context.Context, w xds.Workload) error {
 		return err
 	}
 	l.changed()
-	return l.keeper.remove(ctx, keptBaseline, workloadName(w))
+	return errors.Join(l.keeper.remove(ctx, keptBaseline, workloadName(w)), l.keeper.remove(ctx, keptWordless, workloadName(w)))
 }
 
 // forgetNamespace drops everything learned in a namespace that is gone.

@@ -189,6 +189,7 @@ func TestMeet(t *testing.T) {
 	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
 	published := map[xds.Workload]bool{}
 	learner := l.learner(k, &now)
+	learner.salt = salted(7)
 	learner.publish = func(w xds.Workload, m *xdsv1.DetectorModel) error { published[w] = m != nil; return nil }
 	spec := quick
 	spec.SharedPrior = true

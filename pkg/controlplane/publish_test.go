@@ -86,6 +86,7 @@ func TestKeptAfterAFailure(t *testing.T) {
 	broken := &failing{l.client, errors.New("not now")}
 	k := &keeper{client: broken, reader: l.client, namespace: l.namespace}
 	learner := l.learner(k, &now)
+	learner.salt = salted(7)
 	reported := 0
 	learner.report = func(error, string) { reported++ }
 	id := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "web"}

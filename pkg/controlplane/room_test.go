@@ -293,6 +293,7 @@ func TestRoomOfWhatIsGone(t *testing.T) {
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
 	learner := l.learner(k, &now)
+	learner.salt = salted(7)
 	learner.room.least = 32 << 10
 	learner.room.most = 10 * learner.room.least
 	learner.configure("agents", learningOf(&quick))

@@ -268,6 +268,7 @@ func TestForgottenWhileTraining(t *testing.T) {
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
 	learner := l.learner(k, &now)
+	learner.salt = salted(7)
 	published := false
 	learner.publish = func(_ xds.Workload, m *xdsv1.DetectorModel) error { published = m != nil; return nil }
 	id := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "web"}
