@@ -150,7 +150,8 @@ type Shift struct {
 	// the bins' edges: the Kolmogorov-Smirnov distance or a little less.
 	KS float64
 	// KSChance is what KS exceeds once in a thousand windows of this size,
-	// or less often, where nothing has moved and rows are independent.
+	// or less often, where nothing has moved and rows are independent
+	// (Smirnov's limit for two samples).
 	KSChance float64
 }
 

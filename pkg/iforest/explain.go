@@ -10,9 +10,10 @@ import (
 type Contribution struct {
 	Feature int     // index into the row
 	Value   float32 // the row's value
-	// Credit is in units of path length: how much shorter the row's path is
-	// for the splits on this feature. Above 0 made the row more anomalous,
-	// below 0 less.
+	// Credit is how much shorter the row's path is, in splits, for those on
+	// this feature; with LeafDistance how much farther it is, in standard
+	// deviations, than an ordinary row. Above 0 made the row more anomalous,
+	// below 0 less. Against Forest.CreditUnit it tells what of the score it is.
 	Credit float64
 }
 

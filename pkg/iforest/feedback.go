@@ -109,14 +109,13 @@ func NewFeedback(f *Forest, opts FeedbackOptions) (*Feedback, error) {
 }
 
 // Label tells that x is an anomaly, or a false positive. It is an error if the
-// forest cannot judge x.
+// forest cannot judge x: if it is of another length, or has a NaN that the forest
+// does not take for missing.
 func (b *Feedback) Label(x []float32, anomaly bool) error {
 	f := b.forest
-	if !f.scorable(x) {
-		if !f.fillable(x) {
-			return errors.New("iforest: label a row that the forest cannot judge")
-		}
-		x = fill(make([]float32, len(x)), x, f.center)
+	x, err := f.judgeable(x)
+	if err != nil {
+		return fmt.Errorf("iforest: label a row: %w", err)
 	}
 	step := b.opts.Step
 	if !anomaly {
@@ -133,6 +132,22 @@ func (b *Feedback) Label(x []float32, anomaly bool) error {
 	return nil
 }
 
+// judgeable returns x as the trees take it, missing values filled in, or says why
+// the forest cannot judge it.
+func (f *Forest) judgeable(x []float32) ([]float32, error) {
+	switch {
+	case f.scorable(x):
+		return x, nil
+	case f.fillable(x):
+		return fill(make([]float32, len(x)), x, f.center), nil
+	case len(x) != f.dims:
+		return nil, fmt.Errorf("%d features for a forest of %d", len(x), f.dims)
+	case f.opts.Missing == MissingMedian:
+		return nil, errors.New("all of its values are missing")
+	}
+	return nil, errors.New("a value is NaN")
+}
+
 // Apply returns the forest that has heard the labels. ordinary are rows of
 // everyday work, best those the forest was not fitted on. A leaf that k of them
 // come to, of those that score highest, hears 1/(1+k) of what raises its
@@ -140,9 +155,17 @@ func (b *Feedback) Label(x []float32, anomaly bool) error {
 // share of at most budget of ordinary lies above has risen by no more than the
 // tolerance. strength is what that leaves of the labels, 1 if nothing was
 // halved, 0 if none could be heard. Thresholds have to be set anew, as scores of
-// ordinary rows change with their leaves.
+// ordinary rows change with their leaves. It is an error if the forest cannot
+// judge one of ordinary, or if they are fewer than 1/budget − 1.
 func (b *Feedback) Apply(ordinary [][]float32, budget float64) (heard *Forest, strength float64, err error) {
 	plain := b.forest.unheard()
+	rows := make([][]float32, len(ordinary))
+	for i, x := range ordinary {
+		if rows[i], err = plain.judgeable(x); err != nil {
+			return nil, 0, fmt.Errorf("iforest: ordinary row %d: %w", i, err)
+		}
+	}
+	ordinary = rows
 	scores := plain.ScoreBatch(nil, ordinary)
 	spread := Calibrate(scores)
 	before, ok := spread.Threshold(budget)
@@ -175,12 +198,6 @@ func (b *Feedback) spared(f *Forest, ordinary [][]float32, scores []float64, tai
 		count[i] = make([]float64, len(w))
 	}
 	for r, x := range ordinary {
-		if !f.scorable(x) {
-			if !f.fillable(x) {
-				continue
-			}
-			x = fill(make([]float32, len(x)), x, f.center)
-		}
 		if scores[r] > tail {
 			for i := range f.trees {
 				count[i][f.trees[i].leaf(x)]++

@@ -15,8 +15,10 @@ import (
 const constantDeviation = 0.5
 
 // Fit grows a forest on rows, which must be at least two (four for
-// LeafDistance), of equal length and finite, or, with MissingMedian, finite or
-// NaN. It keeps no reference to them.
+// LeafDistance), each an observation and each of the same 1 to MaxFeatures
+// features, finite or, with MissingMedian, finite or NaN. It keeps no reference
+// to them. An option outside of what is accepted is an *OptionError; other errors
+// name the row and the feature.
 func Fit(rows [][]float32, opts Options) (*Forest, error) {
 	opts, err := opts.complete()
 	if err != nil {

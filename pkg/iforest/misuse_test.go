@@ -128,3 +128,33 @@ func TestFeedbackBoundsWhatWasHeardBefore(t *testing.T) {
 		}
 	}
 }
+
+// Ordinary rows that the forest cannot judge watch over nothing, as each of them scores 1 whatever was heard.
+func TestApplyBesideRowsThatCannotBeJudged(t *testing.T) {
+	rows := gaussian(400, 3, 1)
+	nan := float32(math.NaN())
+	for _, tc := range []struct {
+		opts  Options
+		row   []float32
+		wrong string
+	}{
+		{Options{}, []float32{1, 2}, "iforest: ordinary row 7: 2 features for a forest of 3"},
+		{Options{}, []float32{1, 2, nan}, "iforest: ordinary row 7: a value is NaN"},
+		{Options{Missing: MissingMedian}, []float32{nan, nan, nan}, "iforest: ordinary row 7: all of its values are missing"},
+		{Options{Missing: MissingMedian}, []float32{1, 2, nan}, ""},
+	} {
+		f := mustFit(t, rows, tc.opts)
+		b, err := NewFeedback(f, FeedbackOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ordinary := gaussian(200, 3, 2)
+		ordinary[7] = tc.row
+		if _, _, err := b.Apply(ordinary, 0.01); (err == nil) != (tc.wrong == "") || err != nil && err.Error() != tc.wrong {
+			t.Errorf("%v: %v, wanted %q", tc.row, err, tc.wrong)
+		}
+		if err := b.Label(tc.row, true); (err == nil) != (tc.wrong == "") {
+			t.Errorf("label %v: %v", tc.row, err)
+		}
+	}
+}

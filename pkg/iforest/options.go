@@ -165,9 +165,9 @@ type Options struct {
 	// Scoring says what a tree tells of a row. The zero value is PathLength.
 	Scoring Scoring
 	// Prototypes is how many training rows a LeafDistance forest keeps and
-	// draws its samples from, 4 to MaxSampleSize; 0 means DefaultPrototypes
-	// (and is needed with PathLength, which keeps none). A sample is at most
-	// half of them.
+	// draws its samples from, 4 to MaxSampleSize; 0 means DefaultPrototypes. A
+	// sample is at most half of them. With PathLength, which keeps none, it
+	// must be 0.
 	Prototypes int
 	// Seed chooses the forest. Every value is good.
 	Seed uint64

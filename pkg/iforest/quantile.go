@@ -2,9 +2,11 @@ package iforest
 
 import "math"
 
-// Quantile returns the value that about a share p of the reference's rows do not exceed in a feature: one of the values that cut its histogram, so that of
-// 16 parts of equal count the nearest one up is meant. With p = 0 it is the end of the lowest part. It is NaN for a feature that the reference does not have, or of which it
-// has no values.
+// Quantile returns a value that about a share p of the reference's rows do not
+// exceed in a feature, p in 0 to 1: one of the at most 16 that cut its histogram,
+// the nearest one up. With p = 0 it is the end of the lowest part, with 1 the
+// largest value there was. Missing values do not count. It is NaN for a feature
+// that the reference does not have, or of which it has no values.
 func (r *Reference) Quantile(feature int, p float64) float32 {
 	if feature < 0 || feature >= r.Features() {
 		return float32(math.NaN())
