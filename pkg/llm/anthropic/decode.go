@@ -121,6 +121,12 @@ type decoder struct {
 	call *llm.Call
 }
 
+// read are the members that request reads, and those in which there is nothing for the model to read. What others say, such as the schema of an output, stands beside the conversation.
+var read = map[string]bool{
+	"anthropic_beta": true, "fallbacks": true, "max_tokens": true, "mcp_servers": true, "messages": true, "metadata": true, "model": true, "stream": true, "system": true,
+	"temperature": true, "tools": true,
+}
+
 // request reads a messages request. The types of its members have been checked.
 func (d decoder) request(root strictjson.Value, needsMax bool) {
 	var maxTokens, messages bool
@@ -150,6 +156,11 @@ func (d decoder) request(root strictjson.Value, needsMax bool) {
 			for s := range v.Elements() {
 				d.server(s)
 			}
+		}
+	}
+	for k, v := range root.Members() {
+		if !read[string(k.Bare())] {
+			d.Aside(v, cacheMarker)
 		}
 	}
 	// The system prompt comes first, wherever the body has it.

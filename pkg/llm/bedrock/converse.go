@@ -84,6 +84,17 @@ func (d decoder) conversation(root strictjson.Value) {
 			d.toolConfig(v)
 		}
 	}
+	// Beside the conversation: what goes into a stored prompt, what goes to the model past Bedrock's own form, and a schema of the output.
+	for k, v := range root.Members() {
+		switch {
+		case k.Is("promptVariables"):
+			d.variables(v)
+		case k.Is("additionalModelRequestFields"):
+			d.additional(v)
+		case k.Is("outputConfig"):
+			d.Aside(v, marker)
+		}
+	}
 	// The system prompt comes first, wherever the body has it.
 	for k, v := range root.Members() {
 		if k.Is("system") && v.Kind() == strictjson.Array {
@@ -96,15 +107,6 @@ func (d decoder) conversation(root strictjson.Value) {
 			for m := range v.Elements() {
 				d.message(m)
 			}
-		}
-	}
-	// What goes into a stored prompt, and what goes to the model past Bedrock's own form.
-	for k, v := range root.Members() {
-		switch {
-		case k.Is("promptVariables"):
-			d.variables(v)
-		case k.Is("additionalModelRequestFields"):
-			d.additional(v)
 		}
 	}
 	if !messages {
@@ -131,7 +133,7 @@ func (d decoder) variables(v strictjson.Value) {
 	if v.Len() == 0 {
 		return
 	}
-	d.Message(llm.RoleUser, v, marker)
+	d.Message(llm.RoleUser, v, marker).Aside = true
 	for _, value := range v.Members() {
 		if !d.Expect(value, wire.Object) {
 			continue
@@ -156,10 +158,7 @@ func (d decoder) additional(v strictjson.Value) {
 	d.call.Tools = append(d.call.Tools, inner.Tools...)
 	d.call.URLs = append(d.call.URLs, inner.URLs...)
 	d.call.OtherModels = append(d.call.OtherModels, inner.OtherModels...)
-	if len(v.Raw()) > wire.MaxSilent {
-		d.Message(llm.RoleSystem, v, marker)
-		d.Unknown(v)
-	}
+	d.Aside(v, marker)
 }
 
 var messageFields = []string{"role", "content"}

@@ -24,6 +24,7 @@ func ChatV2(req *llm.Request, lim llm.Limits) *llm.Call {
 		return call
 	}
 	d.common(root)
+	d.beside(root)
 	messages := false
 	for k, v := range root.Members() {
 		if k.Is("messages") {
@@ -34,7 +35,6 @@ func ChatV2(req *llm.Request, lim llm.Limits) *llm.Call {
 			}
 		}
 	}
-	d.documents(root)
 	if call.Model == "" {
 		d.Missing(root, "model")
 	}

@@ -25,6 +25,7 @@ func ChatV1(req *llm.Request, lim llm.Limits) *llm.Call {
 		return call
 	}
 	d.common(root)
+	d.beside(root)
 	for k, v := range root.Members() {
 		switch {
 		case k.Is("preamble") && v.Kind() == strictjson.String:
@@ -51,7 +52,6 @@ func ChatV1(req *llm.Request, lim llm.Limits) *llm.Call {
 			d.results(v)
 		}
 	}
-	d.documents(root)
 	if !message {
 		d.Missing(root, "message")
 	}

@@ -55,12 +55,16 @@ func (d decoder) common(root strictjson.Value) {
 	}
 }
 
-// documents reads what the model is to cite from, as a message of the user's.
-func (d decoder) documents(root strictjson.Value) {
+// beside reads what stands beside the conversation: what the model is to cite from, which is data as the results of tools are, and a schema of the output. It is called before the
+// conversation is read.
+func (d decoder) beside(root strictjson.Value) {
 	for k, v := range root.Members() {
-		if k.Is("documents") && v.Len() > 0 {
-			d.Message(llm.RoleUser, v, "")
-			d.strings(v, llm.Part{Kind: llm.PartText})
+		switch {
+		case k.Is("documents") && v.Len() > 0:
+			d.Message(llm.RoleUser, v).Aside = true
+			d.strings(v, llm.Part{Kind: llm.PartToolResult})
+		case k.Is("response_format"):
+			d.Aside(v)
 		}
 	}
 }

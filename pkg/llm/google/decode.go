@@ -123,6 +123,9 @@ func count(call *llm.Call, r *llm.Request, lim llm.Limits) {
 func (d decoder) generate(root strictjson.Value) {
 	d.Grow(get(root, "contents").Len() + 1)
 	d.modelOf(get(root, "model"))
+	for _, name := range []string{"responseFormat", "responseJsonSchema", "_responseJsonSchema", "responseSchema"} {
+		d.Aside(get(get(root, "generationConfig"), name))
+	}
 	// The system instruction comes first, wherever the body has it.
 	if v := get(root, "systemInstruction"); v.Kind() == strictjson.Object {
 		d.content(v, llm.RoleSystem)

@@ -21,6 +21,7 @@ func Chat(req *llm.Request, lim llm.Limits) *llm.Call {
 		return call
 	}
 	d.common(root)
+	d.Aside(root.Get("format"))
 	for k, v := range root.Members() {
 		switch {
 		case k.Is("tools"):

@@ -59,22 +59,13 @@ func (d decoder) asides(root strictjson.Value, read map[string]bool) {
 				role = llm.RoleUser
 			}
 			d.Message(role, v, cacheMarkers...).Aside = true
-			d.aside(v)
+			d.Unread(v)
 		}
 	}
 }
 
 // labels are the members by which calls are told apart afterwards. No model reads them, and they are others in every call.
 var labels = map[string]bool{"metadata": true, "prompt_cache_key": true, "request_id": true, "safety_identifier": true, "session_id": true, "trace": true, "user": true}
-
-// aside adds a part for a value that the codec does not read.
-func (d decoder) aside(v strictjson.Value) {
-	if v.Kind() == strictjson.String {
-		d.Part(llm.Part{Kind: llm.PartUnknown, Text: v.Text()})
-	} else {
-		d.Unknown(v)
-	}
-}
 
 // begin begins a message that is a value.
 func (d decoder) begin(role llm.Role, v strictjson.Value) {

@@ -91,7 +91,7 @@ func readRealtime(call *llm.Call, r *llm.Request, lim llm.Limits) {
 			default:
 				if len(v.Raw()) > wire.MaxSilent {
 					d.begin(llm.RoleUser, v)
-					d.aside(v)
+					d.Unread(v)
 				}
 			}
 		}
@@ -165,7 +165,7 @@ func readClientSecret(call *llm.Call, r *llm.Request, lim llm.Limits) {
 			default:
 				if len(v.Raw()) > wire.MaxSilent {
 					d.begin(llm.RoleUser, v)
-					d.aside(v)
+					d.Unread(v)
 				}
 			}
 		}

@@ -2,10 +2,12 @@ package golden
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -152,7 +154,44 @@ func Requests(t *testing.T, dir string, decode Decode, base llm.Request) {
 				t.Errorf("findings %+v and unknown fields %q of a clean body", c.Findings, c.UnknownFields)
 			}
 			Call(t, filepath.Join(dir, name+".golden"), c)
+			if !strings.HasPrefix(name, "bad_") {
+				checkNext(t, decode, *r)
+			}
 		})
+	}
+}
+
+// checkNext checks that a call which brings more of the same conversation begins with the same turns, so that it is recognised. What stands beside a conversation is none of it.
+func checkNext(t *testing.T, decode Decode, r llm.Request) {
+	t.Helper()
+	body := map[string]json.RawMessage{}
+	if json.Unmarshal(r.Body, &body) != nil {
+		return
+	}
+	read := func() []llm.Message {
+		var err error
+		if r.Body, err = json.Marshal(body); err != nil {
+			t.Fatal(err)
+		}
+		c := decode(&r, llm.DefaultLimits())
+		return slices.DeleteFunc(c.Messages, func(m llm.Message) bool { return m.Aside })
+	}
+	for _, name := range []string{"messages", "contents"} {
+		var list []json.RawMessage
+		if json.Unmarshal(body[name], &list) != nil || len(list) == 0 {
+			continue
+		}
+		first := read()
+		more, err := json.Marshal(append(list, list...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body[name] = more
+		for i, m := range read()[:len(first)] {
+			if m.Digest != first[i].Digest || m.Role != first[i].Role {
+				t.Errorf("message %d is not what it was in the call before", i)
+			}
+		}
 	}
 }
 

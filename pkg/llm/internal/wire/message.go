@@ -25,6 +25,24 @@ func (r *Reader) Whole(v strictjson.Value) {
 	}
 }
 
+// Aside adds an aside of the system's for a member of the request that is not read, unless it is too short to say anything. Asides are added before the conversation's messages.
+func (r *Reader) Aside(v strictjson.Value, markers ...string) {
+	if len(v.Raw()) <= MaxSilent {
+		return
+	}
+	r.Message(llm.RoleSystem, v, markers...).Aside = true
+	r.Unread(v)
+}
+
+// Unread adds a part for a value that the codec does not read.
+func (r *Reader) Unread(v strictjson.Value) {
+	if v.Kind() == strictjson.String {
+		r.Part(llm.Part{Kind: llm.PartUnknown, Text: v.Text()})
+	} else {
+		r.Unknown(v)
+	}
+}
+
 // Role reads the role of a message by the names that the wire format has for roles. A role that it has no name for is kept as it is, and is a
 // finding; one that is empty or absent says nothing.
 func (r *Reader) Role(m *llm.Message, v strictjson.Value, names map[string]llm.Role) {
