@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
 	xdsv1 "sallyport.dev/sallyport/pkg/xds/sallyportv1"
@@ -235,8 +236,18 @@ func TestBoundedNames(t *testing.T) {
 	if got := v1alpha1.BoundedName(long + "a"); len(got) != 253 || got == v1alpha1.BoundedName(long+"b") {
 		t.Errorf("%d characters, or two names become one", len(got))
 	}
-	if got := v1alpha1.BoundedName("deployment-web"); got != "deployment-web" {
-		t.Errorf("got %s", got)
+	seen := map[string]bool{}
+	for _, name := range []string{strings.Repeat("a", 235) + "." + strings.Repeat("b", 40), strings.Repeat("a.", 200), "node-Upper", "node-upper_", "node-upper:", "x-" + strings.Repeat("é", 200), "-", ""} {
+		got := v1alpha1.BoundedName(name)
+		if errs := validation.IsDNS1123Subdomain(got); len(errs) > 0 || seen[got] {
+			t.Errorf("%q becomes %q: %v", name, got, errs)
+		}
+		seen[got] = true
+	}
+	for _, name := range []string{"deployment-web", "pod-a.b-c.d"} {
+		if got := v1alpha1.BoundedName(name); got != name {
+			t.Errorf("got %s", got)
+		}
 	}
 }
 

@@ -201,6 +201,9 @@ func decodeLearned(b []byte, salt func(xds.Workload) uint64, now time.Time) (xds
 	}
 	have := newLearned(head.Workload, now)
 	have.baseline, have.source, have.trainedAt, have.admitted, have.own, have.lent, have.scope, have.said, have.drift = head.Baseline, head.Source, head.TrainedAt, head.Admitted, head.Own, head.Lent, head.Scope, head.Said, head.Drift
+	if have.trainedAt.After(now) { // the clock was wrong then, or is now; a model must not stay young until it is right
+		have.trainedAt = now
+	}
 	if head.Stale {
 		have.spoken = 1
 	}

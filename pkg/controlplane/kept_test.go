@@ -33,6 +33,18 @@ func TestAnotherSalt(t *testing.T) {
 	}
 }
 
+// A model that was trained when the clock was ahead grows old all the same.
+func TestAClockThatWasAhead(t *testing.T) {
+	w, now := xds.Workload{Namespace: "a", Kind: "Pod", Name: "b"}, time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	have := newLearned(w, now)
+	have.trainedAt = now.AddDate(1, 0, 0)
+	b, err := encodeLearned(w, 7, have)
+	must(t, err)
+	if _, have, err = decodeLearned(b, salted(7), now); err != nil || !have.trainedAt.Equal(now) {
+		t.Errorf("trained at %s, %v", have.trainedAt, err)
+	}
+}
+
 // TestAFullBaselineIsKept holds the largest baseline that there is against what the API takes.
 func TestAFullBaselineIsKept(t *testing.T) {
 	l := newLab(t)

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // Condition types of the group. Every kind has Ready, so that GitOps tools judge its health unmodified.
@@ -667,12 +668,19 @@ func BaselineName(kind, name string) string {
 	return BoundedName(strings.ToLower(kind) + "-" + name)
 }
 
-// BoundedName is a name that Kubernetes accepts: what is too long ends in a digest of the whole.
+// BoundedName is a name that Kubernetes accepts: what is too long, or has what may not be in a name, as owners that nobody checked may, ends in a digest of the whole.
 func BoundedName(name string) string {
-	const most = 253
-	if len(name) <= most {
+	if len(validation.IsDNS1123Subdomain(name)) == 0 {
 		return name
 	}
+	const digits = 16
 	sum := sha256.Sum256([]byte(name))
-	return name[:most-17] + "-" + hex.EncodeToString(sum[:8])
+	readable := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, name)
+	readable = strings.Trim(readable[:min(len(readable), validation.DNS1123SubdomainMaxLength-digits-1)], "-")
+	return strings.TrimPrefix(readable+"-"+hex.EncodeToString(sum[:digits/2]), "-")
 }
