@@ -580,7 +580,11 @@ func inUnit(f policy.Feature) string {
 	case s.Unit == "share":
 		return bare(i, f.Value) + " %"
 	default:
-		return bare(i, f.Value) + " " + short(s.Unit)
+		value, unit := bare(i, f.Value), short(s.Unit)
+		if value == "1" && len(unit) > 1 {
+			unit = strings.TrimSuffix(unit, "s")
+		}
+		return value + " " + unit
 	}
 }
 
