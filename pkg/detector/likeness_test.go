@@ -185,12 +185,18 @@ func TestCeiling(t *testing.T) {
 	other.FalsePositivesPerMillion *= 2
 	higher, fromPrior := i, i
 	higher.Ceiling, fromPrior.PriorRows = 4, 1
+	worded := i
+	worded.Words = true
+	if got := worded.allows(o, 1000, true); math.Abs(got-3*1.02) > 1e-9 {
+		t.Errorf("with words, as before: %v", got)
+	}
 	for name, tc := range map[string]struct {
 		i     Info
 		o     Options
 		calls int
 		want  float64
 	}{
+		"words before":     {worded, o, 1000, 0},
 		"none before":      {Info{}, o, 1000, 0},
 		"as many calls":    {i, o, 1000, 3 * 1.02},
 		"twice as many":    {i, o, 2000, 0},
@@ -199,7 +205,7 @@ func TestCeiling(t *testing.T) {
 		"lent before":      {fromPrior, o, 1000, 0},
 		"higher some time": {higher, o, 1000, 4 * 0.97},
 	} {
-		if got := tc.i.allows(tc.o, tc.calls); math.Abs(got-tc.want) > 1e-9 {
+		if got := tc.i.allows(tc.o, tc.calls, false); math.Abs(got-tc.want) > 1e-9 {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
 	}

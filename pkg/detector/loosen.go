@@ -12,9 +12,9 @@ const (
 	looseningForgotten = 0.03
 )
 
-// allows is the ceiling for the model that comes after this one, trained with o on so many calls; 0 for none.
-func (i Info) allows(o Options, calls int) float64 {
-	if i.Calls == 0 || i.PriorRows > 0 || len(o.Prior) > 0 || i.FalsePositivesPerMillion != o.FalsePositivesPerMillion || calls >= 2*i.Calls {
+// allows is the ceiling for the model that comes after this one, trained with o on so many calls, with a baseline or without; 0 for none.
+func (i Info) allows(o Options, calls int, words bool) float64 {
+	if i.Calls == 0 || i.PriorRows > 0 || len(o.Prior) > 0 || i.Words != words || i.FalsePositivesPerMillion != o.FalsePositivesPerMillion || calls >= 2*i.Calls {
 		return 0
 	}
 	ceiling := max((1+looseningPerTraining)*distanceAt(i.Threshold, ordinary), (1-looseningForgotten)*i.Ceiling)

@@ -51,6 +51,8 @@ type Info struct {
 	Calls, Sessions int
 	// PriorRows are those of the calls that are of other workloads, FeedbackRows the calls that people had judged.
 	PriorRows, FeedbackRows int
+	// Words says that the model has a baseline: that enough of the calls had evidence, see Row.
+	Words bool
 	// Threshold is the score above which a call exceeds.
 	Threshold float64
 	// FalsePositivesPerMillion is the budget asked for. With PriorRows, the threshold is set for a tenth of it.
@@ -77,6 +79,7 @@ const (
 
 // newModel completes a model from its parts.
 func newModel(forest *iforest.Forest, calibration *iforest.Calibration, reference *iforest.Reference, cleared []features.Vector, baseline *features.Baseline, like *likeness, info Info) *Model {
+	info.Words = baseline != nil
 	m := &Model{forest: forest, calibration: calibration, reference: reference, cleared: cleared, baseline: baseline, like: like, info: info}
 	m.most = distanceAt(calibration.Quantile(0), forest.CreditUnit())
 	budget, spent := float64(info.FalsePositivesPerMillion)/1e6, float64(info.SpentPerMillion)/1e6

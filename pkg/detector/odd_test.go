@@ -56,6 +56,9 @@ func TestRowsWithoutEvidence(t *testing.T) {
 		if (m.Baseline() != nil) != tc.words {
 			t.Errorf("%s: a baseline: %v", tc.name, m.Baseline() != nil)
 		}
+		if m.Info().Words != tc.words {
+			t.Errorf("%s: %+v", tc.name, m.Info())
+		}
 		over := 0
 		for _, r := range later {
 			v := compared(t, m.Baseline(), r).Vector
@@ -123,7 +126,7 @@ func TestHugeFeatures(t *testing.T) {
 // A threshold that nothing was beyond, as of models of earlier versions, is no ceiling.
 func TestCeilingOfNoThreshold(t *testing.T) {
 	rows := detectortest.Rows(2, 300)
-	m, err := detector.Train(rows, detector.Options{Trees: 20, Earlier: detector.Info{Calls: 300, FalsePositivesPerMillion: detector.DefaultFalsePositivesPerMillion, Threshold: 1}})
+	m, err := detector.Train(rows, detector.Options{Trees: 20, Earlier: detector.Info{Calls: 300, Words: true, FalsePositivesPerMillion: detector.DefaultFalsePositivesPerMillion, Threshold: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,8 +93,8 @@ type Options struct {
 	// calls; no score falls by it, and the threshold rises by 2 % for each of the two at most.
 	Feedback []Labelled
 	// Earlier is what the model says of itself that has judged the workload's calls until now, zero for none. The threshold rises over its by little, see looseningPerTraining: calls that were sent to be
-	// learned from cannot do in one training what many of them would have to. It is free where the budget is another one, where either model learned from other workloads' calls, and
-	// as long as calls have doubled since.
+	// learned from cannot do in one training what many of them would have to. It is free where the budget is another one, where either model learned from other workloads' calls, where one has a
+	// baseline and the other has not, as what is new to the workload makes much of a distance, and as long as calls have doubled since.
 	Earlier Info
 	// Trees and SampleSize are those of the forest, see iforest.Options; the forest keeps twice as many rows as a sample has. 0 means 100 and 256.
 	Trees, SampleSize int
@@ -251,7 +251,7 @@ func Train(rows []Row, o Options) (*Model, error) {
 	cleared = cleared[max(0, len(cleared)-maxCleared):]
 	m := newModel(forest, calibration, reference, cleared, base, like, Info{
 		Schema: features.SchemaID, Calls: len(rows), Sessions: len(sessions), PriorRows: len(o.Prior), FeedbackRows: len(o.Feedback), FalsePositivesPerMillion: o.FalsePositivesPerMillion,
-		SpentPerMillion: min(o.FalsePositivesPerMillion, int(math.Round(o.Trimmed*1e6))), Ceiling: o.Earlier.allows(o, len(rows)),
+		SpentPerMillion: min(o.FalsePositivesPerMillion, int(math.Round(o.Trimmed*1e6))), Ceiling: o.Earlier.allows(o, len(rows), base != nil),
 	})
 	if err := m.encode(); err != nil {
 		return nil, fmt.Errorf("train: %w", err)
