@@ -21,5 +21,5 @@
 //
 // The lexicon is English. An instruction in another language, or one that uses none of its words, shows only in the shape of the text, in novelty
 // and in what the agent does next. Text without white space between its words is one word to this package, so that novelty says little of it. Instructions in the user's own messages, as where an application pastes documents there, are not looked
-// for: what a user says is meant to be obeyed.
+// for: what a user says is meant to be obeyed. What an API marks as a document or a search result is taken for a tool's result, in whoever's message it stands.
 package features

@@ -160,6 +160,14 @@ type Part struct {
 	MediaType string
 }
 
+// Quoted is the part as one of a document that is given to the model to read: text in it is data, as the results of tools are, whoever's message it is in.
+func (p Part) Quoted() Part {
+	if p.Kind == PartText {
+		p.Kind = PartToolResult
+	}
+	return p
+}
+
 // Tool is a tool offered to the model.
 type Tool struct {
 	Name string

@@ -84,10 +84,12 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 	case "image":
 		d.attachment(llm.Part{Kind: llm.PartImage, ToolCallID: of.ToolCallID}, take(blockSource), of)
 	case "document":
+		of = of.Quoted()
 		d.AddText(take(blockTitle), of)
 		d.AddText(take(blockContext), of)
 		d.attachment(llm.Part{Kind: llm.PartFile, ToolCallID: of.ToolCallID}, take(blockSource), of)
 	case "search_result":
+		of = of.Quoted()
 		d.AddText(take(blockTitle), of)
 		d.AddText(take(blockSource), of)
 		d.content(take(blockContent), of)

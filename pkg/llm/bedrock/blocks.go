@@ -36,7 +36,7 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 		case "video":
 			d.attachment(m, llm.Part{Kind: llm.PartFile, ToolCallID: of.ToolCallID, MediaType: "video/"}, of)
 		case "document":
-			d.attachment(m, llm.Part{Kind: llm.PartFile, ToolCallID: of.ToolCallID}, of)
+			d.attachment(m, llm.Part{Kind: llm.PartFile, ToolCallID: of.ToolCallID}, of.Quoted())
 		case "toolUse":
 			d.toolUse(m)
 		case "toolResult":
@@ -46,7 +46,7 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 		case "guardContent":
 			d.guarded(m, of)
 		case "searchResult":
-			d.searchResult(m, of)
+			d.searchResult(m, of.Quoted())
 		case "citationsContent":
 			d.cited(m, of)
 		case marker:

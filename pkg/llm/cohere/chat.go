@@ -153,7 +153,7 @@ func (d decoder) block(v strictjson.Value, of llm.Part) {
 	case kind.Is("document"):
 		used = blockDocument
 		d.Part(llm.Part{Kind: llm.PartFile, ToolCallID: of.ToolCallID})
-		d.strings(members[used], of)
+		d.strings(members[used], of.Quoted())
 	default:
 		d.Find(llm.FindingUnknownPart, v, "the kind of the block is unknown")
 		d.Unknown(v)
