@@ -319,6 +319,11 @@ func TestTrainRefuses(t *testing.T) {
 			t.Errorf("budget %d: %v", budget, err)
 		}
 	}
+	for _, o := range []detector.Options{{SampleSize: -5}, {SampleSize: 1}, {SampleSize: 8193}, {Trees: -1}, {Trees: 1 << 20}} {
+		if _, err := detector.Train(rows, o); err == nil || errors.Is(err, detector.ErrTooFew) || !strings.Contains(err.Error(), "accepted is") {
+			t.Errorf("%d trees of %d: %v", o.Trees, o.SampleSize, err)
+		}
+	}
 	for _, trimmed := range []float64{-0.1, 1.1, math.NaN()} {
 		if _, err := detector.Train(rows, detector.Options{Trimmed: trimmed}); err == nil {
 			t.Errorf("a share of %v was accepted", trimmed)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"sallyport.dev/sallyport/pkg/detector"
@@ -195,4 +197,43 @@ func TestTrainOnOneCall(t *testing.T) {
 	if _, err := detector.Load(b); err != nil {
 		t.Error(err)
 	}
+}
+
+// Any number of goroutines judge by a model while another one takes its place, each verdict being of one model altogether.
+func TestJudgeWhileModelsChange(t *testing.T) {
+	rows := detectortest.Rows(2, 64)
+	models := make(map[string]*detector.Model)
+	var order []*detector.Model
+	for seed, lost := range []bool{false, true, false} {
+		of := make([]detector.Row, len(rows))
+		for i := range rows {
+			if of[i] = rows[i]; lost {
+				of[i].Evidence = nil
+			}
+		}
+		m, err := detector.Train(of, detector.Options{MinCalls: 16, Trees: 10, Seed: uint64(seed)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		models[m.Digest()] = m
+		order = append(order, m)
+	}
+	var now atomic.Pointer[detector.Model]
+	now.Store(order[0])
+	var running sync.WaitGroup
+	for k := range 4 {
+		running.Go(func() {
+			for i := range 100 {
+				v := &rows[(i+k)%len(rows)].Vector
+				a := now.Load().Explain(v)
+				m := models[a.ModelDigest]
+				if m == nil || a.Threshold != m.Info().Threshold || a.Score != m.Judge(v).Score {
+					t.Errorf("verdict %+v", a)
+				}
+				now.Load().Drift(rows[:2])
+				now.Store(order[i%len(order)])
+			}
+		})
+	}
+	running.Wait()
 }

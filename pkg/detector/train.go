@@ -96,7 +96,7 @@ type Options struct {
 	// learned from cannot do in one training what many of them would have to. It is free where the budget is another one, where either model learned from other workloads' calls, where one has a
 	// baseline and the other has not, as what is new to the workload makes much of a distance, and as long as calls have doubled since.
 	Earlier Info
-	// Trees and SampleSize are those of the forest, see iforest.Options; the forest keeps twice as many rows as a sample has. 0 means 100 and 256.
+	// Trees and SampleSize are those of the forest, see iforest.Options; the forest keeps twice as many rows as a sample has, so that it has 8,192 at most. 0 means 100 and 256.
 	Trees, SampleSize int
 	// Seed makes training repeatable: equal rows in equal order, options and seed give equal bytes.
 	Seed uint64
@@ -142,6 +142,9 @@ func Train(rows []Row, o Options) (*Model, error) {
 	}
 	if !(o.Trimmed >= 0 && o.Trimmed <= 1) {
 		return nil, fmt.Errorf("train: a share of %v of the calls trimmed; accepted is 0 to 1", o.Trimmed)
+	}
+	if o.SampleSize < 2 || o.SampleSize > iforest.MaxSampleSize/2 {
+		return nil, fmt.Errorf("train: samples of %d calls; accepted is 2 to %d, or 0 for %d", o.SampleSize, iforest.MaxSampleSize/2, defaultSampleSize)
 	}
 	own := admitted(rows, o.Feedback)
 	rows = own
