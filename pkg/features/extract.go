@@ -26,7 +26,7 @@ func extract(dst *Vector, s *scan, ev *Evidence, call *llm.Call, t *Turn, cx *Co
 	if t != nil {
 		from = min(max(0, t.newFrom), len(call.Messages))
 		if t.others {
-			others = min(t.asides, from)
+			others = min(t.before, from)
 		}
 	}
 	fresh := [...][]llm.Message{call.Messages[:others], call.Messages[from:]}

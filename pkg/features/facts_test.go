@@ -355,7 +355,7 @@ func TestRewritten(t *testing.T) {
 		call string
 		want int
 	}{
-		{"s:1 u:1", 0}, {"s:1 u:1 a:1 t:1 a:2 t:2", 0}, {"s:1 u:1 a:1 t:1 a:2 t:2 a:3", 0}, {"s:1 u:1 a:1 t:9 a:2 t:2 a:3", 4}, {"s:1 u:1 a:1", 4}, {"u:1 a:1", 0},
+		{"s:1 u:1", 0}, {"s:1 u:1 a:1 t:1 a:2 t:2", 0}, {"s:1 u:1 a:1 t:1 a:2 t:2 a:3", 0}, {"s:1 u:1 a:1 t:9 a:2 t:2 a:3", 4}, {"s:1 u:1 a:1", 4}, {"u:1 a:1", 4}, {"s:1 a:1 t:1", 0},
 	} {
 		call := talk(tc.call)
 		turn := s.Begin(call, epoch)

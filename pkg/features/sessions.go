@@ -41,6 +41,9 @@ const (
 // the run holds all messages of that conversation's first call. Otherwise, as when its history was trimmed or altered at the front, it opens a
 // conversation, and all of its messages are new.
 //
+// The system prompt, and what stands beside the conversation, may be other in each call, as with a prompt that says what time it is, or where one agent hands a conversation over to another:
+// that makes them new and the conversation no other one.
+//
 // Messages are equal when their roles and digests are. Only messages of released calls count as known: what was refused
 // is new again when it comes back. A call that brings nothing new is a repetition, and what was new in the original is new in it.
 //
@@ -77,7 +80,8 @@ type session struct {
 	worst   float64 // decayed maximum of percentiles
 	score   float64 // decayed maximum of scores
 	tainted bool
-	opening uint16 // messages of the first call
+	opening uint16 // turns of the first call
+	named   point  // names the messages of the first call
 
 	chain  []prefix // of the last released call: chain[k-1] stands for its first k messages
 	bounds []uint16 // how many messages each released call had, as far as chain holds them; ascending
@@ -157,9 +161,9 @@ type Turn struct {
 	opens  bool      // in a thread: somebody else than the system prompt speaks for the first time
 	points []point   // of the call's turns, as other processes have them
 	chain  []prefix  // of the same
-	asides int       // messages before the turns
-	beside point     // names them
-	others bool      // they are not those of the conversation's last released call
+	beside point     // names what comes before the turns: asides and the system prompt
+	before int       // how many messages that is
+	others bool      // it is not that of the conversation's last released call
 	model  uint64
 	tools  uint64
 	system point // names the system prompt
@@ -181,12 +185,11 @@ type Turn struct {
 // Session is the conversation as it was before the call.
 func (t *Turn) Session() policy.Session { return t.session }
 
-// NewFrom is the index of the first message that is new: those before it came, byte for byte and in these places, with a released call of
-// the conversation. Asides are new where IsNew says so.
+// NewFrom is the index of the first message that is new of the conversation itself: the turns before it came, byte for byte and in these places, with a released call of it.
 func (t *Turn) NewFrom() int { return t.newFrom }
 
-// IsNew says whether the message at an index is new. Asides are if they are others than those of the last released call of the conversation, whatever is new of the conversation itself.
-func (t *Turn) IsNew(i int) bool { return i >= t.newFrom || i < t.asides && t.others }
+// IsNew says whether the message at an index is new. Asides and the system prompt are if they are others than those of the last released call of the conversation.
+func (t *Turn) IsNew(i int) bool { return i >= t.newFrom || i < t.before && t.others }
 
 // openingName names the messages of the conversation's first call; 0 where there are none.
 func (t *Turn) openingName(salt uint64) uint64 {
@@ -200,18 +203,19 @@ func (t *Turn) openingName(salt uint64) uint64 {
 // not settled leaves no trace.
 func (s *Sessions) Begin(call *llm.Call, now time.Time) *Turn {
 	t := newTurn(call, now)
-	t.asides = asides(call.Messages)
-	turns := call.Messages[t.asides:]
-	t.points = pointsOf(turns, point{})
-	if beside := pointsOf(call.Messages[:t.asides], point{}); len(beside) > 0 {
-		t.beside = beside[len(beside)-1]
-	}
+	first := asides(call.Messages)
+	t.before = first + leadingSystem(call.Messages[first:])
+	turns := call.Messages[t.before:]
+	t.points, t.beside = pointsOf(turns, point{}), lastPoint(call.Messages[:t.before], point{})
 	t.chain = make([]prefix, len(t.points))
 	for i := range t.points {
 		t.chain[i] = prefix(maphash.Bytes(s.seed, t.points[i][:]))
 	}
 
-	if s.begin(t, turns, now); t.with == nil || t.others || leadingSystem(turns) > int(t.with.opening) {
+	if s.begin(t, turns, now); t.with == nil {
+		t.opening = lastPoint(call.Messages[first:], point{})
+	}
+	if t.with == nil || t.others {
 		t.system = systemOf(call.Messages)
 	}
 	return t
@@ -225,15 +229,12 @@ func (s *Sessions) BeginIn(thread *Thread, call *llm.Call, now time.Time) *Turn 
 	defer s.mu.Unlock()
 	t.pace = s.pace.with(t.cost, now)
 	if t.opening = thread.opening; !thread.opened {
-		if t.points = pointsOf(call.Messages[asides(call.Messages):], t.opening); len(t.points) > 0 {
-			t.opening = t.points[len(t.points)-1]
-		}
 		turns := call.Messages[asides(call.Messages):]
-		t.opens = leadingSystem(turns) < len(turns)
+		t.opening, t.opens = lastPoint(turns, t.opening), leadingSystem(turns) < len(turns)
 	}
 	if thread.session.id == "" {
 		s.counter++
-		thread.session.id = newID(t.points, now, s.counter)
+		thread.session.id = newID([]point{t.opening}, now, s.counter)
 	}
 	t.session = thread.session.seen()
 	return t
@@ -254,20 +255,17 @@ func (s *Sessions) begin(t *Turn, turns []llm.Message, now time.Time) {
 	s.expire(now)
 	t.pace = s.pace.with(t.cost, now)
 
-	with, known := s.find(t.chain, lastReply(turns))
+	with, known := s.find(t.chain, t.beside, lastReply(turns))
 	if with != nil {
 		t.lacks = max(0, len(with.chain)-known)
 	}
 	if with == nil {
-		if len(t.points) > 0 {
-			t.opening = t.points[len(t.points)-1]
-		}
 		s.counter++
 		t.session.ID = newID(t.points, now, s.counter)
 		return
 	}
 	t.with = with
-	t.opening = t.points[with.opening-1] // a call that goes on with a conversation shares all of its opening
+	t.opening = with.named
 	if known == len(turns) {
 		// A repetition: go back to where the last call before it ended.
 		known = 0
@@ -277,7 +275,7 @@ func (s *Sessions) begin(t *Turn, turns []llm.Message, now time.Time) {
 			}
 		}
 	}
-	t.newFrom, t.others = t.asides+known, t.beside != with.beside
+	t.newFrom, t.others = t.before+known, t.beside != with.beside
 	t.session, t.calls = with.seen(), with.calls
 	t.modelChanged = t.model != with.model
 	t.toolsChanged = t.tools != with.tools
@@ -292,15 +290,15 @@ func (s *Sessions) begin(t *Turn, turns []llm.Message, now time.Time) {
 //
 // A conversation whose last call the call answers comes before one that has more in common with it but has gone on already: two users who both say hello and are both answered alike have
 // two conversations, as has a program that is run twice. reply is where the call's last reply begins.
-func (s *Sessions) find(chain []prefix, reply int) (with *session, known int) {
-	with, known = s.longest(chain)
+func (s *Sessions) find(chain []prefix, beside point, reply int) (with *session, known int) {
+	with, known = s.longest(chain, beside)
 	if with == nil || len(with.chain) == known && known < len(chain) {
 		return with, known
 	}
 	for k := known - 1; k >= max(1, reply); k-- {
 		var waiting *session
 		for _, c := range s.ends[chain[k-1]] {
-			if c.eligible(k, chain) && (waiting == nil || rather(c, waiting, k)) {
+			if c.eligible(k, chain) && (waiting == nil || rather(c, waiting, k, beside)) {
 				waiting = c
 			}
 		}
@@ -312,16 +310,16 @@ func (s *Sessions) find(chain []prefix, reply int) (with *session, known int) {
 }
 
 // longest returns the conversation that a call with this chain has the most messages in common with, and how many.
-func (s *Sessions) longest(chain []prefix) (with *session, known int) {
+func (s *Sessions) longest(chain []prefix, beside point) (with *session, known int) {
 	for k := len(chain); k > 0 && k >= known; k-- {
 		for _, c := range s.ends[chain[k-1]] {
-			if c.eligible(k, chain) && (known < k || c != with && rather(c, with, k)) {
+			if c.eligible(k, chain) && (known < k || c != with && rather(c, with, k, beside)) {
 				with, known = c, k
 			}
 		}
 		for _, c := range s.openings[chain[k-1]] {
 			common := inCommon(c.chain, chain)
-			if c.eligible(common, chain) && (known < common || known == common && c != with && rather(c, with, known)) {
+			if c.eligible(common, chain) && (known < common || known == common && c != with && rather(c, with, known, beside)) {
 				with, known = c, common
 			}
 		}
@@ -357,9 +355,12 @@ func inCommon(a, b []prefix) int {
 }
 
 // rather reports whether a call that shares k messages with both a and b goes on with a: with one that has not gone another
-// way already, and then with the one of worse repute, so that a repeated opening launders nothing.
-func rather(a, b *session, k int) bool {
+// way already, then with one that has the same beside it, and then with the one of worse repute, so that a repeated opening launders nothing.
+func rather(a, b *session, k int, beside point) bool {
 	if ta, tb := len(a.chain) == k, len(b.chain) == k; ta != tb {
+		return ta
+	}
+	if ta, tb := a.beside == beside, b.beside == beside; ta != tb {
 		return ta
 	}
 	if a.tainted != b.tainted {
@@ -404,7 +405,7 @@ func (s *Sessions) Settle(t *Turn, o Outcome, now time.Time) {
 		if !o.Released || len(t.chain) == 0 {
 			return
 		}
-		c = &session{id: t.session.ID, started: t.at.UnixNano(), opening: uint16(len(t.chain))}
+		c = &session{id: t.session.ID, started: t.at.UnixNano(), opening: uint16(len(t.chain)), named: t.opening}
 	}
 	forgotten := c.in == nil // meanwhile, or not known yet
 	if !forgotten {
@@ -535,7 +536,7 @@ func drop(index map[prefix][]*session, p prefix, c *session) {
 	}
 }
 
-// asides is how many messages come before the turns of a conversation.
+// asides is how many messages stand beside the conversation.
 func asides(messages []llm.Message) int {
 	for i := range messages {
 		if !messages[i].Aside {
@@ -543,6 +544,14 @@ func asides(messages []llm.Message) int {
 		}
 	}
 	return len(messages)
+}
+
+// lastPoint names messages that come after a point.
+func lastPoint(messages []llm.Message, p point) point {
+	if points := pointsOf(messages, p); len(points) > 0 {
+		return points[len(points)-1]
+	}
+	return p
 }
 
 // pointsOf names the prefixes of a conversation, or of what goes on after a point.

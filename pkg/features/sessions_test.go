@@ -76,7 +76,26 @@ func TestSessions(t *testing.T) {
 			{call: "s:1 u:1", same: -1},
 			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2},
 			{call: "s:1 a:1 t:1", same: -1},
-			{call: "u:1 a:1 t:1 a:2", same: -1},
+			{call: "s:1 t:1 a:2", same: -1},
+		},
+		"the system prompt changes, goes and comes": {
+			{call: "s:1 u:1", same: -1},
+			{call: "s:2 u:1 a:1 t:1", same: 0, newFrom: 2, taint: true},
+			{call: "u:1 a:1 t:1 a:2 t:2", same: 0, newFrom: 3, tainted: true},
+			{call: "s:3 s:4 u:1 a:1 t:1 a:2 t:2 a:3", same: 0, newFrom: 7, tainted: true},
+			{call: "s:3 s:4 u:2", same: -1},
+		},
+		"agents that are asked the same": {
+			{call: "s:1 u:1", same: -1},
+			{call: "s:2 u:1", same: -1, taint: true},
+			{call: "s:1 u:1 a:1 t:1", same: 0, newFrom: 2},
+			{call: "s:2 u:1 a:1 t:2", same: 1, newFrom: 2, tainted: true},
+			{call: "s:1 u:1 a:1 t:1 a:2 t:3", same: 0, newFrom: 4},
+			{call: "s:3 u:1 a:1 t:1 a:2 t:3 a:3", same: 0, newFrom: 6},
+		},
+		"a system prompt alone is no conversation": {
+			{call: "s:1", same: -1},
+			{call: "s:1 u:1", same: -1},
 		},
 		"the same text under another role is new": {
 			{call: "s:1 u:1", same: -1},
@@ -218,7 +237,7 @@ func TestAsides(t *testing.T) {
 		Extract(&v, &e, call, turn, &Context{Salt: 3})
 		s.Settle(turn, Outcome{Released: i != 2}, epoch)
 		isNew := step.isNew || i == 3 // as what was refused is new again
-		if turn.IsNew(0) != isNew || !turn.IsNew(len(call.Messages)-1) || i > 1 && turn.IsNew(1) {
+		if turn.IsNew(0) != isNew || !turn.IsNew(len(call.Messages)-1) || i > 1 && turn.IsNew(2) {
 			t.Errorf("call %d: the aside is new: %v, of %d messages from %d", i, turn.IsNew(0), len(call.Messages), turn.NewFrom())
 		}
 		if got := v[overrides] > 0; got != (isNew && step.aside != "One") {
@@ -228,6 +247,14 @@ func TestAsides(t *testing.T) {
 			t.Errorf("call %d: the system prompt comes late", i)
 		}
 		systems = append(systems, e.marks.system)
+	}
+	// Nor is a system prompt that changes passed over.
+	same, other := s.Begin(talk("s:1 u:1 a:0"), epoch), s.Begin(talk("s:other u:1 a:0"), epoch)
+	var v, w Vector
+	Extract(&v, nil, talk("s:1 u:1 a:0"), same, &Context{})
+	Extract(&w, nil, talk("s:other u:1 a:0"), other, &Context{})
+	if same.NewFrom() != other.NewFrom() || !other.IsNew(0) || other.IsNew(1) || w[deltaBytes] <= v[deltaBytes] || same.system == other.system {
+		t.Errorf("of a conversation with another system prompt, %v bytes are new, and %v with the same", w[deltaBytes], v[deltaBytes])
 	}
 	if n := len(systems) - 1; len(slices.Compact(systems[:n:n])) != 1 || systems[n] == systems[0] {
 		t.Errorf("system prompts %x", systems)
@@ -558,12 +585,15 @@ func TestNothingIsOldThatWasNeverNew(t *testing.T) {
 					}
 					tainted[id] = tainted[id] || o.Taint
 				}
-				histories = append(histories, p.messages)
+				histories = append(histories, append([]string{"s:1"}, p.messages...))
 				s.check(t)
 				continue
 			}
 			messages := strange(r, histories)
 			beside := []string{"b:1", fmt.Sprint("b:", r.IntN(3))}[:r.IntN(3)]
+			for len(messages) > 0 && messages[0][0] == 's' {
+				beside, messages = append(slices.Clip(beside), messages[0]), messages[1:]
+			}
 			turn := s.Begin(talk(strings.Join(slices.Concat(beside, messages), " ")), now)
 			id := turn.Session().ID
 			if len(beside) > 0 && !turn.IsNew(0) && !examined[id+" "+strings.Join(beside, " ")] {
