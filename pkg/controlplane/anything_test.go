@@ -19,6 +19,7 @@ import (
 
 // Whatever comes, in whatever order: what is published is what was learned, and kept; what is counted is what there is; nothing is learned of what is frozen, and nothing of what attacked.
 func TestLearningThroughAnything(t *testing.T) {
+	t.Parallel()
 	seeds, steps := uint64(4), 600
 	if testing.Short() {
 		seeds, steps = 1, 80

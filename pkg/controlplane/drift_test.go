@@ -16,14 +16,15 @@ import (
 
 // A workload whose calls become others is said to drift, with the features that moved.
 func TestDrift(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	l := newLab(t)
 	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
 	learner := l.learner(k, &now)
 	id := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "web"}
-	learner.configure(id.Namespace, learningOf(&v1alpha1.DetectorSpec{MinCalls: 512, MinSessions: 20}))
+	learner.configure(id.Namespace, learningOf(&v1alpha1.DetectorSpec{MinCalls: 256, MinSessions: 20}))
 	random := rand.New(rand.NewPCG(1, 2))
-	for i := range 512 {
+	for i := range 256 {
 		learner.Record(id, record(random, i, nil))
 	}
 	for learner.doOne(l.ctx) {
@@ -73,6 +74,7 @@ func TestDrift(t *testing.T) {
 
 // A workload that does simpler things than it did is no alarm, and is reported.
 func TestScoresSink(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	l := newLab(t)
 	learner := l.learner(nil, &now)

@@ -58,6 +58,7 @@ type lab struct {
 
 var serial atomic.Int64
 
+// newLab returns a lab. Tests that start no controller, whose labs have nothing cluster-scoped, run side by side, after the others.
 func newLab(t testing.TB) *lab {
 	t.Helper()
 	c, err := client.New(apiservertest.Config(t), client.Options{Scheme: Scheme()})

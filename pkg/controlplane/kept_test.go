@@ -47,6 +47,7 @@ func TestAClockThatWasAhead(t *testing.T) {
 
 // TestAFullBaselineIsKept holds the largest baseline that there is against what the API takes.
 func TestAFullBaselineIsKept(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	w := xds.Workload{Namespace: "agents", Kind: "Deployment", Name: "web"}
 	have := &learned{reservoir: detector.NewReservoir(reservoirCapacity, seed(w)), source: v1alpha1.ModelOwn, trainedAt: time.Now().UTC().Truncate(time.Second), admitted: 2048}
@@ -103,6 +104,7 @@ func TestAFullBaselineIsKept(t *testing.T) {
 
 // What another version kept is refused with a word on which, and a model that was kept before models were zipped is not.
 func TestKeptByOtherVersions(t *testing.T) {
+	t.Parallel()
 	w := xds.Workload{Namespace: "a", Kind: "Pod", Name: "b"}
 	good, err := encodeLearned(w, 7, newLearned(w, time.Now()))
 	must(t, err)
@@ -125,6 +127,7 @@ func TestKeptByOtherVersions(t *testing.T) {
 }
 
 func TestWhatIsKeptInPieces(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
 	random := rand.NewChaCha8([32]byte{1})
@@ -172,6 +175,7 @@ func TestWhatIsKeptInPieces(t *testing.T) {
 
 // A leader that was replaced does not write over what its successor wrote.
 func TestALateWrite(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	first := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
 	second := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
@@ -200,6 +204,7 @@ func TestALateWrite(t *testing.T) {
 
 // A workload of the longest texts has a baseline that can be kept all the same.
 func TestABaselineIsBounded(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	largest := 0
@@ -209,7 +214,7 @@ func TestABaselineIsBounded(t *testing.T) {
 	id := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "wordy"}
 	learner.configure(id.Namespace, learningOf(&v1alpha1.DetectorSpec{MinCalls: reservoirCapacity}))
 	random := rand.New(rand.NewPCG(1, 2))
-	var texts [64][]byte
+	var texts [24][]byte
 	for i := range texts {
 		for range 14 {
 			texts[i] = append(texts[i], fmt.Sprintf("%x ", random.Uint64())...)
@@ -219,11 +224,11 @@ func TestABaselineIsBounded(t *testing.T) {
 		}
 		texts[i] = evidenceOf(string(texts[i]))
 	}
-	for i := range 500 {
+	for i := range 800 {
 		learner.Record(id, record(random, i, func(r *telemetry.Record) {
 			r.Session.ID, r.Evidence = fmt.Sprint("session-", i/12), texts[i%len(texts)]
 		}))
-		now = now.Add(10 * time.Second)
+		now = now.Add(3 * time.Second)
 		learner.flush(l.ctx, false)
 	}
 	t.Logf("evidence of %d bytes a call; %.1f MB written at most", len(texts[0]), float64(largest)/1e6)
@@ -236,6 +241,7 @@ func TestABaselineIsBounded(t *testing.T) {
 
 // What one busy workload has written in an hour, to within what its calls look like.
 func TestWhatIsWrittenInAnHour(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	written, writes := 0, 0
@@ -254,7 +260,11 @@ func TestWhatIsWrittenInAnHour(t *testing.T) {
 	learner.configure(id.Namespace, learningOf(&v1alpha1.DetectorSpec{}))
 	random := rand.New(rand.NewPCG(1, 2))
 	texts := wordyTexts(random)
-	for hour := range 2 {
+	hours := 2
+	if testing.Short() {
+		hours = 1 // in which most is written
+	}
+	for hour := range hours {
 		written, writes = 0, 0
 		for second := range 3600 {
 			at := hour*3600 + second
@@ -278,6 +288,7 @@ func TestWhatIsWrittenInAnHour(t *testing.T) {
 
 // What was learned of words is there again when the Secret of the salts is right again, also after a while without.
 func TestWithoutWordsForAWhile(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	id := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "web"}
@@ -316,17 +327,18 @@ func TestWithoutWordsForAWhile(t *testing.T) {
 
 // What a write that was broken off has left is dropped, and nothing else.
 func TestSweep(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
 	random := rand.NewChaCha8([32]byte{1})
-	content := make([]byte, 2*maxPieceBytes)
+	content := make([]byte, maxPieceBytes+10)
 	save := func(id string) {
 		_, _ = random.Read(content)
 		must(t, k.save(l.ctx, keptBaseline, id, content))
 	}
 	save("a/B/c")
 	save("a/B/d")
-	must(t, l.client.Delete(l.ctx, k.object(keptBaseline, keptName(keptBaseline, "a/B/d")))) // so that three pieces are nobody's
+	must(t, l.client.Delete(l.ctx, k.object(keptBaseline, keptName(keptBaseline, "a/B/d")))) // so that two pieces are nobody's
 	save("a/B/e")
 	for _, left := range []string{pieceName(keptName(keptBaseline, "a/B/e"), "0123456789abcdef", 0), pieceName(keptName(keptBaseline, "a/B/e"), "0123456789abcdef", 1)} {
 		l.create(k.object(keptBaseline, left))
@@ -347,7 +359,7 @@ func TestSweep(t *testing.T) {
 	must(t, next.sweep(l.ctx, keptBaseline, time.Now().Add(2*sweepAfter)))
 	again, broken, err := next.load(l.ctx, keptBaseline)
 	must(t, err)
-	if n := count(); n != before-3-2 || len(all) != 2 || len(again) != 2 || len(unusable)+len(broken) != 0 {
+	if n := count(); n != before-2-2 || len(all) != 2 || len(again) != 2 || len(unusable)+len(broken) != 0 {
 		t.Errorf("%d pieces, before %d; %d are kept, before %d; unusable %v, before %v", n, before, len(again), len(all), broken, unusable)
 	}
 }

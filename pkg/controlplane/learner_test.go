@@ -184,6 +184,7 @@ func TestAModelIsLearnedAndSurvivesARestart(t *testing.T) {
 
 // A workload that never called is forgotten some time after its last sidecar went, and what was kept of it as well.
 func TestMeet(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}

@@ -16,6 +16,7 @@ import (
 
 // A prior that is withdrawn while it is being kept is not published after all.
 func TestWithdrawnWhileKept(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
@@ -81,6 +82,7 @@ func (f *failing) Create(ctx context.Context, o client.Object, options ...client
 
 // What could not be kept is tried again soon, and not only when it would be written anyhow.
 func TestKeptAfterAFailure(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	broken := &failing{l.client, errors.New("not now")}

@@ -34,6 +34,7 @@ func recordsOf(t testing.TB, rows []detector.Row, model string) [][]byte {
 
 // However much hundreds of workloads have to teach, what is kept of it stays under the bound. Those that came first give up what is more than their share, and no workload is refused for it.
 func TestRoomIsShared(t *testing.T) {
+	t.Parallel()
 	const first, workloads, calls, wanted = 2, 45, 150, 100
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	l := newLearner(nil, nil, func() time.Time { return now }, func() {}, func() {}, newMetrics(), nil)
@@ -266,6 +267,7 @@ func highest(stop chan struct{}, out chan uint64) {
 
 // A workload that gave up calls takes in as many as a model of its own takes, also when that is more than it was.
 func TestMoreIsWantedThanWasLeft(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	l := newLearner(nil, nil, func() time.Time { return now }, func() {}, func() {}, newMetrics(), nil)
 	id := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "web"}
@@ -289,6 +291,7 @@ func TestMoreIsWantedThanWasLeft(t *testing.T) {
 
 // Jobs that have a name for each run do not take the room of what comes after them for ever, and take nothing from what has a model, labels or a sidecar.
 func TestRoomOfWhatIsGone(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}

@@ -150,6 +150,7 @@ func TestNext(t *testing.T) {
 
 // A training that fails is said to have, and is tried again, later each time, until it does not.
 func TestTrainingFails(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	learner := l.learner(nil, &now)
@@ -208,6 +209,7 @@ func TestATrainingPanics(t *testing.T) {
 
 // A controller that is restarted in the middle of a training trains again: there are as many calls as there were.
 func TestARestartWhileTraining(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	first := l.learner(nil, &now)
@@ -234,6 +236,7 @@ func TestARestartWhileTraining(t *testing.T) {
 
 // A training is told what the model before says of itself, also of a leader before, so that its threshold does not rise by much at a time.
 func TestATrainingKnowsTheModelBefore(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	id := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "web"}
@@ -264,6 +267,7 @@ func TestATrainingKnowsTheModelBefore(t *testing.T) {
 
 // Who deletes a Baseline while a model is trained has it forgotten all the same, and the model is neither kept nor published.
 func TestForgottenWhileTraining(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	k := &keeper{client: l.client, reader: l.client, namespace: l.namespace}
