@@ -80,6 +80,9 @@ func TestLoadOfPartsThatDoNotFit(t *testing.T) {
 
 // Of labels that contradict each other, the later counts: an attack that was cleared before is not let pass, and what is cleared at last is.
 func TestLabelsThatContradict(t *testing.T) {
+	if testing.Short() {
+		t.Skip("trainings, which make unit does without the race detector")
+	}
 	_, rows := small(t, Options{})
 	row := rows[3]
 	row.Session = "labelled"
@@ -109,6 +112,9 @@ func TestLabelsThatContradict(t *testing.T) {
 
 // Labels of attacks that are as far as numbers go are heard or not, and leave a model that can be read.
 func TestLabelsOfHugeAttacks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("trainings, which make unit does without the race detector")
+	}
 	r := rand.New(rand.NewPCG(3, 4))
 	for _, x := range []float32{100, 1e4, math.MaxFloat32} {
 		var labels []Labelled

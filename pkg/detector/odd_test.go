@@ -30,7 +30,7 @@ func compared(t *testing.T, b *features.Baseline, r detector.Row) detector.Row {
 // Rows that have lost their evidence, as where memory is short, keep what they had when they were judged: little that was new. A model that is trained on them keeps to its budget.
 func TestRowsWithoutEvidence(t *testing.T) {
 	if testing.Short() {
-		t.Skip("statistics of models, which gain nothing from the race detector")
+		t.Skip("trainings, which make unit does without the race detector")
 	}
 	later := detectortest.Rows(3, 400)
 	for _, tc := range []struct {
@@ -85,7 +85,7 @@ func TestRowsWithoutEvidence(t *testing.T) {
 // Numbers that no gate writes make no model that cannot be read, and no verdict that cannot be written.
 func TestHugeFeatures(t *testing.T) {
 	if testing.Short() {
-		t.Skip("many trainings")
+		t.Skip("trainings, which make unit does without the race detector")
 	}
 	for _, x := range []float32{1e10, 3e38, -3e38} {
 		rows := detectortest.Rows(2, 60)[:60]
@@ -127,6 +127,9 @@ func TestHugeFeatures(t *testing.T) {
 
 // A threshold that nothing was beyond, as of models of earlier versions, is no ceiling.
 func TestCeilingOfNoThreshold(t *testing.T) {
+	if testing.Short() {
+		t.Skip("trainings, which make unit does without the race detector")
+	}
 	rows := detectortest.Rows(2, 300)
 	m, err := detector.Train(rows, detector.Options{Trees: 20, Earlier: detector.Info{Calls: 300, Words: true, FalsePositivesPerMillion: detector.DefaultFalsePositivesPerMillion, Threshold: 1}})
 	if err != nil {
@@ -143,6 +146,9 @@ func TestCeilingOfNoThreshold(t *testing.T) {
 
 // Where nearly all calls are of one session, or of one lender, there is nothing to score them by, and that is said as every other lack of calls is.
 func TestTrainLopsided(t *testing.T) {
+	if testing.Short() {
+		t.Skip("trainings, which make unit does without the race detector")
+	}
 	for beside := range 5 {
 		rows := detectortest.Rows(2, 40)
 		lent := detectortest.Rows(3, 300)
