@@ -261,8 +261,8 @@ func (s *scan) message(m *llm.Message) (attachments int) {
 		case llm.PartImage, llm.PartAudio, llm.PartFile:
 			attachments++
 		default:
-			// Not understood, but read: an unknown part's text is not a way past.
-			s.read(p.Text, true, false, p.ToolName, nil)
+			// Not understood, but read: an unknown part's text is not a way past. What only says whose call it is, is not for the model, and new words there are nothing unusual.
+			s.read(p.Text, !m.Aside || m.Role != llm.RoleUser, false, p.ToolName, nil)
 		}
 	}
 	return attachments
