@@ -229,10 +229,10 @@ func (l *Learner) belongs(w xds.Workload, baseline types.UID) (another types.UID
 
 // forget drops everything learned of a workload and withdraws its model.
 func (l *Learner) forget(ctx context.Context, w xds.Workload) error {
+	defer l.keeping.lock(w)() // before anything else: what is learned anew from here on is kept and published after this
 	l.mu.Lock()
 	l.leave(w)
 	l.mu.Unlock()
-	defer l.keeping.lock(w)()
 	if err := l.publish(w, nil); err != nil {
 		return err
 	}

@@ -67,6 +67,42 @@ func TestWithdrawnWhileKept(t *testing.T) {
 	}
 }
 
+// What is learned anew while the old is forgotten is not withdrawn with it.
+func TestLearnedAnewWhileForgotten(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	learner := l.learner(nil, &now)
+	w := xds.Workload{Namespace: "agents", Kind: "Deployment", Name: "web"}
+	random := rand.New(rand.NewPCG(1, 2))
+	learn := func() {
+		for i := range 80 {
+			learner.Record(xds.Identity{Namespace: w.Namespace, Kind: w.Kind, Name: w.Name}, record(random, i, nil))
+		}
+		for learner.doOne(l.ctx) {
+		}
+	}
+	learner.configure(w.Namespace, learningOf(&quick))
+	learn()
+	there := false
+	learner.publish = func(_ xds.Workload, m *xdsv1.DetectorModel) error { there = m != nil; return nil }
+	unlock := learner.keeping.lock(w) // as while something is kept
+	forgotten := make(chan error)
+	go func() { forgotten <- learner.forget(l.ctx, w) }()
+	learned := make(chan struct{})
+	go func() {
+		defer close(learned)
+		l.until("it is forgotten", func() bool { return learner.state(w).Model == "" })
+		learn()
+	}()
+	unlock()
+	must(t, <-forgotten)
+	<-learned
+	if is := learner.state(w).Model != ""; is != there || !is {
+		t.Errorf("learned %v, published %v", is, there)
+	}
+}
+
 // failing is a client that fails to write for a while.
 type failing struct {
 	client.Client
