@@ -34,16 +34,17 @@ func (p *Plane) everyBaseline(ctx context.Context) []reconcile.Request {
 	for _, sidecar := range p.discovery.Sidecars() {
 		connected = append(connected, sidecar.Workload())
 	}
-	workloads := append(p.learner.known(), connected...) // such as are forgotten now, too, whose Baselines are to say so
 	if err := p.learner.meet(ctx, connected); err != nil {
 		p.report(err, "workloads that are gone are not forgotten")
 	}
+	workloads := append(p.learner.known(), connected...)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	requests := make([]reconcile.Request, 0, len(workloads))
 	for _, w := range workloads {
-		name := baselineOf(w)
-		p.workloads[name] = w
+		p.workloads[baselineOf(w)] = w
+	}
+	requests := make([]reconcile.Request, 0, len(p.workloads))
+	for name := range p.workloads { // such as are gone, too, once: their Baselines are to say so
 		requests = append(requests, reconcile.Request{NamespacedName: name})
 	}
 	return requests
@@ -126,13 +127,18 @@ func (p *Plane) reconcileBaseline(ctx context.Context, request reconcile.Request
 		return reconcile.Result{}, err
 	}
 	p.tellOfChanges(baseline, before)
-	if !p.learner.knows(w) && !p.connected(w) {
-		p.mu.Lock()
-		delete(p.workloads, request.NamespacedName)
-		delete(p.seen, request.NamespacedName)
-		p.mu.Unlock()
+	if !p.connected(w) && !p.learner.knows(w) {
+		p.part(request.NamespacedName)
 	}
 	return reconcile.Result{}, nil
+}
+
+// part drops what is known of a Baseline whose workload is gone.
+func (p *Plane) part(name types.NamespacedName) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.workloads, name)
+	delete(p.seen, name)
 }
 
 // connected says whether a workload has a sidecar.
@@ -149,16 +155,15 @@ func (p *Plane) missingBaseline(ctx context.Context, name types.NamespacedName, 
 	} else if err := p.outlived(ctx, w, ""); err != nil {
 		return err
 	}
-	connected := p.connected(w)
-	p.mu.Lock()
-	delete(p.seen, name)
-	if !connected && seen {
-		delete(p.workloads, name)
-	}
-	p.mu.Unlock()
-	if !connected {
+	if !p.connected(w) {
+		if !p.learner.knows(w) {
+			p.part(name)
+		}
 		return nil
 	}
+	p.mu.Lock()
+	delete(p.seen, name)
+	p.mu.Unlock()
 	err := p.client.Create(ctx, &v1alpha1.Baseline{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}})
 	switch {
 	case err == nil, apierrors.IsAlreadyExists(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):

@@ -81,3 +81,28 @@ func TestFrozenBeforehand(t *testing.T) {
 	s.SendRecord(record(random, 11, nil))
 	l.until("it is learned", func() bool { return r.learner.state(w).Calls == 1 })
 }
+
+// The Baseline of a workload that is forgotten, as it is gone and others want its room, says so, and takes no memory of the controller's.
+func TestTheBaselineOfWhatIsGone(t *testing.T) {
+	l := newLab(t)
+	namespace := l.agents(nil)
+	l.profile(v1alpha1.DetectorSpec{})
+	r := l.start()
+	s := l.sidecar(r, l.pod(namespace, "agent"), "")
+	random := rand.New(rand.NewPCG(1, 2))
+	s.SendRecord(record(random, 1, nil))
+	baseline := &v1alpha1.Baseline{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "pod-agent"}}
+	calls := func(n int64) bool {
+		return l.client.Get(l.ctx, client.ObjectKeyFromObject(baseline), baseline) == nil && baseline.Status.Phase != "" && baseline.Status.Calls == n
+	}
+	l.until("it is learned", func() bool { return calls(1) })
+	s.stop()
+	l.until("the sidecar is gone", func() bool { return len(r.Plane.discovery.Sidecars()) == 0 })
+	must(t, r.learner.forget(l.ctx, xds.Workload{Namespace: namespace, Kind: "Pod", Name: "agent"}))
+	l.until("its Baseline says so", func() bool { return calls(0) })
+	l.until("nothing is left", func() bool {
+		r.Plane.mu.Lock()
+		defer r.Plane.mu.Unlock()
+		return len(r.Plane.workloads)+len(r.Plane.seen) == 0
+	})
+}
