@@ -177,6 +177,7 @@ func saltMark(salt uint64) uint64 {
 	return h.Sum64() >> 32
 }
 
+// decodeLearned reads what encodeLearned wrote. Where it is good but for the model, there is no model in it, and the error wraps errModel.
 func decodeLearned(b []byte, salt func(xds.Workload) uint64, now time.Time) (xds.Workload, *learned, error) {
 	var parts [4][]byte
 	for i := range parts {
@@ -212,13 +213,10 @@ func decodeLearned(b []byte, salt func(xds.Workload) uint64, now time.Time) (xds
 		return xds.Workload{}, nil, err
 	}
 	have.unlimit() // should there be too little room, it gives up something again
+	var unreadable error
 	if len(parts[2]) > 0 {
-		model, err := detector.Load(parts[2])
-		if err != nil {
-			return xds.Workload{}, nil, err
-		}
-		if have.model, err = encodeModel(model); err != nil {
-			return xds.Workload{}, nil, err
+		if have.model, unreadable = readModel(parts[2]); unreadable != nil {
+			have.source = ""
 		}
 	}
 	if (have.model == nil) != (have.source == "") {
@@ -240,7 +238,19 @@ func decodeLearned(b []byte, salt func(xds.Workload) uint64, now time.Time) (xds
 	have.attacks()
 	have.recent.settle()
 	have.labels.rows.Settle()
-	return head.Workload, have, nil
+	return head.Workload, have, unreadable
+}
+
+// errModel says that what was kept is good but for the model, which is trained anew of the rest.
+var errModel = errors.New("its model cannot be read")
+
+// readModel reads a model that was kept.
+func readModel(b []byte) (*encodedModel, error) {
+	model, err := detector.Load(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errModel, err)
+	}
+	return encodeModel(model)
 }
 
 // restore takes up what was kept and publishes the models. What cannot be read, such as what was learned with another feature
@@ -294,8 +304,12 @@ func (l *Learner) takeUp(k kept, salt func(xds.Workload) uint64) error {
 	if err == nil {
 		w, have, err = decodeLearned(content, salt, l.now())
 	}
-	if err == nil && workloadName(w) != k.id {
+	if (err == nil || errors.Is(err, errModel)) && workloadName(w) != k.id {
 		err = errors.New("of another workload")
+	}
+	if errors.Is(err, errModel) {
+		l.report(err, "kept baseline "+k.id+" has no model")
+		err = nil
 	}
 	if err != nil {
 		l.report(err, "kept baseline "+k.id+" is not used")

@@ -126,6 +126,39 @@ func TestKeptByOtherVersions(t *testing.T) {
 	}
 }
 
+// A model that cannot be read, as it is of a version that is not read any more, costs a training, and not what was learned.
+func TestAModelThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	id := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "web"}
+	first := l.learner(nil, &now)
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 80 {
+		first.Record(id, record(random, i, nil))
+	}
+	have := first.workloads[id.Workload()]
+	have.replace(&encodedModel{encoded: []byte("SPDM of tomorrow"), digest: "x"}, v1alpha1.ModelOwn)
+	first.flush(l.ctx, true)
+	second := l.learner(nil, &now)
+	reported := 0
+	second.report = func(err error, what string) {
+		if reported++; !errors.Is(err, errModel) {
+			t.Error(err)
+		}
+	}
+	must(t, second.restore(l.ctx, salted(0)))
+	if s := second.state(id.Workload()); s.Calls != 80 || s.Model != "" || s.Source != "" || reported != 1 {
+		t.Errorf("%+v, %d reported", s, reported)
+	}
+	second.configure(id.Namespace, learningOf(&quick))
+	for second.doOne(l.ctx) {
+	}
+	if s := second.state(id.Workload()); s.Source != v1alpha1.ModelOwn || s.TrainedOn != 80 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestWhatIsKeptInPieces(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
