@@ -339,9 +339,9 @@ func TestExplainDoesNotObeyTheCaller(t *testing.T) {
 
 func TestExplainWithoutFeatures(t *testing.T) {
 	model, r := explained(t)
-	r.Schema, r.Features, r.Call.Model = "", nil, ""
+	r.Schema, r.Features, r.Call.Model, r.Session.ID = "", nil, "", ""
 	out, _, err := run(NewExplain(), encode(t, r), "--model", model, "--in", "-", r.ID)
-	if err != nil || !strings.Contains(out, "has no features") || !strings.Contains(out, "ANOM-001") {
+	if err != nil || !strings.Contains(out, "has no features") || !strings.Contains(out, "ANOM-001") || strings.Contains(out, "session ") {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

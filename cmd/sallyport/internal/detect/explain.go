@@ -401,7 +401,9 @@ func (p painter) call(out io.Writer, c *evaluation.Sample) {
 	default:
 		fmt.Fprintf(out, "call        to %s\n", record.Clean(r.Destination.Host))
 	}
-	fmt.Fprintf(out, "session     %s, %s before, worst percentile %.4f%s\n", record.Clean(c.Session), counted(r.Session.Calls, "call", "calls"), r.Session.MaxPercentile, when(c.Tainted, ", tainted"))
+	if c.Session != "" { // there is none of a tunnel
+		fmt.Fprintf(out, "session     %s, %s before, worst percentile %.4f%s\n", record.Clean(c.Session), counted(r.Session.Calls, "call", "calls"), r.Session.MaxPercentile, when(c.Tainted, ", tainted"))
+	}
 	fmt.Fprintf(out, "decision    %s%s%s\n", record.Clean(string(r.Action)), when(r.Rule != "", " by "+record.Clean(r.Rule)), when(r.Fault != "", ", fault "+record.Clean(r.Fault)))
 	for _, reason := range r.Reasons {
 		fmt.Fprintf(out, "            %s: %s\n", record.Clean(reason.Rule), record.Clean(reason.Message))
