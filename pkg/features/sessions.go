@@ -129,8 +129,8 @@ func (l *list) remove(c *session) {
 	l.held -= len(c.chain)
 }
 
-// Thread is a conversation of which each call brings what is new alone, as the messages of a WebSocket do: it is known by the connection, which holds the Thread, and all that is said in it is
-// new. Its zero value is one that nothing was said in.
+// Thread is a conversation that is known by the connection which holds it, as the messages of a WebSocket are one. Most of these bring what is new alone, and all that is said in one is new,
+// but where it begins with the whole of the one before. Its zero value is one that nothing was said in.
 type Thread struct {
 	// Guarded by Sessions.mu.
 	session session
@@ -202,18 +202,9 @@ func (t *Turn) openingName(salt uint64) uint64 {
 // Begin finds the conversation that the call goes on with. It changes nothing but what is remembered of idle conversations: a call that is
 // not settled leaves no trace.
 func (s *Sessions) Begin(call *llm.Call, now time.Time) *Turn {
-	t := newTurn(call, now)
-	first := asides(call.Messages)
-	t.before = first + leadingSystem(call.Messages[first:])
-	turns := call.Messages[t.before:]
-	t.points, t.beside = pointsOf(turns, point{}), lastPoint(call.Messages[:t.before], point{})
-	t.chain = make([]prefix, len(t.points))
-	for i := range t.points {
-		t.chain[i] = prefix(maphash.Bytes(s.seed, t.points[i][:]))
-	}
-
-	if s.begin(t, turns, now); t.with == nil {
-		t.opening = lastPoint(call.Messages[first:], point{})
+	t := s.newTurn(call, now)
+	if s.begin(t, call.Messages[t.before:], now); t.with == nil {
+		t.opening = lastPoint(call.Messages[asides(call.Messages):], point{})
 	}
 	if t.with == nil || t.others {
 		t.system = systemOf(call.Messages)
@@ -221,9 +212,9 @@ func (s *Sessions) Begin(call *llm.Call, now time.Time) *Turn {
 	return t
 }
 
-// BeginIn is Begin for what is said in a thread. All of it is new.
+// BeginIn is Begin for what is said in a thread.
 func (s *Sessions) BeginIn(thread *Thread, call *llm.Call, now time.Time) *Turn {
-	t := newTurn(call, now)
+	t := s.newTurn(call, now)
 	t.thread, t.system = thread, systemOf(call.Messages)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -236,12 +227,25 @@ func (s *Sessions) BeginIn(thread *Thread, call *llm.Call, now time.Time) *Turn 
 		s.counter++
 		thread.session.id = newID([]point{t.opening}, now, s.counter)
 	}
+	if last := thread.session.chain; len(last) > 0 && len(last) < len(t.chain) && inCommon(last, t.chain) == len(last) {
+		t.newFrom, t.others = t.before+len(last), t.beside != thread.session.beside
+	}
 	t.session = thread.session.seen()
 	return t
 }
 
-func newTurn(call *llm.Call, now time.Time) *Turn {
-	return &Turn{at: now, model: hashOf(call.Model), tools: toolsOf(call.Tools), cost: costOf(call)}
+func (s *Sessions) newTurn(call *llm.Call, now time.Time) *Turn {
+	first := asides(call.Messages)
+	before := first + leadingSystem(call.Messages[first:])
+	t := &Turn{
+		at: now, model: hashOf(call.Model), tools: toolsOf(call.Tools), cost: costOf(call),
+		before: before, beside: lastPoint(call.Messages[:before], point{}), points: pointsOf(call.Messages[before:], point{}),
+	}
+	t.chain = make([]prefix, len(t.points))
+	for i := range t.points {
+		t.chain[i] = prefix(maphash.Bytes(s.seed, t.points[i][:]))
+	}
+	return t
 }
 
 // seen is the session as policy sees it.
@@ -449,7 +453,10 @@ func (c *session) carry(o Outcome) {
 // settle notes what became of what was said. A thread remembers what was refused, too, as the connection goes on.
 func (thread *Thread) settle(t *Turn, o Outcome) {
 	thread.session.carry(o)
-	if o.Released && !thread.opened {
+	if !o.Released {
+		return
+	}
+	if thread.session.chain, thread.session.beside = t.chain, t.beside; !thread.opened {
 		thread.opening, thread.opened = t.opening, t.opens
 	}
 }

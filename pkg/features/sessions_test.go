@@ -675,6 +675,22 @@ func TestThread(t *testing.T) {
 	if whole := s.Begin(talk("s:1 u:1"), epoch); opening != whole.opening || refused.opening != opening || later.opening != opening {
 		t.Error("it does not open as a call would that brings the same")
 	}
+	// A message may bring its whole history as a call does.
+	var whole Thread
+	for i, step := range []struct {
+		messages string
+		newFrom  int
+		released bool
+	}{
+		{"s:1 u:1", 0, true}, {"s:1 u:1 a:1 u:2", 2, true}, {"s:1 u:1 a:1 u:2 a:2 u:3", 4, false}, {"s:1 u:1 a:1 u:2 a:2 u:4", 4, true},
+		{"s:1 u:1 a:1 u:2 a:2 u:4", 0, true}, {"s:1 u:1 a:9 u:2 a:2 u:4 u:5", 0, true}, {"u:6", 0, true}, {"u:6", 0, true}, {"u:6 u:7", 1, true},
+	} {
+		turn := s.BeginIn(&whole, talk(step.messages), epoch)
+		if turn.NewFrom() != step.newFrom || !turn.IsNew(turn.NewFrom()) {
+			t.Errorf("message %d: new from %d, want %d", i, turn.NewFrom(), step.newFrom)
+		}
+		s.Settle(turn, Outcome{Released: step.released}, epoch)
+	}
 	if got := s.Begin(talk("s:1 u:1 t:1"), epoch); got.NewFrom() != 0 || got.Session().Tainted {
 		t.Error("a call goes on with what another connection said")
 	}
