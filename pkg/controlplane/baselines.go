@@ -123,11 +123,12 @@ func (p *Plane) reconcileBaseline(ctx context.Context, request reconcile.Request
 	if err := p.hear(ctx, baseline, w); err != nil {
 		return reconcile.Result{}, err
 	}
+	gone := !p.connected(w) && !p.learner.knows(w) // which the status says then
 	if err := p.writeStatus(ctx, baseline, func() { baselineStatus(baseline, p.learner.state(w)) }); err != nil {
 		return reconcile.Result{}, err
 	}
 	p.tellOfChanges(baseline, before)
-	if !p.connected(w) && !p.learner.knows(w) {
+	if gone {
 		p.part(request.NamespacedName)
 	}
 	return reconcile.Result{}, nil
