@@ -79,7 +79,7 @@ func TestFrozenBeforehand(t *testing.T) {
 	l.update(baseline, func() { baseline.Spec.Freeze = false })
 	l.until("that is known", func() bool { return !r.learner.state(w).Frozen })
 	s.SendRecord(record(random, 11, nil))
-	l.until("it is learned", func() bool { return r.learner.state(w).Calls == 1 })
+	l.until("it is learned", func() bool { return r.learner.state(w).Calls > 0 })
 }
 
 // The Baseline of a workload that is forgotten, as it is gone and others want its room, says so, and takes no memory of the controller's.

@@ -99,7 +99,7 @@ func (l *Learner) Record(id xds.Identity, record []byte) {
 	if have.attacked[row.Session] {
 		admission.Tainted = true
 	}
-	full := l.room.taken > l.room.most // all have given up what they can, and still: calls take the place of others, and none comes besides
+	full := l.full()
 	have.recent.note(&r, row, admission, have.model.Digest(), l.now(), full)
 	switch {
 	case l.isFrozen(w):

@@ -47,6 +47,9 @@ func (l *Learner) grew(have *learned) {
 	}
 }
 
+// full says that all have given up what they can, and that it is too little: calls take the place of others then, and none comes besides. The lock is held by the caller.
+func (l *Learner) full() bool { return l.room.taken > l.room.most }
+
 // begin makes room for a workload; nil where there is none. The lock is held by the caller.
 func (l *Learner) begin(w xds.Workload) *learned {
 	if l.room.taken+l.room.least > l.room.most {

@@ -349,3 +349,34 @@ func TestRoomOfWhatIsGone(t *testing.T) {
 		t.Error("what came of a namespace that is gone is there still")
 	}
 }
+
+// Where all have given up what they can and it is too little, nothing grows: calls take the place of others. That is told.
+func TestNothingGrowsWithoutRoom(t *testing.T) {
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	l := newLearner(nil, nil, func() time.Time { return now }, func() {}, func() {}, newMetrics(), nil)
+	l.salt = salted(7)
+	l.configure("agents", learningOf(&v1alpha1.DetectorSpec{MinCalls: 200, MinSessions: 2}))
+	records := recordsOf(t, detectortest.Rows(1, 700), "")
+	old, young := xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "old"}, xds.Identity{Namespace: "agents", Kind: "Deployment", Name: "young"}
+	for _, record := range records[:400] {
+		l.Record(old, record)
+	}
+	l.Record(young, records[0])
+	l.room.most, l.room.bound = 0, func() int { return 0 }
+	now = now.Add(time.Minute)
+	l.tidy()
+	before := l.taken()
+	for _, record := range records[400:] {
+		l.Record(old, record)
+		l.Record(young, record)
+	}
+	if s := l.state(young.Workload()); s.Held != 1 || s.Calls != 1 || !s.Limited {
+		t.Errorf("the young has %+v", s)
+	}
+	if s := l.state(old.Workload()); s.Held != 200 || s.Calls < 600 || !s.Limited {
+		t.Errorf("the old has %+v", s)
+	}
+	if after := l.taken(); after > before+64<<10 { // rows that came last are not packed yet
+		t.Errorf("%d bytes, before %d", after, before)
+	}
+}

@@ -64,7 +64,7 @@ func (l *Learner) state(w xds.Workload) LearnedState {
 		return s
 	}
 	counts := have.reservoir.Counts()
-	s.Calls, s.Sessions, s.Rejected, s.Held, s.Limited = int64(counts.Seen), int64(counts.Sessions), int64(counts.Refused), counts.Calls, have.limited
+	s.Calls, s.Sessions, s.Rejected, s.Held, s.Limited = int64(counts.Seen), int64(counts.Sessions), int64(counts.Refused), counts.Calls, have.limited || l.full()
 	if m := have.model; m != nil {
 		s.Model, s.Source, s.TrainedOn, s.PriorRows, s.TrainedAt = m.digest, have.source, int64(have.own), int64(have.lent), have.trainedAt
 		s.Budget, s.Few, s.ThresholdHeld = m.info.FalsePositivesPerMillion, !m.info.Supported, m.info.Held
