@@ -23,6 +23,9 @@ import (
 // quick options for made sessions.
 var quick = Options{Folds: 4, Seeds: 2, Train: detector.Options{Trees: 30}, Resampling: Resampling{Samples: 50, Confidence: 0.95, Seed: 1}}
 
+// least options, for what is asked of counts and not of figures.
+var least = Options{Folds: 3, Seeds: 1, Train: detector.Options{Trees: 8}, Resampling: Resampling{Samples: 4, Confidence: 0.95, Seed: 1}}
+
 func evaluate(t *testing.T, o Options, files ...string) *Report {
 	t.Helper()
 	r, err := Evaluate(t.Context(), open(t, files...), o)
@@ -268,15 +271,15 @@ func TestEvaluateErrors(t *testing.T) {
 // An agent of which there is too little does not keep others from being judged.
 func TestEvaluateLeavesOutWhatIsTooLittle(t *testing.T) {
 	dir := t.TempDir()
-	a, b := put(t, filepath.Join(dir, "a"), recording(t, "support", 80, 6)), put(t, filepath.Join(dir, "b"), recording(t, "billing", 2, 4))
-	r := evaluate(t, quick, a, b)
+	a, b := put(t, filepath.Join(dir, "a"), recording(t, "support", 30, 6)), put(t, filepath.Join(dir, "b"), recording(t, "billing", 2, 4))
+	r := evaluate(t, least, a, b)
 	if len(r.Agents) != 1 || r.Agents[0].Name != "support" || stage(r, "first").All.Positives != 6 || len(r.Budgets) != 1 {
 		t.Errorf("%+v, %+v", r.Agents, r.Budgets)
 	}
-	if all := strings.Join(r.Notes, "\n"); !strings.Contains(all, `agent "billing": 2 tasks to learn from, too few for 4 folds`) || strings.Contains(all, "no benign calls") {
+	if all := strings.Join(r.Notes, "\n"); !strings.Contains(all, `agent "billing": 2 tasks to learn from, too few for 3 folds`) || strings.Contains(all, "no benign calls") {
 		t.Errorf("notes %q", r.Notes)
 	}
-	_, err := Evaluate(t.Context(), open(t, put(t, filepath.Join(dir, "c"), recording(t, "one", 1, 4)), b), quick)
+	_, err := Evaluate(t.Context(), open(t, put(t, filepath.Join(dir, "c"), recording(t, "one", 1, 4)), b), least)
 	if err == nil || !strings.Contains(err.Error(), `agent "one": one task`) || !strings.Contains(err.Error(), `agent "billing"`) {
 		t.Errorf("of two that are too little: %v", err)
 	}
@@ -284,17 +287,17 @@ func TestEvaluateLeavesOutWhatIsTooLittle(t *testing.T) {
 
 // Recordings that count sessions anew for each model are of as many sessions as there are lines, and none carries another's score.
 func TestSessionsOfTheSameName(t *testing.T) {
-	once := recording(t, "support", 60, 9)
+	once := recording(t, "support", 30, 9)
 	twice := append(bytes.Clone(once), bytes.ReplaceAll(once, []byte(`"model":"gpt-5-mini"`), []byte(`"model":"gpt-5"`))...)
-	if r := evaluate(t, quick, put(t, filepath.Join(t.TempDir(), "f"), twice)); r.Counts.Sessions != 138 || stage(r, "session").All.Positives != 18 || r.Agents[0].Sessions != 120 {
+	if r := evaluate(t, least, put(t, filepath.Join(t.TempDir(), "f"), twice)); r.Counts.Sessions != 78 || stage(r, "session").All.Positives != 18 || r.Agents[0].Sessions != 60 {
 		t.Errorf("%+v, %+v", r.Counts, r.Agents)
 	}
 }
 
 // Where nobody says when an attack begins, sessions are compared, and the report speaks of nothing else.
 func TestEvaluateWithoutStages(t *testing.T) {
-	bare := regexp.MustCompile(`"first_exposed":true,|,?"stage":"[a-z]*"`).ReplaceAll(recording(t, "support", 60, 9), nil)
-	r := evaluate(t, quick, put(t, filepath.Join(t.TempDir(), "f"), bare))
+	bare := regexp.MustCompile(`"first_exposed":true,|,?"stage":"[a-z]*"`).ReplaceAll(recording(t, "support", 30, 9), nil)
+	r := evaluate(t, least, put(t, filepath.Join(t.TempDir(), "f"), bare))
 	if len(r.Stages) != 1 || r.Stages[0].Name != "session" || r.Stages[0].Table.All.Positives != 9 || r.Attacked() {
 		t.Errorf("%+v", r.Stages)
 	}
