@@ -432,44 +432,42 @@ func TestBeyondWhatWasSeen(t *testing.T) {
 	}
 }
 
-// A model learned from what earlier models let pass, again and again, lets as much pass as the first one: the ratchet does not turn.
+// A model learned from what earlier models let pass, again and again, lets as much pass as the first one: the ratchet does not turn. One agent's models alone let 4 to 7 in a hundred calls exceed a
+// budget of 5, by how its sessions happen to be dealt.
 func TestLearningFromWhatPassed(t *testing.T) {
 	if testing.Short() {
-		t.Skip("ten models of two thousand calls: make unit trains them without the race detector")
+		t.Skip("forty models of eight hundred calls: make unit trains them without the race detector")
 	}
-	all := detectortest.Rows(1, 2000)
-	exceed := func(m *detector.Model) (rest []detector.Row, share float64) {
-		for _, r := range all {
-			v := r.Vector
-			e, err := features.DecodeEvidence(r.Evidence)
-			if err != nil {
-				t.Fatal(err)
-			}
-			m.Baseline().Features(&v, e)
-			if !m.Judge(&v).Exceeds {
-				rest = append(rest, r)
+	const agents, models = 4, 5
+	generations := func(told bool) (mean float64) {
+		for seed := range uint64(agents) {
+			all := detectortest.Rows(1+seed, 800)
+			rows, share := all, 0.0
+			for range models {
+				o := detector.Options{FalsePositivesPerMillion: 50_000, SampleSize: 256, Seed: seed}
+				if told {
+					o.Trimmed = share
+				}
+				m, err := detector.Train(rows, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				rows = nil
+				for _, r := range all {
+					if !m.Judge(seen(t, m, r)).Exceeds {
+						rows = append(rows, r)
+					}
+				}
+				share = 1 - float64(len(rows))/float64(len(all))
+				mean += share / (agents * models)
 			}
 		}
-		return rest, 1 - float64(len(rest))/float64(len(all))
+		return mean
 	}
-	generations := func(told bool) float64 {
-		rows, share, sum := all, 0.0, 0.0
-		for range 5 {
-			o := detector.Options{FalsePositivesPerMillion: 50_000, SampleSize: 256}
-			if told {
-				o.Trimmed = share
-			}
-			m, err := detector.Train(rows, o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			rows, share = exceed(m)
-			sum += share
-		}
-		return sum / 5
-	}
-	if told, untold := generations(true), generations(false); told > 0.07 || untold < told+0.03 {
-		t.Errorf("of five models in a row, %.3f of the calls exceed a budget of 0.05; untold, %.3f", told, untold)
+	told, untold := generations(true), generations(false)
+	t.Logf("of %d models in a row, %.3f of the calls exceed a budget of 0.05; untold, %.3f", models, told, untold)
+	if told > 0.06 || told < 0.025 || untold < told+0.03 {
+		t.Error("the threshold does not stay where it is")
 	}
 
 	for _, tc := range []struct{ exceeded, seen, want float64 }{{0, 0, 0}, {0, 9, 0}, {1, 99, 0.01}, {5, 0, 1}} {
