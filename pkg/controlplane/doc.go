@@ -20,6 +20,8 @@
 // while a broken bundle is in the API serves the last good still, and takes no model from a sidecar. Whoever can write ConfigMaps there can change policy; as can
 // whoever can write a ConfigMap that a ClusterPolicyBundle refers to.
 //
+// What was learned is of one Baseline, which it is kept with: who deletes that while nobody leads has it forgotten by the next leader.
+//
 // Nothing listens before all of that is restored and every object has been looked at once: to a sidecar an empty answer would mean that its
 // providers are gone.
 //

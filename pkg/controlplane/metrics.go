@@ -50,7 +50,7 @@ func newMetrics() *metrics {
 		}, []string{"label"}),
 		keptBytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sallyport_controller_kept_bytes_total",
-			Help: "Bytes written to ConfigMaps of the controller's namespace, and so to etcd, by kind (baseline, last-good, clock).",
+			Help: "Bytes written to ConfigMaps of the controller's namespace, and so to etcd, by kind (baseline, baseline-wordless, last-good, clock).",
 		}, []string{"kind"}),
 	}
 }
