@@ -16,7 +16,6 @@ import (
 
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
 	"sallyport.dev/sallyport/pkg/xds"
-	"sallyport.dev/sallyport/pkg/xds/xdsserver"
 )
 
 // setupBaselines keeps a Baseline for each workload that has a sidecar. Deleting one forgets what was learned.
@@ -123,7 +122,7 @@ func (p *Plane) reconcileBaseline(ctx context.Context, request reconcile.Request
 	if err := p.hear(ctx, baseline, w); err != nil {
 		return reconcile.Result{}, err
 	}
-	gone := !p.connected(w) && !p.learner.knows(w) // which the status says then
+	gone := !p.discovery.Connected(w) && !p.learner.knows(w) // which the status says then
 	if err := p.writeStatus(ctx, baseline, func() { baselineStatus(baseline, p.learner.state(w)) }); err != nil {
 		return reconcile.Result{}, err
 	}
@@ -142,11 +141,6 @@ func (p *Plane) part(name types.NamespacedName) {
 	delete(p.seen, name)
 }
 
-// connected says whether a workload has a sidecar.
-func (p *Plane) connected(w xds.Workload) bool {
-	return slices.ContainsFunc(p.discovery.Sidecars(), func(s xdsserver.Sidecar) bool { return s.Workload() == w })
-}
-
 // missingBaseline forgets what was learned where the Baseline was there and is not any more, then makes one if the workload has a sidecar.
 func (p *Plane) missingBaseline(ctx context.Context, name types.NamespacedName, w xds.Workload, seen bool) error {
 	if seen {
@@ -156,7 +150,7 @@ func (p *Plane) missingBaseline(ctx context.Context, name types.NamespacedName, 
 	} else if err := p.outlived(ctx, w, ""); err != nil {
 		return err
 	}
-	if !p.connected(w) {
+	if !p.discovery.Connected(w) {
 		if !p.learner.knows(w) {
 			p.part(name)
 		}

@@ -433,8 +433,13 @@ func TestChangesArriveAndAreAcknowledged(t *testing.T) {
 		return s.Model == nil && len(s.Providers) == 1 && len(s.Secrets) == 1 && !s.Config.GetKillSwitch()
 	})
 
+	other := id.Workload()
+	other.Name = "other"
+	if !s.Connected(id.Workload()) || s.Connected(other) {
+		t.Errorf("connected: %v, and one without a sidecar: %v", s.Connected(id.Workload()), s.Connected(other))
+	}
 	client.stop()
-	eventually(t, "the sidecar gone", ch, func() bool { return len(s.Sidecars()) == 0 })
+	eventually(t, "the sidecar gone", ch, func() bool { return len(s.Sidecars()) == 0 && s.Streams() == 0 && !s.Connected(id.Workload()) })
 }
 
 func TestARefusalIsVisibleAndChangesNothing(t *testing.T) {

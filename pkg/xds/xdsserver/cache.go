@@ -83,6 +83,14 @@ func (c *scopes) bind(s *session) {
 	}
 }
 
+// bound says whether any session is bound to the scope.
+func (c *scopes) bound(key scope) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	e := c.entries[key]
+	return e != nil && e.sessions > 0
+}
+
 // release undoes bind. Scopes that hold nothing and serve nobody are dropped, so that the map does not grow with every pod there ever was.
 func (c *scopes) release(s *session) {
 	c.mu.Lock()

@@ -74,6 +74,11 @@ func (s *Server) Streams() int {
 	return len(s.sessions)
 }
 
+// Connected says whether a sidecar of the workload is connected.
+func (s *Server) Connected(w xds.Workload) bool {
+	return s.caches.bound(scope{xds.TypeModel, workloadKey(w)})
+}
+
 // session is one sidecar's stream.
 type session struct {
 	identity xds.Identity
