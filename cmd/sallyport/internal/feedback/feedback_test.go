@@ -155,7 +155,7 @@ func TestLogs(t *testing.T) {
 	c := cluster(t, "logs")
 	records := []*telemetry.Record{
 		{ID: "other", Features: []float32{1}},
-		{ID: logged, Workload: policy.Workload{Kind: "Job", Name: "Nightly"}, Features: []float32{1}},
+		{ID: logged, Workload: policy.Workload{Kind: "Job", Name: "nightly"}, Features: []float32{1}},
 		{ID: tunnel},
 	}
 	f := finder{client: c, namespace: "logs", logs: func(_ context.Context, each record.Each) (int, error) {
@@ -166,7 +166,7 @@ func TestLogs(t *testing.T) {
 		}
 		return 1, nil
 	}}
-	if id, baseline, err := f.find(t.Context(), logged[:14]); err != nil || id != logged || baseline != "job-Nightly" {
+	if id, baseline, err := f.find(t.Context(), logged[:14]); err != nil || id != logged || baseline != "job-nightly" {
 		t.Errorf("%s, %s, %v", id, baseline, err)
 	}
 	if _, _, err := f.find(t.Context(), tunnel); err == nil || !strings.Contains(err.Error(), "nothing to learn from it") {
