@@ -312,3 +312,31 @@ func TestLabelsBringWeakAttacksOver(t *testing.T) {
 		}
 	}
 }
+
+// Training tells of each forest before it is fitted, and ends where it is told to.
+func TestTrainProgress(t *testing.T) {
+	rows := detectortest.Rows(1, 300)
+	told, last := 0, 0
+	m, err := detector.Train(rows, detector.Options{Progress: func(done, of int) error {
+		if done != told || done >= of {
+			t.Errorf("told of %d forests of %d after %d", done, of, told)
+		}
+		told, last = told+1, of
+		return nil
+	}})
+	if err != nil || told != last || told < 2 {
+		t.Fatalf("told of %d forests, at last of %d, %v", told, last, err)
+	}
+	if silent, err := detector.Train(rows, detector.Options{}); err != nil || silent.Digest() != m.Digest() {
+		t.Errorf("another model, or %v", err)
+	}
+	enough := errors.New("enough")
+	if _, err := detector.Train(rows, detector.Options{Progress: func(done, _ int) error {
+		if done == 3 {
+			return enough
+		}
+		return nil
+	}}); !errors.Is(err, enough) {
+		t.Errorf("%v, want %v", err, enough)
+	}
+}

@@ -99,6 +99,8 @@ type Options struct {
 	Trees, SampleSize int
 	// Seed makes training repeatable: equal rows in equal order, options and seed give equal bytes.
 	Seed uint64
+	// Progress, if it is not nil, is told before each forest is fitted how many are, and of how many at most. An error that it returns ends the training, which returns it.
+	Progress func(done, of int) error
 
 	// classic has tests train the paper's forest with range extension, for comparison.
 	classic bool
@@ -211,7 +213,16 @@ func Train(rows []Row, o Options) (*Model, error) {
 		opts = iforest.Options{Trees: o.Trees, SampleSize: opts.Prototypes, RangeExtension: rangeExtension, Seed: o.Seed, Schema: features.SchemaID}
 	}
 	budget := float64(o.FalsePositivesPerMillion) / 1e6
-	fit := func(rows [][]float32) (*iforest.Forest, error) { return fitted(rows, labels, budget, opts) }
+	forests := 0
+	fit := func(rows [][]float32) (*iforest.Forest, error) {
+		if o.Progress != nil {
+			if err := o.Progress(forests, 1+deals*k); err != nil {
+				return nil, err
+			}
+		}
+		forests++
+		return fitted(rows, labels, budget, opts)
+	}
 	forest, err := fit(vectors)
 	if err != nil {
 		return nil, fmt.Errorf("train: fit: %w", err)

@@ -114,7 +114,7 @@ func (o *driftOptions) learned(ctx context.Context, s streams) (*detector.Model,
 	if err != nil {
 		return nil, err
 	}
-	return l.learn(s, whatever)
+	return l.learn(ctx, s, whatever)
 }
 
 // moved reads the calls that may have moved, with features against the model's baseline, and says what it left out.

@@ -128,7 +128,7 @@ func explain(ctx context.Context, s streams, p painter, getenv func(string) stri
 			return err
 		}
 		if c == nil {
-			if m, err = from.learn(s, whatever); err != nil {
+			if m, err = from.learn(ctx, s, whatever); err != nil {
 				return err
 			}
 		}
@@ -142,7 +142,7 @@ func explain(ctx context.Context, s streams, p painter, getenv func(string) stri
 	if len(o.baseline) > 0 {
 		alone := from.without(c)
 		if left = len(from.rows) - len(alone.rows); left > 0 || m == nil {
-			if m, err = alone.learn(s, whatever); err != nil {
+			if m, err = alone.learn(ctx, s, whatever); err != nil {
 				return err
 			}
 		}

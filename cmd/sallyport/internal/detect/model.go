@@ -123,9 +123,15 @@ func (l lesson) without(c *evaluation.Sample) lesson {
 }
 
 // learn trains on a lesson.
-func (l lesson) learn(s streams, o detector.Options) (*detector.Model, error) {
+func (l lesson) learn(ctx context.Context, s streams, o detector.Options) (*detector.Model, error) {
 	if len(l.rows) > 0 {
 		fmt.Fprintf(s.errs, "learning %s from %s\n", l.who, counted(len(l.rows), "call", "calls"))
+	}
+	p := newProgress(s.errs)
+	defer p.end()
+	o.Progress = func(done, of int) error {
+		p.tell("forests fitted", done, of)
+		return ctx.Err()
 	}
 	m, err := detector.Train(l.rows, o)
 	if err != nil {

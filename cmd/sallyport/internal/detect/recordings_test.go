@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"sallyport.dev/sallyport/cmd/sallyport/internal/execute"
 	"sallyport.dev/sallyport/pkg/detector"
 	"sallyport.dev/sallyport/pkg/detector/detectortest"
@@ -462,22 +464,57 @@ func TestOneWorkload(t *testing.T) {
 
 // An interrupt leaves no half of a file, and is not told as an error.
 func TestInterrupt(t *testing.T) {
-	in := sessions(t, "support", 1, 20, 0)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	dir := t.TempDir()
-	cmd := NewFeatures()
-	cmd.SetContext(ctx)
-	cmd.SetOut(io.Discard)
-	cmd.SetErr(io.Discard)
-	cmd.SetArgs([]string{"--in", in, "--out", filepath.Join(dir, "calls.parquet")})
-	var exit *execute.ExitError
-	if err := cmd.Execute(); !errors.As(err, &exit) || exit.Code != 130 {
-		t.Errorf("%v, want status 130", err)
+	in, at := sessions(t, "support", 1, 40, 0), t.TempDir()
+	for _, c := range []struct {
+		cmd   *cobra.Command
+		out   string
+		until string // what is told before the interrupt comes
+	}{
+		{NewFeatures(), "calls.parquet", ""},
+		{NewTrain(), "support.model", "learning support from"},
+	} {
+		t.Run(c.cmd.Name(), func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if c.until == "" {
+				cancel()
+			}
+			told := &interrupter{until: c.until, interrupt: cancel}
+			c.cmd.SetContext(ctx)
+			c.cmd.SetOut(io.Discard)
+			c.cmd.SetErr(told)
+			args := []string{"--in", in, "--out", filepath.Join(at, c.out)}
+			if c.until != "" {
+				args = append(args, "--min-calls", "16", "--min-sessions", "2")
+			}
+			c.cmd.SetArgs(args)
+			var exit *execute.ExitError
+			if err := c.cmd.Execute(); !errors.As(err, &exit) || exit.Code != 130 {
+				t.Errorf("%v, want status 130", err)
+			}
+			if !strings.Contains(told.String(), c.until) {
+				t.Errorf("told %q, without %q", told, c.until)
+			}
+			if left, err := os.ReadDir(at); err != nil || len(left) != 0 {
+				t.Errorf("the directory holds %v", left)
+			}
+		})
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
-		t.Errorf("the directory holds %v", left)
+}
+
+// interrupter interrupts once something is told.
+type interrupter struct {
+	bytes.Buffer
+	until     string
+	interrupt func()
+}
+
+func (i *interrupter) Write(b []byte) (int, error) {
+	n, err := i.Buffer.Write(b)
+	if strings.Contains(i.String(), i.until) {
+		i.interrupt()
 	}
+	return n, err
 }
 
 func TestProgress(t *testing.T) {

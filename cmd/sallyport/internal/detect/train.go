@@ -78,7 +78,7 @@ func train(ctx context.Context, s streams, o trainOptions) error {
 	if err != nil {
 		return err
 	}
-	m, err := l.learn(s, detector.Options{
+	m, err := l.learn(ctx, s, detector.Options{
 		FalsePositivesPerMillion: int(math.Round(o.budget * 1e6)),
 		Trimmed:                  detector.Counts{Seen: uint64(len(l.rows)), Exceeded: uint64(l.tally.exceeding)}.Trimmed(),
 		MinCalls:                 o.minCalls, MinSessions: o.minSessions, Seed: o.seed,
