@@ -104,6 +104,9 @@ func (l *lab) authority() {
 	l.leaf = tls.Certificate{Certificate: [][]byte{leafDER}, PrivateKey: leafKey}
 }
 
+// anyPort is an address with a port that is free.
+const anyPort = "127.0.0.1:0"
+
 // running is a controller.
 type running struct {
 	*Plane
@@ -112,11 +115,11 @@ type running struct {
 }
 
 // start starts a controller and waits until it serves.
-func (l *lab) start() *running { l.t.Helper(); return l.startAt("127.0.0.1:0", "127.0.0.1:0") }
+func (l *lab) start() *running { l.t.Helper(); return l.startAt(anyPort, anyPort) }
 
 func (l *lab) startAt(discoveryAddress, bundleAddress string) *running {
 	l.t.Helper()
-	c := l.run(apiservertest.Config(l.t), discoveryAddress, bundleAddress, false)
+	c := l.run(apiservertest.Config(l.t), discoveryAddress, bundleAddress, 0)
 	c.wait()
 	l.t.Cleanup(c.stop)
 	return c.running
@@ -129,29 +132,27 @@ type candidate struct {
 	abandon func() // stops it, however that ends
 }
 
-// candidate starts a controller that may become the leader.
-func (l *lab) candidate(change func(*rest.Config)) *candidate {
+// candidate starts a controller that may become the leader, with this API server, at these addresses, and is the leader for as long as the lease after it was last heard of.
+func (l *lab) candidate(api *rest.Config, discoveryAddress, bundleAddress string, lease time.Duration) *candidate {
 	l.t.Helper()
-	c := rest.CopyConfig(apiservertest.Config(l.t))
-	if change != nil {
-		change(c)
-	}
-	out := l.run(c, "127.0.0.1:0", "127.0.0.1:0", true)
+	out := l.run(api, discoveryAddress, bundleAddress, lease)
 	l.t.Cleanup(out.abandon)
 	return out
 }
 
-func (l *lab) run(api *rest.Config, discoveryAddress, bundleAddress string, elect bool) *candidate {
+// run starts a controller, which is the leader at once without a lease.
+func (l *lab) run(api *rest.Config, discoveryAddress, bundleAddress string, lease time.Duration) *candidate {
 	l.t.Helper()
 	none := true
 	timeout := 20 * time.Second
-	lease, renew, retry := 4*time.Second, 2*time.Second, 300*time.Millisecond
+	renew, retry := 2*time.Second, 300*time.Millisecond
 	mgr, err := manager.New(api, manager.Options{
 		Scheme: Scheme(), Cache: CacheOptions(l.namespace), Logger: logger(),
 		Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 		Controller:              config.Controller{SkipNameValidation: &none},
 		GracefulShutdownTimeout: &timeout,
-		LeaderElection:          elect, LeaderElectionID: "test", LeaderElectionNamespace: l.namespace, LeaseDuration: &lease, RenewDeadline: &renew, RetryPeriod: &retry,
+		LeaderElection:          lease > 0, LeaderElectionID: "test", LeaderElectionNamespace: l.namespace, LeaseDuration: &lease, RenewDeadline: &renew, RetryPeriod: &retry,
+		LeaderElectionReleaseOnCancel: true,
 	})
 	must(l.t, err)
 	plane, err := New(mgr, Config{
@@ -163,12 +164,12 @@ func (l *lab) run(api *rest.Config, discoveryAddress, bundleAddress string, elec
 	ctx, cancel := context.WithCancel(l.ctx)
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()
-	r := &running{Plane: plane, stop: sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
+	end := sync.OnceValue(func() error { cancel(); return <-done })
+	r := &running{Plane: plane, stop: func() {
+		if err := end(); err != nil {
 			l.t.Errorf("manager: %v", err)
 		}
-	})}
+	}}
 	return &candidate{
 		running: r,
 		wait: func() {
@@ -177,7 +178,7 @@ func (l *lab) run(api *rest.Config, discoveryAddress, bundleAddress string, elec
 			must(l.t, err)
 			r.discovery, r.bundles = discovery.String(), "https://"+bundles.String()
 		},
-		abandon: sync.OnceFunc(func() { cancel(); <-done }),
+		abandon: func() { _ = end() },
 	}
 }
 
