@@ -77,10 +77,10 @@ type step struct {
 func newScreen(mode policy.ResponseMode, row *llm.Row, o llm.WatchOptions, limits Limits) *screen {
 	s := &screen{mode: mode, most: limits.HeldToolCalls, endless: o.Framing == llm.FramingWebSocket}
 	s.renew = func() {
-		o := o
-		s.steps, s.passed = row.Watch(o), row.Watch(o)
-		o.Arguments = limits.HeldToolCalls
-		s.seen = row.Watch(o)
+		seen, o := o, o
+		seen.Arguments = limits.HeldToolCalls
+		o.Answered = nil // one tells it
+		s.steps, s.passed, s.seen = row.Watch(o), row.Watch(o), row.Watch(seen)
 		s.asked, s.last = false, step{}
 	}
 	s.renew()
@@ -285,7 +285,7 @@ func (s *screened) run() error {
 		s.begun = true
 		return c.stream(s.res, s.idle)
 	}
-	s.screen = newScreen(c.verdict.Response, s.row, llm.WatchOptions{ContentType: contentType, Framing: s.framing}, c.view.limits)
+	s.screen = newScreen(c.verdict.Response, s.row, llm.WatchOptions{ContentType: contentType, Framing: s.framing, Answered: c.verdict.Answered}, c.view.limits)
 	s.screen.judge = func(r llm.Reply) gate.ResponseVerdict {
 		return c.p.judgeResponse(c.r.Context(), c.verdict, r, s.res.StatusCode)
 	}

@@ -15,6 +15,7 @@ import (
 	"sallyport.dev/sallyport/pkg/features"
 	"sallyport.dev/sallyport/pkg/gate"
 	"sallyport.dev/sallyport/pkg/llm"
+	"sallyport.dev/sallyport/pkg/llm/coding"
 	"sallyport.dev/sallyport/pkg/policy"
 	"sallyport.dev/sallyport/pkg/telemetry"
 )
@@ -245,6 +246,71 @@ func TestOtherModelsOfASession(t *testing.T) {
 		read(t, c)
 		if rec := r.records.next(t); rec.Outcome != telemetry.OutcomeReleased || rec.Call.Model != m.model || fmt.Sprint(rec.Call.OtherModels) != m.other {
 			t.Errorf("%s: %s %s, %q and %q", m.text, rec.Outcome, rec.Rule, rec.Call.Model, rec.Call.OtherModels)
+		}
+	}
+}
+
+// A call that names the response before is known to go on with its conversation, however soon it comes.
+func TestHistoryAtTheProvider(t *testing.T) {
+	const calls = 20
+	whole := func(id string) string {
+		return `{"id":"` + id + `","object":"response","status":"completed","output":[]}`
+	}
+	stream := func(id string) string {
+		return "data: {\"type\":\"response.created\",\"response\":" + whole(id) + "}\n\ndata: {\"type\":\"response.completed\",\"response\":" + whole(id) + "}\n\n"
+	}
+	for name, c := range map[string]struct {
+		mode        policy.ResponseMode
+		contentType string
+		text        func(id string) string
+		coding      string
+	}{
+		"whole":         {policy.ResponseObserve, "application/json", whole, ""},
+		"whole, gzip":   {policy.ResponseObserve, "application/json", whole, "gzip"},
+		"whole, br":     {policy.ResponseObserve, "application/json", whole, "br"},
+		"whole, zstd":   {policy.ResponseObserve, "application/json", whole, "zstd"},
+		"stream":        {policy.ResponseObserve, "text/event-stream", stream, ""},
+		"stream, gzip":  {policy.ResponseObserve, "text/event-stream", stream, "gzip"},
+		"stream, held":  {policy.ResponseHoldAll, "text/event-stream", stream, ""},
+		"stream, cut":   {policy.ResponseCut, "text/event-stream", stream, ""},
+		"whole, judged": {policy.ResponseHoldAll, "application/json", whole, ""},
+	} {
+		for _, h2 := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, map[bool]string{true: ", HTTP/2"}[h2]), func(t *testing.T) {
+				r := newRig(t, judged(t, c.mode))
+				n := 0
+				r.provider(t, h2, func(w http.ResponseWriter, _ *http.Request) {
+					n++
+					body := []byte(c.text(fmt.Sprint("resp_", n)))
+					if c.coding != "" {
+						w.Header().Set("Content-Encoding", c.coding)
+						var err error
+						if body, err = coding.Encode(c.coding, body); err != nil {
+							t.Error(err)
+						}
+					}
+					w.Header().Set("Content-Type", c.contentType)
+					_, _ = w.Write(body)
+				})
+				client := r.client(t, h2)
+				for i := range calls {
+					body := `{"model":"m","input":"go on"}`
+					if i > 0 {
+						body = fmt.Sprintf(`{"model":"m","input":"go on","previous_response_id":"resp_%d"}`, i)
+					}
+					req := post(t, t.Context(), strings.NewReader(body))
+					req.URL.Path, req.URL.RawQuery = "/v1/responses", ""
+					res, err := client.Do(req)
+					must(t, err)
+					readAll(t, res)
+				}
+				first := r.records.next(t).Session.ID
+				for i := 1; i < calls; i++ {
+					if s := r.records.next(t).Session; s.ID != first || s.Calls != i {
+						t.Fatalf("call %d: %+v, not of %s", i, s, first)
+					}
+				}
+			})
 		}
 	}
 }

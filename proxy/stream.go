@@ -139,7 +139,7 @@ func (c *call) respond(ctx context.Context, cancel context.CancelCauseFunc, res 
 			if c.verdict.JudgesResponse() {
 				arguments = c.view.limits.HeldToolCalls
 			}
-			c.watch = watch(c.verdict.Row, res.Header, arguments)
+			c.watch = watch(c.verdict.Row, res.Header, arguments, c.verdict.Answered)
 		}
 		trailers = c.begin(res)
 		err = c.stream(res, idle)
@@ -217,6 +217,9 @@ func (c *call) stream(res *http.Response, idle *time.Timer) error {
 		n, rerr = res.Body.Read(buf)
 		idle.Reset(c.view.timeouts.Idle)
 		if n > 0 {
+			if c.watch != nil { // first: the caller's next call may come as soon as it has the last of this
+				c.watch.write(buf[:n])
+			}
 			if _, err := c.w.Write(buf[:n]); err != nil {
 				return fmt.Errorf("%w: %w", context.Canceled, err)
 			}
@@ -226,9 +229,6 @@ func (c *call) stream(res *http.Response, idle *time.Timer) error {
 				}
 			}
 			c.verdict.Record.ResponseBytes += int64(n)
-			if c.watch != nil {
-				c.watch.write(buf[:n])
-			}
 		}
 		if rerr == io.EOF {
 			return nil

@@ -26,6 +26,8 @@ const (
 	maxHeld = 1 << 17
 	// maxSharers is how many conversations are found by one opening once they have gone on from it.
 	maxSharers = 16
+	// maxNames is how many ids of what the provider holds of a conversation are remembered, some 50 bytes each: of so many of its last responses a call can go on from any.
+	maxNames = 4
 )
 
 // How a conversation's worst call fades. At each call, the tail 1-p of the worst percentile grows: a call at 0.999 counts as 0.991 ten calls
@@ -44,6 +46,8 @@ const (
 // The system prompt, and what stands beside the conversation, may be other in each call, as with a prompt that says what time it is, or where one agent hands a conversation over to another:
 // that makes them new and the conversation no other one.
 //
+// Where the provider holds what came before, a call names it and brings what is new alone: it goes on with the conversation that this was held of, as Answered was told, or that named it before.
+//
 // Messages are equal when their roles and digests are. Only messages of released calls count as known: what was refused
 // is new again when it comes back. A call that brings nothing new is a repetition, and what was new in the original is new in it.
 //
@@ -60,6 +64,7 @@ type Sessions struct {
 	tainted  list                  // those that are; they are forgotten after the others, so that no flood washes taint away, unless they take up half of the room
 	ends     map[prefix][]*session // conversations by the whole of their last released calls
 	openings map[prefix][]*session // conversations that have gone on, by their openings; the latest last
+	names    map[prefix]*session   // conversations by the ids of what the provider holds of them
 	counter  uint64                // makes ids unique
 	pace     pace
 }
@@ -83,7 +88,8 @@ type session struct {
 	opening uint16 // turns of the first call
 	named   point  // names the messages of the first call
 
-	chain  []prefix // of the last released call: chain[k-1] stands for its first k messages
+	chain  []prefix // of the last released call that brought its whole conversation: chain[k-1] stands for its first k messages
+	names  []prefix // ids of what the provider holds of it, the latest last
 	bounds []uint16 // how many messages each released call had, as far as chain holds them; ascending
 	model  uint64
 	tools  uint64
@@ -147,16 +153,18 @@ func NewSessions(max int, idle time.Duration) *Sessions {
 	if idle <= 0 {
 		idle = defaultIdle
 	}
-	return &Sessions{max: max, idle: idle, seed: maphash.MakeSeed(), ends: map[prefix][]*session{}, openings: map[prefix][]*session{}}
+	return &Sessions{max: max, idle: idle, seed: maphash.MakeSeed(), ends: map[prefix][]*session{}, openings: map[prefix][]*session{}, names: map[prefix]*session{}}
 }
 
-// Turn is one call's place in its conversation: a snapshot that Begin takes and Settle gets back. It never changes.
+// Turn is one call's place in its conversation: a snapshot that Begin takes and Settle gets back, which alone changes it.
 type Turn struct {
 	session policy.Session
 	newFrom int
 
 	at     time.Time // arrival
-	with   *session  // nil for a call that opens a conversation
+	with   *session  // nil for a call that opens a conversation, until it is settled
+	partly bool      // the provider holds what came before
+	name   prefix    // what it is known by there
 	thread *Thread   // nil for a call that brings its whole conversation
 	opens  bool      // in a thread: somebody else than the system prompt speaks for the first time
 	points []point   // of the call's turns, as other processes have them
@@ -197,6 +205,31 @@ func (t *Turn) openingName(salt uint64) uint64 {
 		return 0
 	}
 	return scramble(binary.LittleEndian.Uint64(t.opening[:]) ^ salt)
+}
+
+// Answered is told the id that the provider has given to its response to a call that was settled, by which another may go on from it.
+func (s *Sessions) Answered(t *Turn, id string) {
+	name := s.named(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.with != nil && t.with.in != nil {
+		s.name(t.with, name)
+	}
+}
+
+// named is what is remembered of an id.
+func (s *Sessions) named(id string) prefix { return prefix(maphash.String(s.seed, id)) }
+
+// name makes the conversation findable by a name.
+func (s *Sessions) name(c *session, name prefix) {
+	if of := s.names[name]; of != nil {
+		of.names = slices.DeleteFunc(of.names, func(n prefix) bool { return n == name })
+	}
+	if len(c.names) == maxNames {
+		delete(s.names, c.names[0])
+		c.names = slices.Delete(c.names, 0, 1)
+	}
+	s.names[name], c.names = c, append(c.names, name)
 }
 
 // Begin finds the conversation that the call goes on with. It changes nothing but what is remembered of idle conversations: a call that is
@@ -241,6 +274,9 @@ func (s *Sessions) newTurn(call *llm.Call, now time.Time) *Turn {
 		at: now, model: hashOf(call.Model), tools: toolsOf(call.Tools), cost: costOf(call),
 		before: before, beside: lastPoint(call.Messages[:before], point{}), points: pointsOf(call.Messages[before:], point{}),
 	}
+	if t.partly = call.History != ""; t.partly {
+		t.name = s.named(call.History)
+	}
 	t.chain = make([]prefix, len(t.points))
 	for i := range t.points {
 		t.chain[i] = prefix(maphash.Bytes(s.seed, t.points[i][:]))
@@ -259,8 +295,11 @@ func (s *Sessions) begin(t *Turn, turns []llm.Message, now time.Time) {
 	s.expire(now)
 	t.pace = s.pace.with(t.cost, now)
 
-	with, known := s.find(t.chain, t.beside, lastReply(turns))
-	if with != nil {
+	var with *session
+	known := 0
+	if t.partly {
+		with = s.names[t.name]
+	} else if with, known = s.find(t.chain, t.beside, lastReply(turns)); with != nil {
 		t.lacks = max(0, len(with.chain)-known)
 	}
 	if with == nil {
@@ -270,7 +309,7 @@ func (s *Sessions) begin(t *Turn, turns []llm.Message, now time.Time) {
 	}
 	t.with = with
 	t.opening = with.named
-	if known == len(turns) {
+	if known == len(turns) && !t.partly {
 		// A repetition: go back to where the last call before it ended.
 		known = 0
 		for _, n := range with.bounds {
@@ -423,10 +462,14 @@ func (s *Sessions) Settle(t *Turn, o Outcome, now time.Time) {
 	} else if forgotten {
 		return
 	}
+	t.with, t.points, t.chain = c, nil, nil // a response may take long, and all that it takes of this is where it belongs
 	if c.tainted {
 		s.tainted.push(c)
 	} else {
 		s.clean.push(c)
+	}
+	if t.partly {
+		s.name(c, t.name)
 	}
 	for n := s.clean.n + s.tainted.n; n > s.max || s.clean.held+s.tainted.held > maxHeld && n > 1; n-- {
 		s.forget(s.least(c))
@@ -464,6 +507,9 @@ func (thread *Thread) settle(t *Turn, o Outcome) {
 // advance makes the released call the conversation's last one.
 func (s *Sessions) advance(c *session, t *Turn) {
 	c.model, c.tools, c.system, c.beside = t.model, t.tools, t.system, t.beside
+	if t.partly {
+		return // it is no beginning of anything
+	}
 	common := inCommon(c.chain, t.chain)
 	if common == len(t.chain) {
 		return // a repetition of this call or an earlier one
@@ -498,7 +544,10 @@ func (s *Sessions) expire(now time.Time) {
 func (s *Sessions) forget(c *session) {
 	s.unlink(c)
 	c.in.remove(c)
-	c.chain, c.bounds = nil, nil
+	for _, name := range c.names {
+		delete(s.names, name)
+	}
+	c.chain, c.bounds, c.names = nil, nil, nil
 }
 
 // link makes the conversation findable.

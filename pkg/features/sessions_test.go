@@ -16,10 +16,14 @@ import (
 
 var epoch = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
 
-// talk makes a call of messages given as "role:text", separated by spaces; s, u, a and t are the roles, b is an aside.
+// talk makes a call of messages given as "role:text", separated by spaces; s, u, a and t are the roles, b is an aside, and h is no message but what the provider holds.
 func talk(messages string) *llm.Call {
 	call := &llm.Call{Model: "m"}
 	for _, m := range strings.Fields(messages) {
+		if m[0] == 'h' {
+			call.History = m[2:]
+			continue
+		}
 		role := map[byte]llm.Role{'b': llm.RoleSystem, 's': llm.RoleSystem, 'u': llm.RoleUser, 'a': llm.RoleAssistant, 't': llm.RoleTool}[m[0]]
 		sum := sha256.Sum256([]byte(m))
 		msg := llm.Message{Role: role, Aside: m[0] == 'b', Bytes: len(m), Parts: []llm.Part{{Kind: llm.PartText, Text: []byte(m[2:])}}}
@@ -35,6 +39,7 @@ func TestSessions(t *testing.T) {
 		refused bool    // settle as refused
 		taint   bool    // settle as taint
 		worse   float64 // percentile to settle with
+		answer  string  // the id of the response
 
 		same    int // index of an earlier step of the same conversation; -1 for a new conversation
 		newFrom int
@@ -168,6 +173,30 @@ func TestSessions(t *testing.T) {
 			{call: "b:3 b:4 s:1 u:1 a:1 t:1 a:2 t:2", same: 0, newFrom: 6, tainted: true},
 			{call: "b:1 s:1 u:2", same: -1},
 		},
+		"the provider holds what came before": {
+			{call: "s:1 u:1", answer: "r1", same: -1},
+			{call: "h:r1 s:1 t:1", answer: "r2", same: 0, newFrom: 1, taint: true},
+			{call: "h:r2 t:2", answer: "r3", same: 0, tainted: true},
+			{call: "h:r1 s:1 t:3 t:4", answer: "r4", same: 0, newFrom: 1, tainted: true}, // another way from the first
+			{call: "s:1 u:1", answer: "r5", same: -1},
+			{call: "h:r5 s:1 t:1", same: 4, newFrom: 1},
+			{call: "h:r5 s:1 t:1", same: 4, newFrom: 1}, // once more
+			{call: "h:r4 t:5", same: 0, tainted: true},
+		},
+		"what the provider holds was not seen here": {
+			{call: "h:x u:1", same: -1, refused: true},
+			{call: "h:x u:1", answer: "r1", same: -1, taint: true},
+			{call: "h:x u:1", same: 1, tainted: true},
+			{call: "h:r1 u:2", same: 1, tainted: true},
+			{call: "u:1", same: -1},
+			{call: "u:1 a:1", same: 4, newFrom: 1},
+			{call: "h:y u:1 a:1", same: -1},
+		},
+		"a conversation that is kept at the provider": {
+			{call: "h:c s:1 u:1", answer: "r1", same: -1},
+			{call: "h:c s:1 u:2", answer: "r2", same: 0, newFrom: 1, refused: true, taint: true},
+			{call: "h:c s:1 u:3", same: 0, newFrom: 1, tainted: true},
+		},
 		"of two that can go on the tainted one does": {
 			{call: "s:1 u:1", same: -1, taint: true},
 			{call: "s:1 u:1", same: -1},
@@ -199,6 +228,9 @@ func TestSessions(t *testing.T) {
 					t.Errorf("step %d: %d calls before, want %d", i, got.Calls, calls[got.ID])
 				}
 				s.Settle(turn, Outcome{Percentile: st.worse, Released: !st.refused, Taint: st.taint}, now)
+				if st.answer != "" {
+					s.Answered(turn, st.answer)
+				}
 				calls[got.ID]++
 			}
 			s.check(t)
@@ -267,12 +299,21 @@ func (s *Sessions) check(t *testing.T) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
+	n, chained, names := 0, 0, 0
 	for _, l := range []*list{&s.clean, &s.tainted} {
 		held, of := 0, 0
 		for c := l.newest; c != nil; c = c.older {
 			held += len(c.chain)
 			of++
+			chained += min(len(c.chain), 1)
+			for _, name := range c.names {
+				if names++; s.names[name] != c {
+					t.Errorf("%x is another conversation's name", name)
+				}
+			}
+			if len(c.names) > maxNames {
+				t.Errorf("%d names", len(c.names))
+			}
 			if c.in != l || c.tainted != (l == &s.tainted) {
 				t.Error("a conversation in a list that is not its own")
 			}
@@ -294,8 +335,11 @@ func (s *Sessions) check(t *testing.T) {
 			}
 		}
 	}
-	if ends != n {
-		t.Errorf("%d of %d conversations are found by their ends", ends, n)
+	if ends != chained {
+		t.Errorf("%d of %d conversations are found by their ends", ends, chained)
+	}
+	if names != len(s.names) {
+		t.Errorf("%d names of conversations, and %d are found by one", names, len(s.names))
 	}
 	for p, sharers := range s.openings {
 		if len(sharers) == 0 || len(sharers) > maxSharers {
@@ -426,8 +470,13 @@ func TestSessionsAreBounded(t *testing.T) {
 		if got := s.Begin(talk("s:1 u:1 a:1"), epoch.Add(61*time.Second)).NewFrom(); got != 0 {
 			t.Errorf("remembered beyond its time: new from %d", got)
 		}
-		if s.Len() != 0 || len(s.ends)+len(s.openings) != 0 {
-			t.Errorf("%d conversations and %d places are left", s.Len(), len(s.ends)+len(s.openings))
+		named := s.Begin(talk("h:c u:1"), epoch.Add(61*time.Second))
+		s.Settle(named, Outcome{Released: true}, epoch.Add(61*time.Second))
+		if other := s.Begin(talk("h:c u:1"), epoch.Add(122*time.Second)).Session(); other.ID == named.Session().ID {
+			t.Error("what the provider holds is remembered beyond its time")
+		}
+		if s.Answered(named, "r"); s.Len() != 0 || len(s.ends)+len(s.openings)+len(s.names) != 0 {
+			t.Errorf("%d conversations and %d places are left", s.Len(), len(s.ends)+len(s.openings)+len(s.names))
 		}
 	})
 	t.Run("memory", func(t *testing.T) {
@@ -563,9 +612,11 @@ func TestNothingIsOldThatWasNeverNew(t *testing.T) {
 		type pending struct {
 			turn             *Turn
 			beside, messages []string
+			partly           bool
 		}
 		var open []pending
 		var histories [][]string
+		answers := 0
 		examined := map[string]bool{} // conversation and a beginning of its messages
 		tainted := map[string]bool{}
 		now := epoch
@@ -578,7 +629,11 @@ func TestNothingIsOldThatWasNeverNew(t *testing.T) {
 				o := Outcome{Percentile: r.Float64(), Released: r.IntN(4) > 0, Taint: r.IntN(10) == 0}
 				s.Settle(p.turn, o, now)
 				if id := p.turn.Session().ID; o.Released {
-					for k := max(0, p.turn.NewFrom()-len(p.beside)); k < len(p.messages); k++ {
+					if r.IntN(2) == 0 {
+						s.Answered(p.turn, fmt.Sprint(answers))
+						answers++
+					}
+					for k := max(0, p.turn.NewFrom()-len(p.beside)); k < len(p.messages) && !p.partly; k++ {
 						examined[id+" "+strings.Join(p.messages[:k+1], " ")] = true
 					}
 					if len(p.beside) > 0 && p.turn.IsNew(0) {
@@ -595,7 +650,11 @@ func TestNothingIsOldThatWasNeverNew(t *testing.T) {
 			for len(messages) > 0 && messages[0][0] == 's' {
 				beside, messages = append(slices.Clip(beside), messages[0]), messages[1:]
 			}
-			turn := s.Begin(talk(strings.Join(slices.Concat(beside, messages), " ")), now)
+			call := talk(strings.Join(slices.Concat(beside, messages), " "))
+			if r.IntN(4) == 0 {
+				call.History = fmt.Sprint(r.IntN(answers + 3))
+			}
+			turn := s.Begin(call, now)
 			id := turn.Session().ID
 			if len(beside) > 0 && !turn.IsNew(0) && !examined[id+" "+strings.Join(beside, " ")] {
 				t.Fatalf("seed %d: %v beside %v counts as old and was never new", seed, beside, messages)
@@ -605,13 +664,13 @@ func TestNothingIsOldThatWasNeverNew(t *testing.T) {
 					t.Fatalf("seed %d: of %v, message %d counts as old and was never new", seed, messages, k)
 				}
 			}
-			if turn.NewFrom() == len(beside)+len(messages) {
+			if turn.NewFrom() == len(beside)+len(messages) && len(messages) > 0 {
 				t.Fatalf("seed %d: nothing is new in %v", seed, messages)
 			}
 			if tainted[id] && !turn.Session().Tainted {
 				t.Fatalf("seed %d: the taint of %s is gone", seed, id)
 			}
-			open = append(open, pending{turn, beside, messages})
+			open = append(open, pending{turn, beside, messages, call.History != ""})
 		}
 	}
 }

@@ -100,11 +100,20 @@ type Verdict struct {
 	in          *policy.Input // what the response is judged with; nil where the call was not judged here
 	judgesReply bool          // some bundle asks for the response to be judged
 	named       named         // of a WebSocket
+	sessions    *features.Sessions
+	turn        *features.Turn // nil where the call has no place in a conversation of its own
 }
 
 // JudgesResponse says whether some bundle asks for the response to be judged, if only for the record: then the arguments of its tool calls are
 // worth keeping.
 func (v *Verdict) JudgesResponse() bool { return v.judgesReply }
+
+// Answered is told the id that the provider has given to its response, as soon as it is known: a call that names it goes on with the conversation. It may be told by any goroutine.
+func (v *Verdict) Answered(id string) {
+	if v.turn != nil {
+		v.sessions.Answered(v.turn, id)
+	}
+}
 
 // Judge leads a call through both doors. It never fails: what cannot be judged is refused.
 func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
@@ -210,6 +219,7 @@ func (g *Gate) Judge(ctx context.Context, r *Request) *Verdict {
 	}
 	if judged {
 		g.Sessions.Settle(turn, features.Outcome{Percentile: in.Anomaly.Percentile, Score: in.Anomaly.Score, Released: v.Release, Taint: in.Anomaly.Exceeds}, r.Time)
+		v.sessions, v.turn = g.Sessions, turn
 	}
 	rec.JudgeMicros = watch.total()
 	return v

@@ -53,6 +53,7 @@ func TestMemory(t *testing.T) {
 			turn := sessions.Begin(&llm.Call{Model: "m", Messages: messages}, start)
 			if k%2 == 0 || k == 33 {
 				sessions.Settle(turn, features.Outcome{Released: true}, start)
+				sessions.Answered(turn, fmt.Sprint("resp_", i, "_", k))
 			}
 			messages = append(messages, llm.Message{Role: llm.RoleAssistant, Digest: llm.Digest{byte(i), byte(i >> 8), 2, byte(k)}})
 		}

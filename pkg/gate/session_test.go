@@ -96,3 +96,39 @@ func TestSessionIsTainted(t *testing.T) {
 		t.Errorf("another connection: %+v", other)
 	}
 }
+
+// A call that names an earlier response goes on with its conversation, with what was found in it, and one that names something else does not.
+func TestHistoryAtTheProvider(t *testing.T) {
+	g := trained(t)
+	respond := func(previous, input, id string) *telemetry.Record {
+		r := chat(fmt.Sprintf(`{"model":"gpt-4o-mini","instructions":"You help in a shop.","previous_response_id":%s,"input":[%s]}`, previous, input))
+		r.Destination.Path, r.Mode = "/v1/responses", gate.ModeObserve
+		v := g.Judge(t.Context(), r)
+		if !v.Release {
+			t.Fatalf("%+v", v.Record)
+		}
+		v.Answered(id)
+		return v.Record
+	}
+	result := func(text string) string {
+		quoted, _ := json.Marshal(text)
+		return `{"type":"function_call_output","call_id":"c1","output":` + string(quoted) + `}`
+	}
+	const ordinary = `{"order":1401,"state":"packed","total":"55.00","items":["table 3","lamp"]}`
+	asked := `{"role":"user","content":"Please look up order number 1401 for the customer."},{"type":"function_call","call_id":"c1","name":"read_document","arguments":"{\"order\":\"1401\"}"},` + result(ordinary)
+
+	first := respond("null", asked, "resp_1")
+	if first.Anomaly.Exceeds {
+		t.Fatalf("an ordinary call: %+v", first.Anomaly)
+	}
+	second := respond(`"resp_1"`, result(injected), "resp_2")
+	if s := second.Session; s.ID != first.Session.ID || s.Calls != 1 || s.Tainted || !second.Anomaly.Exceeds {
+		t.Errorf("the second call of %s: %+v, %+v", first.Session.ID, s, second.Anomaly)
+	}
+	if s := respond(`"resp_2"`, result(ordinary), "resp_3").Session; s.ID != first.Session.ID || s.Calls != 2 || !s.Tainted || s.MaxScore < second.Anomaly.Score {
+		t.Errorf("after an anomalous call: %+v", s)
+	}
+	if s := respond(`"resp_0"`, result(ordinary), "resp_4").Session; s.ID == first.Session.ID || s.Tainted {
+		t.Errorf("another conversation: %+v", s)
+	}
+}

@@ -109,6 +109,9 @@ type Call struct {
 	// that allows models must look at them, too.
 	OtherModels []string
 
+	// History is the id of what the provider holds of the conversation, and the call goes on with: an earlier response, or a conversation that is kept there. It is "" where the call brings
+	// its whole conversation.
+	History string
 	// Messages in order, the system prompt first as a message of RoleSystem whatever place the wire format gives it.
 	Messages []Message
 	// Tools offered to the model, in order.

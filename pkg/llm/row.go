@@ -143,6 +143,8 @@ type WatchOptions struct {
 	Framing Framing
 	// Arguments is how many bytes of each tool call's arguments are kept; 0 keeps none.
 	Arguments int
+	// Answered, if it is not nil, is told the id by which a later call can go on from a response, see Call.History, within the Write that brings it. It may be told the same one several times.
+	Answered func(id string)
 }
 
 // Watcher reads a response on the side. The response must not be compressed.

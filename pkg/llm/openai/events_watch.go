@@ -13,7 +13,7 @@ import (
 // WatchResponses returns a reader of a response: a stream of events, the messages of a WebSocket, or one JSON text. The tokens of all responses that
 // go over a WebSocket are added up.
 func WatchResponses(o llm.WatchOptions) llm.Watcher {
-	return wire.Watch(o, eventResponse, &eventTaker{Gathered: wire.Gather(o), refuse: RefuseResponsesMessage})
+	return wire.Watch(o, eventResponse, &eventTaker{Gathered: wire.Gather(o), refuse: RefuseResponsesMessage, answered: o.Answered})
 }
 
 // WatchRealtime returns a reader of the messages that the provider sends over a realtime WebSocket. The tokens of all its responses are added up.
@@ -90,6 +90,7 @@ var eventResponse = func() *wire.Shape {
 		"error":           {End: wire.EndError},
 
 		// A whole response has no type.
+		"id":                 response["id"],
 		"model":              response["model"],
 		"status":             response["status"],
 		"incomplete_details": response["incomplete_details"],
@@ -146,6 +147,7 @@ type responseEvent struct {
 type eventTaker struct {
 	refuse   func(llm.Refusal) []byte
 	realtime bool
+	answered func(id string) // nil where nobody wants to know
 
 	wire.Gathered
 	event    responseEvent
@@ -231,6 +233,9 @@ func (t *eventTaker) End(id int) {
 		}
 		t.item = responseItem{}
 	case endEvent:
+		if t.answered != nil && t.event.response != "" {
+			t.answered(t.event.response)
+		}
 		t.take(&t.event)
 		t.turn(&t.event)
 		t.event = responseEvent{delta: t.event.delta[:0], arguments: t.event.arguments[:0], items: t.event.items[:0]}

@@ -132,6 +132,8 @@ func (d decoder) items(root strictjson.Value) {
 			for t := range v.Elements() {
 				d.flatTool(t)
 			}
+		case "previous_response_id", "conversation":
+			d.history(v)
 		default:
 			d.compatible(name, v)
 		}
@@ -141,6 +143,16 @@ func (d decoder) items(root strictjson.Value) {
 	}
 	d.prompt(prompt)
 	d.input(input)
+}
+
+// history reads where the provider has what came before: an id, or an object with one. The API takes one of the two members only.
+func (d decoder) history(v strictjson.Value) {
+	if v.Kind() == strictjson.Object {
+		v = v.Get("id")
+	}
+	if v.Kind() == strictjson.String {
+		d.call.History = string(v.Text())
+	}
 }
 
 // instructions reads the system prompt.

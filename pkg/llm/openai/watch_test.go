@@ -196,3 +196,53 @@ func TestEnd(t *testing.T) {
 		}
 	}
 }
+
+// A response is known by its id as soon as that was read, however the bytes come.
+func TestAnswered(t *testing.T) {
+	const event = "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"resp_1\",\"status\":\"in_progress\"}}\n\n"
+	for name, c := range map[string]struct {
+		framing    llm.Framing
+		text, want string
+	}{
+		"whole":           {text: `{"id":"resp_1","object":"response","status":"completed","model":"m","output":[{"type":"message","id":"msg_1"}]}`, want: "resp_1"},
+		"stream":          {framing: llm.FramingSSE, text: event, want: "resp_1"},
+		"message":         {framing: llm.FramingWebSocket, text: `{"type":"response.created","response":{"id":"resp_1"}}`, want: "resp_1"},
+		"an error":        {text: `{"error":{"message":"no","type":"invalid_request_error"}}`},
+		"no id":           {text: `{"id":null,"object":"response","output":[]}`},
+		"not a string":    {text: `{"id":{"id":"resp_1"},"object":"response","output":[]}`},
+		"an item's alone": {framing: llm.FramingSSE, text: "data: {\"type\":\"response.output_item.added\",\"output_index\":0,\"item\":{\"id\":\"msg_1\",\"type\":\"message\"}}\n\n"},
+	} {
+		for _, size := range []int{1, 7, len(c.text)} {
+			if c.framing == llm.FramingWebSocket && size < len(c.text) {
+				continue
+			}
+			got := ""
+			w := openai.WatchResponses(llm.WatchOptions{Framing: c.framing, Answered: func(id string) { got = id }})
+			for piece := range slices.Chunk([]byte(c.text), size) {
+				w.Write(piece)
+			}
+			if got != c.want {
+				t.Errorf("%s, %d bytes at a time: %q, want %q", name, size, got, c.want)
+			}
+		}
+	}
+}
+
+func TestHistory(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"model":"m","input":"x"}`:                                                         "",
+		`{"model":"m","input":"x","previous_response_id":null}`:                             "",
+		`{"model":"m","input":"x","previous_response_id":"resp_1"}`:                         "resp_1",
+		`{"model":"m","input":"x","conversation":"conv_1"}`:                                 "conv_1",
+		`{"model":"m","input":"x","conversation":{"id":"conv_1"}}`:                          "conv_1",
+		`{"model":"m","input":"x","conversation":{"id":7}}`:                                 "",
+		`{"model":"m","input":"x","conversation":null,"previous_response_id":"resp_1"}`:     "resp_1",
+		`{"model":"m","input":"x","previous_response_id":"resp_\u0031","metadata":{}}`:      "resp_1",
+		`{"model":"m","input":[{"type":"message","role":"user","content":"conversation"}]}`: "",
+	} {
+		call := openai.DecodeResponses(&llm.Request{Method: "POST", ContentType: "application/json", Body: []byte(body)}, llm.DefaultLimits())
+		if call.History != want {
+			t.Errorf("%s: %q, want %q", body, call.History, want)
+		}
+	}
+}
