@@ -75,6 +75,9 @@ type Info struct {
 const (
 	lentCaution = 10
 	lentMargin  = 1.2
+	// leastLimit is the least distance that a threshold is set at. Calls that are all the same do not say how much ordinary calls may differ, and one that is a byte longer is none to refuse. In a
+	// constructed agent that always has the same document, one with another number in it is at 0.01, with a few other words at 1.1 to 1.5, and with an order at 2 and more.
+	leastLimit = 0.5
 )
 
 // newModel completes a model from its parts.
@@ -95,9 +98,10 @@ func newModel(forest *iforest.Forest, calibration *iforest.Calibration, referenc
 	} else if alone < 1 {
 		limit = m.most * math.Pow(alone, -1./tailPower)
 	}
-	if info.Ceiling > 0 && limit > info.Ceiling {
+	if info.Ceiling > 0 && limit > max(info.Ceiling, leastLimit) {
 		limit, m.info.Held = info.Ceiling, true
 	}
+	limit = max(limit, leastLimit)
 	m.threshold = scoreAt(limit, ordinary)
 	m.info.Threshold = m.threshold
 	return m

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -242,4 +243,34 @@ func TestJudgeWhileModelsChange(t *testing.T) {
 		})
 	}
 	running.Wait()
+}
+
+// Where all calls are the same, one that is a little other does not exceed.
+func TestThresholdOfEqualCalls(t *testing.T) {
+	row := detectortest.Rows(5, 1)[0]
+	rows := make([]detector.Row, 600)
+	for i := range rows {
+		rows[i] = row
+		rows[i].Session, rows[i].Evidence = fmt.Sprint(i/3), nil
+	}
+	m, err := detector.Train(rows, detector.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := slices.IndexFunc(features.Schema[:], func(f features.Feature) bool { return f.Name == "size.delta_bytes" })
+	for _, tc := range []struct {
+		by      float32 // of the logarithm of the call's size
+		exceeds bool
+	}{{0, false}, {0.01, false}, {-0.01, false}, {0.3, false}, {8, true}} {
+		v := row.Vector
+		v[size] += tc.by
+		if a := m.Judge(&v); a.Exceeds != tc.exceeds {
+			t.Errorf("larger by %v: score %.3f, threshold %.3f", tc.by, a.Score, a.Threshold)
+		}
+	}
+	// What was allowed before does not hold the threshold below that.
+	next, err := detector.Train(rows, detector.Options{Earlier: detector.Info{Schema: m.Info().Schema, Calls: 590, FalsePositivesPerMillion: 10_000, Threshold: 0.001}})
+	if err != nil || next.Info().Threshold != m.Info().Threshold {
+		t.Errorf("threshold %v, before %v, %v", next.Info().Threshold, m.Info().Threshold, err)
+	}
 }
