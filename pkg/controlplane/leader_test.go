@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 
 	"sallyport.dev/sallyport/pkg/api/v1alpha1"
@@ -28,6 +29,15 @@ func (c crashing) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.New("dead")
 	}
 	return c.next.RoundTrip(r)
+}
+
+// startsLike checks that a sidecar which starts with nothing is sent the model and the salt that another had before.
+func (l *lab) startsLike(t *testing.T, r *running, pod *corev1.Pod, before xdsclient.Snapshot) {
+	t.Helper()
+	fresh := l.sidecar(r, pod, "").next(t, "the model", func(s xdsclient.Snapshot) bool { return s.Model != nil })
+	if fresh.Model.GetDigest() != before.Model.GetDigest() || fresh.Config.GetFeatureSalt() != before.Config.GetFeatureSalt() || before.Config.GetFeatureSalt() == 0 {
+		t.Errorf("model %s and salt %d, before %s and %d", fresh.Model.GetDigest(), fresh.Config.GetFeatureSalt(), before.Model.GetDigest(), before.Config.GetFeatureSalt())
+	}
 }
 
 // Two controllers: when the leader dies, the other goes on with the same models and salts.
@@ -65,11 +75,7 @@ func TestALeaderDies(t *testing.T) {
 	if state.Model != before.Model.GetDigest() || state.Source != v1alpha1.ModelOwn || state.Calls < 64 {
 		t.Errorf("state %+v, digest before %s", state, before.Model.GetDigest())
 	}
-	// A sidecar that starts with nothing is sent what the other had.
-	fresh := l.sidecar(second.running, pod, "").next(t, "the model", func(s xdsclient.Snapshot) bool { return s.Model != nil })
-	if fresh.Model.GetDigest() != before.Model.GetDigest() || fresh.Config.GetFeatureSalt() != before.Config.GetFeatureSalt() || before.Config.GetFeatureSalt() == 0 {
-		t.Errorf("model %s and salt %d, before %s and %d", fresh.Model.GetDigest(), fresh.Config.GetFeatureSalt(), before.Model.GetDigest(), before.Config.GetFeatureSalt())
-	}
+	l.startsLike(t, second.running, pod, before)
 	// What is learned from here on counts.
 	for i := 80; i < 400; i++ {
 		again.SendRecord(record(random, i, nil))
@@ -118,10 +124,7 @@ func TestALeaderStepsDown(t *testing.T) {
 	if state := second.learner.state(w); state.Model != before.Model.GetDigest() || state.Source != v1alpha1.ModelOwn {
 		t.Errorf("state %+v, digest before %s", state, before.Model.GetDigest())
 	}
-	fresh := l.sidecar(second.running, pod, "").next(t, "the model", func(s xdsclient.Snapshot) bool { return s.Model != nil })
-	if fresh.Model.GetDigest() != before.Model.GetDigest() || fresh.Config.GetFeatureSalt() != before.Config.GetFeatureSalt() || before.Config.GetFeatureSalt() == 0 {
-		t.Errorf("model %s and salt %d, before %s and %d", fresh.Model.GetDigest(), fresh.Config.GetFeatureSalt(), before.Model.GetDigest(), before.Config.GetFeatureSalt())
-	}
+	l.startsLike(t, second.running, pod, before)
 	// The sidecar that was connected all along has what comes next.
 	send(300)
 	s.next(t, "a further model", func(s xdsclient.Snapshot) bool {

@@ -291,7 +291,7 @@ func (l *Learner) tidy() {
 			l.weigh(have)
 		}
 	}
-	if l.room.taken > l.room.most {
+	if l.full() {
 		l.share(0)
 	}
 	l.spread()

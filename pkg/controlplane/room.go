@@ -42,12 +42,12 @@ func (l *Learner) weigh(have *learned) {
 
 // grew weighs a workload's baseline that something was added to, and has those with the most give up some where that was too much. The lock is held by the caller.
 func (l *Learner) grew(have *learned) {
-	if l.weigh(have); l.room.taken > l.room.most {
+	if l.weigh(have); l.full() {
 		l.share(0)
 	}
 }
 
-// full says that all have given up what they can, and that it is too little: calls take the place of others then, and none comes besides. The lock is held by the caller.
+// full says that more is taken than may be. Where all have given up what they can, calls take the place of others then, and none comes besides. The lock is held by the caller.
 func (l *Learner) full() bool { return l.room.taken > l.room.most }
 
 // begin makes room for a workload; nil where there is none. The lock is held by the caller.

@@ -19,8 +19,8 @@ import (
 	"sallyport.dev/sallyport/pkg/telemetry"
 )
 
-// Accepted says which files are read, in the words of an error or a help text.
-const Accepted = `decision records (JSON lines, as sidecars log them and "sallyport exec" keeps them), recorded sessions (JSON lines with messages and requests), either of them gzipped, and Parquet files with a column for each feature, as "sallyport features" writes`
+// accepted says which files are read, in the words of an error.
+const accepted = `decision records (JSON lines, as sidecars log them and "sallyport exec" keeps them), recorded sessions (JSON lines with messages and requests), either of them gzipped, and Parquet files with a column for each feature, as "sallyport features" writes`
 
 // ErrSchema is wrapped by the error about features of another schema than this program's.
 var ErrSchema = detector.ErrSchema
@@ -321,7 +321,7 @@ func (s source) record(at string, line []byte, want func(*Sample) bool, each fun
 		if json.Unmarshal(line, &session) == nil && session.Requests != nil {
 			return errors.New("a recorded session in a file that began with decision records; put them in files of their own")
 		}
-		return fmt.Errorf("%w; accepted are %s", err, Accepted)
+		return fmt.Errorf("%w; accepted are %s", err, accepted)
 	}
 	if r == nil {
 		*passed++

@@ -150,7 +150,7 @@ var roles = map[string]llm.Role{"ROLE_AGENT": llm.RoleAssistant, "ROLE_USER": ll
 
 // message reads a message to an agent.
 func (d decoder) message(v strictjson.Value) {
-	msg := d.Message("", v, "")
+	msg := d.Message("", v)
 	if !d.Expect(v, wire.Object) {
 		return
 	}

@@ -160,7 +160,7 @@ func (d decoder) request(root strictjson.Value, needsMax bool) {
 	}
 	for k, v := range root.Members() {
 		if !read[string(k.Bare())] {
-			d.Aside(v, cacheMarker)
+			d.Aside(llm.RoleSystem, v, cacheMarker)
 		}
 	}
 	// The system prompt comes first, wherever the body has it.

@@ -92,7 +92,7 @@ func (d decoder) conversation(root strictjson.Value) {
 		case k.Is("additionalModelRequestFields"):
 			d.additional(v)
 		case k.Is("outputConfig"):
-			d.Aside(v, marker)
+			d.Aside(llm.RoleSystem, v, marker)
 		}
 	}
 	// The system prompt comes first, wherever the body has it.
@@ -158,7 +158,7 @@ func (d decoder) additional(v strictjson.Value) {
 	d.call.Tools = append(d.call.Tools, inner.Tools...)
 	d.call.URLs = append(d.call.URLs, inner.URLs...)
 	d.call.OtherModels = append(d.call.OtherModels, inner.OtherModels...)
-	d.Aside(v, marker)
+	d.Aside(llm.RoleSystem, v, marker)
 }
 
 var messageFields = []string{"role", "content"}

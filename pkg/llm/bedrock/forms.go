@@ -67,7 +67,7 @@ func prompt(f form) func(*llm.Request, string, llm.Limits) *llm.Call {
 		if !ok {
 			return call
 		}
-		d.Message(llm.RoleUser, root, "")
+		d.Message(llm.RoleUser, root)
 		for k, v := range root.Members() {
 			name := string(k.Text())
 			switch {

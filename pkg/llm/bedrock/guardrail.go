@@ -30,7 +30,7 @@ func ApplyGuardrail(req *llm.Request, lim llm.Limits) *llm.Call {
 	if root.Get("source").Is("OUTPUT") {
 		role = llm.RoleAssistant
 	}
-	d.Message(role, content, "")
+	d.Message(role, content)
 	for b := range content.Elements() {
 		d.guarded(b, llm.Part{Kind: llm.PartText})
 	}

@@ -48,7 +48,7 @@ var messageFields = []string{"role", "content", "tool_calls", "tool_call_id", "t
 
 // message reads one of messages.
 func (d decoder) message(v strictjson.Value) {
-	m := d.Message("", v, "")
+	m := d.Message("", v)
 	if !d.Expect(v, wire.Object) {
 		return
 	}

@@ -48,7 +48,7 @@ func ChatV1(req *llm.Request, lim llm.Limits) *llm.Call {
 			message = true
 			d.said(llm.RoleUser, v)
 		case k.Is("tool_results") && v.Len() > 0:
-			d.Message(llm.RoleTool, v, "")
+			d.Message(llm.RoleTool, v)
 			d.results(v)
 		}
 	}
@@ -60,7 +60,7 @@ func ChatV1(req *llm.Request, lim llm.Limits) *llm.Call {
 
 // said adds a message of one text.
 func (d decoder) said(role llm.Role, v strictjson.Value) {
-	d.Message(role, v, "")
+	d.Message(role, v)
 	d.Part(llm.Part{Kind: llm.PartText, Text: v.Text()})
 }
 
@@ -68,7 +68,7 @@ var turnFields = []string{"role", "message", "tool_calls", "tool_results"}
 
 // turn reads one of chat_history.
 func (d decoder) turn(v strictjson.Value) {
-	m := d.Message("", v, "")
+	m := d.Message("", v)
 	if !d.Expect(v, wire.Object) {
 		return
 	}

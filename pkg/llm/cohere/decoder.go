@@ -64,7 +64,7 @@ func (d decoder) beside(root strictjson.Value) {
 			d.Message(llm.RoleUser, v).Aside = true
 			d.strings(v, llm.Part{Kind: llm.PartToolResult})
 		case k.Is("response_format"):
-			d.Aside(v)
+			d.Aside(llm.RoleSystem, v)
 		}
 	}
 }

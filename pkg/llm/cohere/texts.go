@@ -24,7 +24,7 @@ func (p plain) decoder(surface llm.Surface, class llm.Class, operation llm.Opera
 			return call
 		}
 		d.common(root)
-		d.Message(llm.RoleUser, root, "")
+		d.Message(llm.RoleUser, root)
 		for _, name := range p.texts {
 			for k, v := range root.Members() {
 				if k.Is(name) {

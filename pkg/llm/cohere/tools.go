@@ -16,7 +16,7 @@ func (d decoder) connector(v strictjson.Value) {
 	if !d.Want(v, wire.Object) {
 		return
 	}
-	t := llm.Tool{Type: "connector", ServerSide: true, Class: llm.ServerToolOther, Digest: d.Digest(v, "")}
+	t := llm.Tool{Type: "connector", ServerSide: true, Class: llm.ServerToolOther, Digest: d.Digest(v)}
 	d.StrMember(&t.Name, v, connectorFields)
 	if t.Name == "web-search" {
 		t.Class = llm.ServerToolWebSearch

@@ -12,7 +12,7 @@ var contentNames = known("parts", "role")
 
 // content reads one turn. The role is that of the turn where role is "".
 func (d decoder) content(v strictjson.Value, role llm.Role) {
-	m := d.Message(role, v, "")
+	m := d.Message(role, v)
 	if !d.Want(v, wire.Object) {
 		d.Unknown(v)
 	}

@@ -124,7 +124,7 @@ func (d decoder) generate(root strictjson.Value) {
 	d.Grow(get(root, "contents").Len() + 1)
 	d.modelOf(get(root, "model"))
 	for _, name := range []string{"responseFormat", "responseJsonSchema", "_responseJsonSchema", "responseSchema"} {
-		d.Aside(get(get(root, "generationConfig"), name))
+		d.Aside(llm.RoleSystem, get(get(root, "generationConfig"), name))
 	}
 	// The system instruction comes first, wherever the body has it.
 	if v := get(root, "systemInstruction"); v.Kind() == strictjson.Object {

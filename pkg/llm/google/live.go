@@ -84,7 +84,7 @@ func (d decoder) live(event string, v strictjson.Value) {
 			}
 		})
 	case "realtimeInput":
-		d.Message(llm.RoleUser, v, "")
+		d.Message(llm.RoleUser, v)
 		for k, m := range v.Members() {
 			switch d.name(k, inputNames) {
 			case "text":
@@ -101,7 +101,7 @@ func (d decoder) live(event string, v strictjson.Value) {
 			}
 		}
 	case "toolResponse":
-		d.Message(llm.RoleTool, v, "")
+		d.Message(llm.RoleTool, v)
 		for k, m := range v.Members() {
 			if d.name(k, toolResponseNames) == "" {
 				d.Find(llm.FindingUnknownPart, m, "the member of a tool response is unknown")

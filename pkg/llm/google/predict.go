@@ -42,7 +42,7 @@ func (d decoder) embed(v strictjson.Value) {
 
 // said adds a message of the user's for a text that is in no turn.
 func (d decoder) said(v strictjson.Value) {
-	d.Message(llm.RoleUser, v, "")
+	d.Message(llm.RoleUser, v)
 	d.Part(llm.Part{Kind: llm.PartText, Text: v.Text()})
 }
 
@@ -108,7 +108,7 @@ var (
 
 // instance reads one of instances.
 func (d decoder) instance(v strictjson.Value) {
-	d.Message(llm.RoleUser, v, "")
+	d.Message(llm.RoleUser, v)
 	if v.Kind() != strictjson.Object {
 		d.Unknown(v)
 		return

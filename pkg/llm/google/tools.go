@@ -37,7 +37,7 @@ func (d decoder) tool(v strictjson.Value) {
 			continue
 		}
 		name := string(appendCamel(nil, k.Text()))
-		t := llm.Tool{Name: name, Type: name, Digest: d.Digest(m, "")}
+		t := llm.Tool{Name: name, Type: name, Digest: d.Digest(m)}
 		switch i := d.member(k, toolNames); i {
 		case toolFunctions:
 			for f := range each(m) {
@@ -67,7 +67,7 @@ func (d decoder) function(v strictjson.Value) {
 	if !d.Want(v, wire.Object) {
 		return
 	}
-	t := llm.Tool{Type: "function", Digest: d.Digest(v, "")}
+	t := llm.Tool{Type: "function", Digest: d.Digest(v)}
 	for k, m := range v.Members() {
 		if d.name(k, functionNames) == "name" {
 			t.Name = d.Str(m)
@@ -89,7 +89,7 @@ func (d decoder) server(v strictjson.Value) {
 	if !d.Want(v, wire.Object) {
 		return
 	}
-	t := llm.Tool{Type: "mcp_server", ServerSide: true, Class: llm.ServerToolRemoteMCP, Digest: d.Digest(v, "")}
+	t := llm.Tool{Type: "mcp_server", ServerSide: true, Class: llm.ServerToolRemoteMCP, Digest: d.Digest(v)}
 	for k, m := range v.Members() {
 		switch d.name(k, serverNames) {
 		case "name":

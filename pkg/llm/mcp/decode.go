@@ -156,7 +156,7 @@ func (d decoder) response(v strictjson.Value, id string) {
 	case result.Kind() != strictjson.Absent && failed.Kind() != strictjson.Absent:
 		d.Find(llm.FindingUnknownPart, v, "an answer has a result and an error")
 	}
-	d.Message(llm.RoleUser, v, "")
+	d.Message(llm.RoleUser, v)
 	for _, m := range []strictjson.Value{result, failed, v.Get("params")} {
 		if m.Kind() != strictjson.Absent {
 			d.Part(llm.Part{Kind: llm.PartToolResult, ToolCallID: strings.Trim(id, `"`), Text: m.Raw()})
@@ -168,7 +168,7 @@ var callFields = []string{"name", "arguments", "_meta", "task", "inputResponses"
 
 // toolCall reads a call of a tool.
 func (d decoder) toolCall(v, params strictjson.Value, id string) {
-	d.Message(llm.RoleAssistant, params, "").Bytes = len(v.Raw())
+	d.Message(llm.RoleAssistant, params).Bytes = len(v.Raw())
 	if params.Kind() != strictjson.Object {
 		d.Missing(v, "params")
 		if params.Kind() != strictjson.Absent {
@@ -204,7 +204,7 @@ func (d decoder) resource(params strictjson.Value) {
 		d.Whole(params)
 		return
 	}
-	d.Message(llm.RoleUser, params, "")
+	d.Message(llm.RoleUser, params)
 	uri := false
 	for k, m := range params.Members() {
 		switch d.Name(k, resourceFields) {
@@ -263,7 +263,7 @@ func (d decoder) headers(h http.Header, root strictjson.Value) {
 		for _, value := range h[name] {
 			if text, _ := decoded(value); len(text) > 0 && root.Kind() == strictjson.Object {
 				if len(d.call.Messages) == 0 {
-					d.Message(llm.RoleUser, root, "")
+					d.Message(llm.RoleUser, root)
 				}
 				d.Part(llm.Part{Kind: llm.PartUnknown, Text: text})
 			}

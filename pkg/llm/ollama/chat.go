@@ -21,7 +21,7 @@ func Chat(req *llm.Request, lim llm.Limits) *llm.Call {
 		return call
 	}
 	d.common(root)
-	d.Aside(root.Get("format"))
+	d.Aside(llm.RoleSystem, root.Get("format"))
 	for k, v := range root.Members() {
 		switch {
 		case k.Is("tools"):
@@ -45,7 +45,7 @@ var messageFields = []string{"role", "content", "thinking", "images", "tool_call
 
 // message reads one of messages.
 func (d decoder) message(v strictjson.Value) {
-	m := d.Message("", v, "")
+	m := d.Message("", v)
 	if !d.Expect(v, wire.Object) {
 		return
 	}

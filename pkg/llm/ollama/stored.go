@@ -40,7 +40,7 @@ func store(surface llm.Surface, operation llm.Operation, stream bool) func(*llm.
 		if call.Model == "" && !named {
 			d.Missing(root, "model")
 		}
-		d.Message(llm.RoleUser, root, "")
+		d.Message(llm.RoleUser, root)
 		d.Unknown(root)
 		return call
 	}

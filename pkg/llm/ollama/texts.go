@@ -28,11 +28,11 @@ func (p plain) decoder(surface llm.Surface, class llm.Class, operation llm.Opera
 		d.common(root)
 		for k, v := range root.Members() {
 			if k.Is("system") && v.Kind() == strictjson.String {
-				d.Message(llm.RoleSystem, v, "")
+				d.Message(llm.RoleSystem, v)
 				d.Part(llm.Part{Kind: llm.PartText, Text: v.Text()})
 			}
 		}
-		d.Message(llm.RoleUser, root, "")
+		d.Message(llm.RoleUser, root)
 		for _, name := range p.texts {
 			for k, v := range root.Members() {
 				if k.Is(name) {

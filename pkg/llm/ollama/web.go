@@ -20,7 +20,7 @@ func web(surface llm.Surface, fields wire.Fields, member string, class llm.Serve
 		if !ok {
 			return call
 		}
-		d.Message(llm.RoleAssistant, root, "")
+		d.Message(llm.RoleAssistant, root)
 		d.Part(llm.Part{Kind: llm.PartToolCall, ToolName: string(class), Text: root.Raw()})
 		asked := root.Get(member)
 		if len(asked.Text()) == 0 {

@@ -53,13 +53,12 @@ var (
 // They come before the conversation, as the system prompt does. What only says whose call it is is the user's.
 func (d decoder) asides(root strictjson.Value, read map[string]bool) {
 	for k, v := range root.Members() {
-		if len(v.Raw()) > wire.MaxSilent && !read[string(k.Bare())] {
-			role := llm.RoleSystem
-			if labels[string(k.Bare())] {
-				role = llm.RoleUser
-			}
-			d.Message(role, v, cacheMarkers...).Aside = true
-			d.Unread(v)
+		switch {
+		case read[string(k.Bare())]:
+		case labels[string(k.Bare())]:
+			d.Aside(llm.RoleUser, v, cacheMarkers...)
+		default:
+			d.Aside(llm.RoleSystem, v, cacheMarkers...)
 		}
 	}
 }

@@ -47,7 +47,7 @@ come of a comparison with a baseline are compared with the model's.
 
 With --fail-over, the exit status is 3 where the scores or a feature have a PSI beyond it, chance taken off.
 
-` + accepted + ``,
+` + accepted,
 		Example: `  sallyport drift --model support.model --against today.jsonl
   sallyport drift --in march.parquet --against april.parquet --fail-over 0.25`,
 		Args: cobra.NoArgs,

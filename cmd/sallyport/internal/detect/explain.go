@@ -58,7 +58,7 @@ A contribution is in units of distance: how much farther than an ordinary call t
 were learned, in this feature. Positive contributions make a call more anomalous. They say what the forest did,
 not what caused the call.
 
-` + accepted + ``,
+` + accepted,
 		Example: `  sallyport explain 01a205f1-546b
   sallyport explain -n agents --input 01a205f1-546b-7cc1-9394-277c26b664f9
   sallyport explain --model support.model --in decisions.jsonl 01a205f1-546b

@@ -34,7 +34,7 @@ but tell of one: keep such files as you keep the traffic's metadata.
 
 Features of recorded sessions are without a baseline; the others compare them with what they learn.
 
-` + accepted + ``,
+` + accepted,
 		Example: `  sallyport features --in sessions.jsonl.gz --out calls.parquet
   kubectl logs deploy/support -c sallyport-proxy | sallyport features --in - --out calls.jsonl`,
 		Args: cobra.NoArgs,

@@ -55,7 +55,7 @@ func required(cmd *cobra.Command, names ...string) {
 	}
 }
 
-// accepted is evaluation.Accepted for a help text.
+// accepted says in a help text which files are read.
 const accepted = `Accepted, mixed as one likes and the first two gzipped or not, are
   decision records   JSON lines or lines of a log, as sidecars log them and "sallyport exec" keeps them
   recorded sessions  JSON lines of {session, agent, model, task, label, attack, tools, messages, requests}, request k

@@ -14,7 +14,7 @@ func (r *Reader) FunctionTool(v strictjson.Value, known []string) {
 	if !r.Want(v, Object) {
 		return
 	}
-	t := llm.Tool{Type: "function", Digest: r.Digest(v, "")}
+	t := llm.Tool{Type: "function", Digest: r.Digest(v)}
 	for k, m := range v.Members() {
 		switch r.Name(k, known) {
 		case "name":

@@ -20,17 +20,17 @@ func (r *Reader) Message(role llm.Role, v strictjson.Value, markers ...string) *
 // Whole adds a message of the user's for a value, if it is there, that has no place in the normal form: it is one part of unknown kind.
 func (r *Reader) Whole(v strictjson.Value) {
 	if v.Kind() != strictjson.Absent {
-		r.Message(llm.RoleUser, v, "")
+		r.Message(llm.RoleUser, v)
 		r.Unknown(v)
 	}
 }
 
-// Aside adds an aside of the system's for a member of the request that is not read, unless it is too short to say anything. Asides are added before the conversation's messages.
-func (r *Reader) Aside(v strictjson.Value, markers ...string) {
+// Aside adds an aside for a member of the request that is not read, unless it is too short to say anything. Asides are added before the conversation's messages.
+func (r *Reader) Aside(role llm.Role, v strictjson.Value, markers ...string) {
 	if len(v.Raw()) <= MaxSilent {
 		return
 	}
-	r.Message(llm.RoleSystem, v, markers...).Aside = true
+	r.Message(role, v, markers...).Aside = true
 	r.Unread(v)
 }
 

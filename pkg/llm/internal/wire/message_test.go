@@ -16,7 +16,7 @@ func read(t *testing.T, value string, do func(r *wire.Reader, v strictjson.Value
 	call := &llm.Call{}
 	r := wire.Open(call, wire.JSON, []byte(`{"v":`+value+`}`), llm.Limits{})
 	root := r.Root()
-	r.Message(llm.RoleUser, root, "")
+	r.Message(llm.RoleUser, root)
 	do(r, root.Get("v"))
 	r.Close()
 	return call
